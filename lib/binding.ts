@@ -1,0 +1,56 @@
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { codedError } from './errors.ts';
+
+/** The addon's exports (src/addon.cc). A status is 0 or a negative errno. */
+export interface Binding {
+  /** The memory that readFacts and getOriginalDst fill; laid out as struct Facts of src/original_dst.h. */
+  readonly facts: ArrayBuffer;
+  getOriginalDst(fd: number): number;
+  readFacts(fd: number): number;
+  addressText(slot: number): string;
+  conntrackActive(family: 4 | 6): number;
+  isInterfaceAddress(): number;
+  setTransparent(fd: number, on: boolean): number;
+  getTransparent(fd: number): number;
+  setFreebind(fd: number, on: boolean): number;
+  setMark(fd: number, mark: number): number;
+  setBindAddressNoPort(fd: number, on: boolean): number;
+  socketKind(fd: number): number | [domain: number, type: number, protocol: number];
+}
+
+let loaded: Binding | undefined;
+
+/**
+ * The one place that loads the binary. On first use, not on import: a program that runs on other systems too
+ * may import this package everywhere and call it on Linux alone.
+ */
+export function binding(): Binding {
+  return (loaded ??= load());
+}
+
+function load(): Binding {
+  if (process.platform !== 'linux') {
+    throw codedError(
+      'ERR_UNSUPPORTED_PLATFORM',
+      `original-dst works on Linux only, this is ${process.platform}`,
+      {
+        hint: 'importing is fine everywhere; guard the calls with process.platform',
+      },
+    );
+  }
+  const require = createRequire(import.meta.url);
+  const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
+  try {
+    return (require('node-gyp-build') as (directory: string) => Binding)(packageRoot);
+  } catch (cause) {
+    throw codedError(
+      'ERR_BINDING_NOT_LOADED',
+      `original-dst: no native binary for ${process.platform}-${process.arch}`,
+      {
+        hint: 'reinstall with install scripts allowed, or run `npx node-gyp rebuild` in the package’s folder',
+        cause,
+      },
+    );
+  }
+}

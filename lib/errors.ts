@@ -1,0 +1,121 @@
+import { getSystemErrorMap } from 'node:util';
+
+/** An error of this package: a stable `code` (`ERR_…`) and, where something can be done, a `hint`. */
+export interface CodedError extends Error {
+  code: string;
+  hint?: string;
+}
+
+/** An error of a system call, in the shape of Node's own, with a `hint` where something can be done. */
+export interface SystemError extends NodeJS.ErrnoException {
+  code: string;
+  errno: number;
+  syscall: string;
+  address?: string;
+  port?: number;
+  hint?: string;
+}
+
+/** What a system call was about, for the error's properties and for its hint. */
+export interface SystemErrorContext {
+  syscall: string;
+  /** The socket option, when the call is getsockopt or setsockopt. */
+  option?: string;
+  address?: string;
+  port?: number;
+}
+
+const CAPABILITY_REMEDY =
+  'run as root, or start it with `setpriv --inh-caps=+net_admin --ambient-caps=+net_admin …`, ' +
+  'or grant it once with `setcap cap_net_admin+ep "$(readlink -f "$(command -v node)")"`; ' +
+  'in a container add the capability NET_ADMIN';
+
+function hintFor(code: string, context: SystemErrorContext): string | undefined {
+  const { syscall, option } = context;
+  if (code === 'EPERM' && (option === 'IP_TRANSPARENT' || option === 'SO_MARK')) {
+    return `${option} needs CAP_NET_ADMIN (or CAP_NET_RAW) in the user namespace that owns this network namespace: ${CAPABILITY_REMEDY}`;
+  }
+  if (code === 'ENOPROTOOPT' && option === 'SO_ORIGINAL_DST') {
+    return 'this kernel has no connection tracking: load nf_conntrack (`modprobe nf_conntrack`); gVisor and qemu-user have none to offer';
+  }
+  if (code === 'ENOTSUP' && option === 'SO_ORIGINAL_DST') {
+    return 'an MPTCP socket does not answer SO_ORIGINAL_DST: listen with plain TCP, as Node does by itself';
+  }
+  if (code === 'ENOENT' && option === 'SO_ORIGINAL_DST') {
+    return 'conntrack is active here but has no entry for this connection: it was flushed, timed out, or the rules say notrack';
+  }
+  if (code === 'EADDRINUSE' && syscall === 'bind' && context.port) {
+    return 'another socket of this host holds that address and port: do not ask for the client’s port, or allow a fall-back';
+  }
+  return undefined;
+}
+
+/**
+ * The one place that makes an Error of a negative errno.
+ * The shape is that of Node's uvExceptionWithHostPort: `code`, negative `errno`, `syscall`, `address`, `port`.
+ */
+export function systemError(errno: number, context: SystemErrorContext): SystemError {
+  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
+  const { syscall, option, address, port } = context;
+  const hint = hintFor(code, context);
+  const call = option === undefined ? syscall : `${syscall} ${option}`;
+  const at = address === undefined ? '' : ` ${address}${port ? `:${port}` : ''}`;
+  const error = new Error(`${call} ${code}: ${text}${at}${hint === undefined ? '' : ` (${hint})`}`);
+  Error.captureStackTrace(error, systemError);
+  return Object.assign(error, {
+    errno,
+    code,
+    syscall,
+    ...(address === undefined ? {} : { address }),
+    ...(port === undefined ? {} : { port }),
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+/** The one place that makes an Error with a code of this package or of Node's argument checks. */
+export function codedError(
+  code: string,
+  message: string,
+  options: { hint?: string; base?: ErrorConstructor; cause?: unknown } = {},
+): CodedError {
+  const { hint, base: Base = Error, cause } = options;
+  const text = hint === undefined ? message : `${message} (${hint})`;
+  const error = new Base(text, cause === undefined ? undefined : { cause });
+  Error.captureStackTrace(error, codedError);
+  return Object.assign(error, { code, ...(hint === undefined ? {} : { hint }) });
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`;
+  if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return String(value);
+  return `an instance of ${(value as object).constructor?.name ?? 'Object'}`;
+}
+
+/** ERR_INVALID_ARG_TYPE, as Node words it. */
+export function invalidType(name: string, expected: string, value: unknown): CodedError {
+  const message = `The "${name}" argument must be ${expected}. Received ${describe(value)}`;
+  return codedError('ERR_INVALID_ARG_TYPE', message, { base: TypeError });
+}
+
+/** ERR_OUT_OF_RANGE, as Node words it. */
+export function outOfRange(name: string, range: string, value: unknown): CodedError {
+  const message = `The value of "${name}" is out of range. It must be ${range}. Received ${describe(value)}`;
+  return codedError('ERR_OUT_OF_RANGE', message, { base: RangeError });
+}
+
+/** Throws unless `value` is a whole number from `min` to `max`. */
+export function checkInteger(
+  name: string,
+  value: unknown,
+  min: number,
+  max: number,
+): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value);
+}
+
+/** Throws unless `value` is a boolean. */
+export function checkBoolean(name: string, value: unknown): asserts value is boolean {
+  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+}

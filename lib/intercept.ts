@@ -1,0 +1,170 @@
+import { channel } from 'node:diagnostics_channel';
+import { createServer as createNetServer, Server, Socket, type ServerOpts } from 'node:net';
+import { binding } from './binding.ts';
+import { checkBoolean, codedError, invalidType, outOfRange } from './errors.ts';
+import {
+  annotate,
+  originalDst,
+  recoverFromFd,
+  type ListenerAddress,
+  type OriginalDst,
+} from './original-dst.ts';
+import { socketFd } from './socket-fd.ts';
+import { makeTransparent } from './transparent-listener.ts';
+
+/** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */
+export type Verdict = 'emit' | 'reset';
+
+export interface InterceptOptions {
+  /** Set IP_TRANSPARENT on the listening socket, for TPROXY rules. Needs CAP_NET_ADMIN or CAP_NET_RAW. Default false. */
+  transparent?: boolean;
+  /** Connections that nobody redirected. Default `'emit'`. */
+  direct?: Verdict;
+  /** Connections whose destination is not known for certain. Default `'emit'`. */
+  unknown?: Verdict;
+}
+
+/** What an intercepted server has accepted so far. */
+export interface InterceptStats {
+  redirect: number;
+  tproxy: number;
+  direct: number;
+  unknown: number;
+  /** How many of the above were answered with RST and never reached a handler. */
+  reset: number;
+  /** Causes of `unknown` by their code: `{ ENOENT: 2 }`. */
+  errors: Record<string, number>;
+}
+
+/** An accepted socket with its true destination. */
+export interface InterceptedSocket extends Socket {
+  readonly originalDst: OriginalDst;
+}
+
+/** What {@link intercept} adds to a server. */
+export interface Intercepted {
+  readonly interceptStats: Readonly<InterceptStats>;
+}
+
+/** A net.Server whose `'connection'` listeners get {@link InterceptedSocket}s. */
+export interface InterceptServer extends Server, Intercepted {
+  on(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
+  on(event: string, listener: (...args: any[]) => void): this;
+  once(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
+  once(event: string, listener: (...args: any[]) => void): this;
+  addListener(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
+  addListener(event: string, listener: (...args: any[]) => void): this;
+}
+
+const connections = channel('original-dst:connection');
+const errors = channel('original-dst:error');
+
+const intercepted = Symbol.for('original-dst.intercepted');
+
+function checkVerdict(name: string, value: unknown): asserts value is Verdict | undefined {
+  if (value !== undefined && value !== 'emit' && value !== 'reset') {
+    throw outOfRange(name, "'emit' or 'reset'", value);
+  }
+}
+
+/** What a server is bound to. Read once per listening handle: asking costs a system call for every connection. */
+class ListenerMemo {
+  #handle: unknown;
+  #address: ListenerAddress | undefined;
+  readonly #server: Server;
+
+  constructor(server: Server) {
+    this.#server = server;
+  }
+
+  get(): ListenerAddress | undefined {
+    const handle = (this.#server as unknown as { _handle?: unknown })._handle;
+    if (handle !== this.#handle) {
+      const address = this.#server.address();
+      this.#address = typeof address === 'object' && address !== null ? address : undefined;
+      this.#handle = handle;
+    }
+    return this.#address;
+  }
+}
+
+/**
+ * `accept(2)`, then `getsockopt(SO_ORIGINAL_DST)`: makes an existing server (net, tls, http, https, http2) find the
+ * true destination of each connection before any of its handlers sees it.
+ *
+ * The server is returned, and is in every other respect as it was: same events, in the same order. In a request
+ * handler use `originalDst(request.socket)`.
+ *
+ * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_ALREADY_INTERCEPTED`, `ERR_UNSUPPORTED_PLATFORM`,
+ *   `ERR_BINDING_NOT_LOADED`; with `transparent`, the server emits `'error'` (`EPERM`) in place of `'listening'`.
+ * Capability: none; CAP_NET_ADMIN or CAP_NET_RAW for `transparent`.
+ */
+export function intercept<S extends Server>(server: S, options: InterceptOptions = {}): S & Intercepted {
+  if (!(server instanceof Server)) throw invalidType('server', 'an instance of net.Server', server);
+  if (typeof options !== 'object' || options === null)
+    throw invalidType('options', 'of type object', options);
+  const { transparent = false, direct = 'emit', unknown = 'emit' } = options;
+  checkBoolean('options.transparent', transparent);
+  checkVerdict('options.direct', direct);
+  checkVerdict('options.unknown', unknown);
+  if (intercepted in server)
+    throw codedError('ERR_ALREADY_INTERCEPTED', 'This server is intercepted already');
+  binding(); // a missing binary is the caller's error, now, and not the first client's
+
+  const stats: InterceptStats = { redirect: 0, tproxy: 0, direct: 0, unknown: 0, reset: 0, errors: {} };
+  const verdicts = { redirect: 'emit', tproxy: 'emit', direct, unknown } as const;
+  const listener = new ListenerMemo(server);
+
+  /** Returns false when no handler is to see the socket. */
+  const accept = (socket: Socket): boolean => {
+    const fd = socketFd(socket);
+    // Not from accept(2) (a stream that the program emitted itself), or annotated by the server that accepted it
+    // and handed it on.
+    if (fd === undefined || originalDst(socket) !== undefined) return true;
+    const decided = recoverFromFd(fd, listener.get());
+    annotate(socket, decided);
+    stats[decided.kind]++;
+    if (decided.kind === 'unknown') {
+      const code = decided.cause.code!;
+      stats.errors[code] = (stats.errors[code] ?? 0) + 1;
+      if (errors.hasSubscribers) errors.publish({ server, socket, error: decided.cause });
+    }
+    if (connections.hasSubscribers) connections.publish({ server, socket, originalDst: decided });
+    if (verdicts[decided.kind] === 'emit') return true;
+    stats.reset++;
+    socket.resetAndDestroy();
+    return false;
+  };
+
+  // Over `emit` and not by a listener: a listener is seen by listenerCount(), can be overtaken by
+  // prependListener(), and cannot keep a socket from the others.
+  const emit = server.emit;
+  server.emit = function (this: S, event: string, ...args: unknown[]): boolean {
+    if (event === 'connection' && args[0] instanceof Socket && !accept(args[0])) return true;
+    return Reflect.apply(emit, this, [event, ...args]) as boolean;
+  };
+  Object.defineProperty(server, 'interceptStats', { value: stats, enumerable: true });
+  Object.defineProperty(server, intercepted, { value: true });
+  if (transparent) makeTransparent(server);
+  return server as S & Intercepted;
+}
+
+/**
+ * `net.createServer()` whose `'connection'` listeners get sockets with `originalDst`.
+ *
+ * @param options those of net.createServer, and {@link InterceptOptions}
+ * @throws as {@link intercept} and net.createServer
+ */
+export function createServer(
+  options?: ServerOpts & InterceptOptions,
+  listener?: (socket: InterceptedSocket) => void,
+): InterceptServer;
+export function createServer(listener?: (socket: InterceptedSocket) => void): InterceptServer;
+export function createServer(
+  options: (ServerOpts & InterceptOptions) | ((socket: InterceptedSocket) => void) = {},
+  listener?: (socket: InterceptedSocket) => void,
+): InterceptServer {
+  if (typeof options === 'function') return createServer({}, options);
+  const server = createNetServer(options, listener as ((socket: Socket) => void) | undefined);
+  return intercept(server, options) as unknown as InterceptServer;
+}

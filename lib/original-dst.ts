@@ -1,0 +1,144 @@
+import type { Socket } from 'node:net';
+import { constants } from 'node:os';
+import { type Endpoint, isWildcard, unmap } from './address.ts';
+import { binding } from './binding.ts';
+import { conntrackActive, conntrackPresent } from './conntrack.ts';
+import { invalidType, systemError } from './errors.ts';
+import { endpointAt, familyAt, originalStatus, peerStatus, portAt, sameEndpoint, Slot } from './facts.ts';
+import { isOwnAddress } from './own-address.ts';
+import { socketFd } from './socket-fd.ts';
+
+const { EBADF, ENOENT, ENOPROTOOPT } = constants.errno;
+
+/** A destination that is known, and how the connection came here. */
+export interface KnownDst extends Endpoint {
+  /**
+   * - `redirect`: NAT (REDIRECT, DNAT) rewrote the destination; conntrack remembers this one.
+   * - `tproxy`: delivered here unmodified (TPROXY, sk_lookup, AnyIP); the socket's local address is the destination.
+   * - `direct`: nobody redirected it; the client dialled this address.
+   */
+  kind: 'redirect' | 'tproxy' | 'direct';
+}
+
+/** No destination could be established: never a guess. `cause` is the system error that says why. */
+export interface UnknownDst {
+  kind: 'unknown';
+  cause: NodeJS.ErrnoException;
+}
+
+/** Where an accepted connection was really going. */
+export type OriginalDst = KnownDst | UnknownDst;
+
+/** The address that a server is bound to, as `server.address()` gives it. */
+export interface ListenerAddress {
+  address: string;
+  port: number;
+}
+
+/**
+ * The answer is kept in a property of the socket and not in a WeakMap, because http2 hands its users a Proxy of the
+ * socket, which passes properties through and is another key.
+ */
+interface Annotated {
+  readonly originalDst?: OriginalDst;
+  /** tls.TLSSocket: the socket that it was made of. */
+  readonly _parent?: Annotated | null;
+}
+
+function unknown(errno: number, syscall: string, option?: string): UnknownDst {
+  const context = option === undefined ? { syscall } : { syscall, option };
+  return { kind: 'unknown', cause: systemError(errno, context) };
+}
+
+/** Can a client have dialled the accepted socket's local address and have reached this listener by that? */
+function dialable(listener: ListenerAddress | undefined): boolean {
+  if (listener === undefined) return isOwnAddress();
+  if (portAt(Slot.local) !== listener.port) return false;
+  if (isWildcard(listener.address)) return isOwnAddress();
+  return unmap(listener.address) === endpointAt(Slot.local).address;
+}
+
+/** What it means that the kernel has no answer for a connection whose local address could be a plain listener's. */
+function withoutAnswer(errno: number): OriginalDst {
+  const neverTracked =
+    (errno === -ENOENT && conntrackActive(familyAt(Slot.local)) === false) ||
+    (errno === -ENOPROTOOPT && !conntrackPresent());
+  // Without conntrack there is no NAT, so nobody can have redirected it. With conntrack at work every connection
+  // has an entry, so this one's was lost, and the local address may be the proxy's own.
+  if (neverTracked) return { ...endpointAt(Slot.local), kind: 'direct' };
+  return unknown(errno, 'getsockopt', 'SO_ORIGINAL_DST');
+}
+
+/**
+ * Decides where the connection behind an accepted socket's fd was going.
+ * In this order: what conntrack says, unless it says nothing new or speaks of the wrong end; a local address
+ * that the listener cannot have been dialled at; else nobody redirected it.
+ */
+export function recoverFromFd(fd: number, listener: ListenerAddress | undefined): OriginalDst {
+  const status = binding().readFacts(fd);
+  if (status !== 0) return unknown(status, 'getsockname');
+  const answer = originalStatus();
+  if (answer !== 0) {
+    return dialable(listener) ? withoutAnswer(answer) : { ...endpointAt(Slot.local), kind: 'tproxy' };
+  }
+  if (sameEndpoint(Slot.original, Slot.local)) {
+    return { ...endpointAt(Slot.local), kind: dialable(listener) ? 'direct' : 'tproxy' };
+  }
+  // Without the peer's address the next check cannot be made, and without it the answer may be the client itself.
+  if (peerStatus() !== 0) return unknown(peerStatus(), 'getpeername');
+  if (sameEndpoint(Slot.original, Slot.peer)) {
+    // Conntrack saw the proxy's packet first (the client's were notrack) and took the proxy for the client.
+    if (!dialable(listener)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+    return unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
+  }
+  return { ...endpointAt(Slot.original), kind: 'redirect' };
+}
+
+/** The server that accepted a socket, as Node records it. */
+function listenerOf(socket: Socket): ListenerAddress | undefined {
+  const address = (socket as Socket & { server?: { address?: () => unknown } }).server?.address?.();
+  return typeof address === 'object' && address !== null ? (address as ListenerAddress) : undefined;
+}
+
+/** Keeps the decision for the life of the socket object: conntrack entries go away, the answer does not change. */
+export function annotate(socket: Socket, decided: OriginalDst): void {
+  Object.defineProperty(socket, 'originalDst', { value: decided, enumerable: true });
+}
+
+/**
+ * `getsockopt(fd, SOL_IP, SO_ORIGINAL_DST)`, `getsockname(fd)` and `getpeername(fd)`: where an accepted TCP
+ * connection was really going, decided on the first call and kept on the socket.
+ *
+ * Call it before anything else happens to the socket, or let {@link intercept} do so: the entry may be gone later.
+ *
+ * @param socket a socket that a net.Server accepted
+ * @returns the destination and how it came here; `unknown` with the cause where there is no sure answer. Never
+ *   throws for what the network or the kernel does.
+ * @throws `ERR_INVALID_ARG_TYPE`, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
+ * Capability: none. Source: ip(7); net/netfilter/nf_conntrack_proto.c; Documentation/networking/tproxy.rst.
+ */
+export function recoverOriginalDst(socket: Socket): OriginalDst {
+  if (typeof socket !== 'object' || socket === null)
+    throw invalidType('socket', 'an instance of net.Socket', socket);
+  const known = originalDst(socket);
+  if (known !== undefined) return known;
+  const fd = socketFd(socket);
+  const decided = fd === undefined ? unknown(-EBADF, 'getsockname') : recoverFromFd(fd, listenerOf(socket));
+  annotate(socket, decided);
+  return decided;
+}
+
+/**
+ * The destination that {@link intercept} or {@link recoverOriginalDst} found for this socket, also through TLS and
+ * HTTP/2: `originalDst(request.socket)` works in every request handler. No system call.
+ *
+ * @returns undefined for a socket that nobody has asked about
+ */
+export function originalDst(socket: object): OriginalDst | undefined {
+  let current: Annotated | null | undefined = socket;
+  while (current) {
+    if (current.originalDst !== undefined) return current.originalDst;
+    current = current._parent;
+  }
+  return undefined;
+}

@@ -1,0 +1,27 @@
+import type { Server, Socket } from 'node:net';
+import { checkInteger } from './errors.ts';
+
+/** The part of Node's internal TCP handle that this package reads. */
+interface Handle {
+  readonly fd?: number;
+}
+
+/**
+ * The one place that reads Node's private handle. Node has no public way to the fd of an accepted socket or of
+ * a listening server; `_handle.fd` has been there, unchanged, from Node 0.9 to 26.
+ * Undefined when the socket is closed, or is no socket of the system at all.
+ */
+export function socketFd(socket: Socket | Server): number | undefined {
+  return handleFd((socket as unknown as { _handle?: unknown })._handle);
+}
+
+/** The fd behind a value found in a `_handle` property, if there is one. */
+export function handleFd(handle: unknown): number | undefined {
+  const fd = (handle as Handle | null | undefined)?.fd;
+  return typeof fd === 'number' && fd >= 0 ? fd : undefined;
+}
+
+/** Throws unless `fd` can be a file descriptor: a whole number from 0 to 2³¹ − 1. */
+export function checkFd(fd: unknown): asserts fd is number {
+  checkInteger('fd', fd, 0, 2 ** 31 - 1);
+}

@@ -1,0 +1,65 @@
+import type { Server } from 'node:net';
+import { constants } from 'node:os';
+import { binding } from './binding.ts';
+import { codedError, systemError } from './errors.ts';
+import { handleFd } from './socket-fd.ts';
+
+/** The part of Node's internal listening handle that is used here. */
+interface ListenHandle {
+  listen?: (backlog: number) => number;
+}
+
+function setOnHandle(handle: unknown): Error | undefined {
+  const fd = handleFd(handle);
+  if (fd === undefined) {
+    return codedError(
+      'ERR_TRANSPARENT_SHARED',
+      'transparent: the listening socket belongs to the cluster’s primary',
+      {
+        hint: 'listen with `exclusive: true`, or set cluster.schedulingPolicy = cluster.SCHED_NONE in the primary',
+      },
+    );
+  }
+  const status = binding().setTransparent(fd, true);
+  return status === 0 ? undefined : systemError(status, { syscall: 'setsockopt', option: 'IP_TRANSPARENT' });
+}
+
+/**
+ * `setsockopt(IP_TRANSPARENT)` on a server's socket between bind(2) and listen(2), whatever form of
+ * `server.listen` makes it, also when the host name is looked up first.
+ *
+ * Node has no hook there, so `_handle` becomes an accessor: Node stores the bound handle in it and then calls its
+ * listen(). Doing it at `'listening'` instead leaves a gap in which a TPROXY rule finds a listener that it must
+ * not use, and the client gets RST. A refusal goes the way of any failed listen: the handle is closed and the
+ * server emits `'error'`, with our error in the place of Node's.
+ */
+export function makeTransparent(server: Server): void {
+  const internals = server as unknown as { _handle: ListenHandle | null };
+  let current = internals._handle;
+  if (current) {
+    const error = setOnHandle(current);
+    if (error) throw error;
+  }
+
+  let refusal: Error | undefined;
+  Object.defineProperty(server, '_handle', {
+    configurable: true,
+    enumerable: true,
+    get: () => current,
+    set: (handle: ListenHandle | null) => {
+      current = handle;
+      if (!handle) return;
+      refusal = setOnHandle(handle);
+      if (refusal) handle.listen = () => -constants.errno.EPERM;
+    },
+  });
+
+  const emit = server.emit;
+  server.emit = function (this: Server, event: string, ...args: unknown[]): boolean {
+    if (event === 'error' && refusal) {
+      args[0] = refusal;
+      refusal = undefined;
+    }
+    return Reflect.apply(emit, this, [event, ...args]) as boolean;
+  };
+}

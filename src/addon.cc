@@ -1,0 +1,129 @@
+// Node-API glue: arguments in, values out, no policy. Every method answers 0 (or a value) or -errno
+// as a number; lib/errors.ts makes errors of those, so that there is one place which does.
+#include <napi.h>
+
+#include "endpoint.h"
+#include "local_address.h"
+#include "original_dst.h"
+#include "socket_options.h"
+
+namespace original_dst {
+
+namespace {
+
+// lib/ checks arguments with messages for people. These checks only keep a stray caller of the raw
+// binary from acting on fd 0: without C++ exceptions `As<Number>()` of anything else is 0, and 0 is
+// a valid fd.
+int32_t fd_argument(const Napi::CallbackInfo& info) {
+  return info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
+}
+
+bool flag_argument(const Napi::CallbackInfo& info, size_t index) {
+  return info[index].IsBoolean() && info[index].As<Napi::Boolean>().Value();
+}
+
+}  // namespace
+
+// One instance per environment (worker threads load the addon again): all state is in members.
+class Addon : public Napi::Addon<Addon> {
+ public:
+  Addon(Napi::Env env, Napi::Object exports) {
+    // Shared with lib/binding.ts; lives as long as this instance, which outlives every call.
+    Napi::ArrayBuffer facts = Napi::ArrayBuffer::New(env, sizeof(Facts));
+    facts_ = static_cast<Facts*>(facts.Data());
+    facts_buffer_ = Napi::Persistent(facts);
+    DefineAddon(exports, {
+                             InstanceValue("facts", facts),
+                             InstanceMethod("getOriginalDst", &Addon::GetOriginalDst),
+                             InstanceMethod("readFacts", &Addon::ReadFacts),
+                             InstanceMethod("addressText", &Addon::AddressText),
+                             InstanceMethod("conntrackActive", &Addon::ConntrackActive),
+                             InstanceMethod("isInterfaceAddress", &Addon::IsInterfaceAddress),
+                             InstanceMethod("setTransparent", &Addon::SetTransparent),
+                             InstanceMethod("getTransparent", &Addon::GetTransparent),
+                             InstanceMethod("setFreebind", &Addon::SetFreebind),
+                             InstanceMethod("setMark", &Addon::SetMark),
+                             InstanceMethod("setBindAddressNoPort", &Addon::SetBindAddressNoPort),
+                             InstanceMethod("socketKind", &Addon::GetSocketKind),
+                         });
+  }
+
+ private:
+  // (fd) → 0 or -errno; the answer is in facts.original, the socket's own address in facts.local.
+  Napi::Value GetOriginalDst(const Napi::CallbackInfo& info) {
+    const int fd = fd_argument(info);
+    int status = local_endpoint(fd, &facts_->local);
+    if (status == 0) status = original_dst(fd, facts_->local, &facts_->original);
+    return Napi::Number::New(info.Env(), status);
+  }
+
+  // (fd) → 0 or -errno; fills all of facts.
+  Napi::Value ReadFacts(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), read_facts(fd_argument(info), facts_));
+  }
+
+  // (which: 0 original, 1 local, 2 peer) → the address as text
+  Napi::Value AddressText(const Napi::CallbackInfo& info) {
+    const Endpoint* slots[] = {&facts_->original, &facts_->local, &facts_->peer};
+    const int32_t which = fd_argument(info);
+    if (which < 0 || which > 2) return info.Env().Undefined();
+    char text[kAddressTextSize];
+    const size_t length = endpoint_text(*slots[which], text);
+    return Napi::String::New(info.Env(), text, length);
+  }
+
+  // (family: 4 | 6) → 1, 0 or -errno
+  Napi::Value ConntrackActive(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), conntrack_active(fd_argument(info)));
+  }
+
+  // () → is facts.local an address of this host's interfaces? 1, 0 or -errno
+  Napi::Value IsInterfaceAddress(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), is_interface_address(facts_->local));
+  }
+
+  Napi::Value SetTransparent(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(),
+                             set_transparent(fd_argument(info), flag_argument(info, 1)));
+  }
+
+  // (fd) → 1, 0 or -errno
+  Napi::Value GetTransparent(const Napi::CallbackInfo& info) {
+    bool on = false;
+    const int status = get_transparent(fd_argument(info), &on);
+    return Napi::Number::New(info.Env(), status != 0 ? status : on);
+  }
+
+  Napi::Value SetFreebind(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), set_freebind(fd_argument(info), flag_argument(info, 1)));
+  }
+
+  Napi::Value SetMark(const Napi::CallbackInfo& info) {
+    const uint32_t mark = info[1].IsNumber() ? info[1].As<Napi::Number>().Uint32Value() : 0;
+    return Napi::Number::New(info.Env(), set_mark(fd_argument(info), mark));
+  }
+
+  Napi::Value SetBindAddressNoPort(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(),
+                             set_bind_address_no_port(fd_argument(info), flag_argument(info, 1)));
+  }
+
+  // (fd) → [domain, type, protocol] or -errno
+  Napi::Value GetSocketKind(const Napi::CallbackInfo& info) {
+    SocketKind kind = {};
+    const int status = socket_kind(fd_argument(info), &kind);
+    if (status != 0) return Napi::Number::New(info.Env(), status);
+    const Napi::Array fields = Napi::Array::New(info.Env(), 3);
+    fields.Set(0u, kind.domain);
+    fields.Set(1u, kind.type);
+    fields.Set(2u, kind.protocol);
+    return fields;
+  }
+
+  Facts* facts_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> facts_buffer_;
+};
+
+NODE_API_ADDON(Addon)
+
+}  // namespace original_dst
