@@ -46,15 +46,15 @@ export interface Intercepted {
   readonly interceptStats: Readonly<InterceptStats>;
 }
 
-/** A net.Server whose `'connection'` listeners get {@link InterceptedSocket}s. */
-export interface InterceptServer extends Server, Intercepted {
+interface ConnectionEvents {
   on(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
-  on(event: string, listener: (...args: any[]) => void): this;
   once(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
-  once(event: string, listener: (...args: any[]) => void): this;
   addListener(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
-  addListener(event: string, listener: (...args: any[]) => void): this;
+  prependListener(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
 }
+
+/** A net.Server whose `'connection'` listeners get {@link InterceptedSocket}s. */
+export type InterceptServer = ConnectionEvents & Server & Intercepted;
 
 const connections = channel('original-dst:connection');
 const errors = channel('original-dst:error');
