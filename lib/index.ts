@@ -1,6 +1,7 @@
 export type { Endpoint } from './address.ts';
 export type { CodedError, SystemError } from './errors.ts';
 export {
+  type ConnectionEvents,
   createServer,
   intercept,
   type Intercepted,

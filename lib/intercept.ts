@@ -37,16 +37,15 @@ export interface InterceptStats {
 }
 
 /** An accepted socket with its true destination. */
-export interface InterceptedSocket extends Socket {
-  readonly originalDst: OriginalDst;
-}
+export type InterceptedSocket = Socket & { readonly originalDst: OriginalDst };
 
 /** What {@link intercept} adds to a server. */
 export interface Intercepted {
   readonly interceptStats: Readonly<InterceptStats>;
 }
 
-interface ConnectionEvents {
+/** The `'connection'` event of an {@link InterceptServer}. */
+export interface ConnectionEvents {
   on(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
   once(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
   addListener(event: 'connection', listener: (socket: InterceptedSocket) => void): this;

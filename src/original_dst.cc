@@ -34,8 +34,8 @@ int original_dst(int fd, const Endpoint& local, Endpoint* original) {
   // it wrote.
   sockaddr_storage address = {};
   socklen_t length = v4 ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-  if (getsockopt(fd, v4 ? SOL_IP : SOL_IPV6, v4 ? SO_ORIGINAL_DST : IP6T_SO_ORIGINAL_DST, &address,
-                 &length) != 0) {
+  static_assert(SO_ORIGINAL_DST == IP6T_SO_ORIGINAL_DST, "one number at both levels");
+  if (getsockopt(fd, v4 ? SOL_IP : SOL_IPV6, SO_ORIGINAL_DST, &address, &length) != 0) {
     return -errno;
   }
   return endpoint_from_sockaddr(address, original);
@@ -66,7 +66,7 @@ int read_facts(int fd, Facts* facts) {
 
 int conntrack_active(int family) {
   const int domain = family == 4 ? AF_INET : AF_INET6;
-  Endpoint loopback;
+  Endpoint loopback = {};
   endpoint_parse(family == 4 ? "127.0.0.1" : "::1", 0, &loopback);
   sockaddr_storage address;
   socklen_t length = endpoint_to_sockaddr(loopback, false, &address);
@@ -82,8 +82,8 @@ int conntrack_active(int family) {
   // The SYN crosses the loopback device, and conntrack, before a non-blocking connect(2) returns;
   // the handshake need not finish.
   if (connect(client.get(), name, length) != 0 && errno != EINPROGRESS) return -errno;
-  Endpoint local;
-  Endpoint original;
+  Endpoint local = {};
+  Endpoint original = {};
   const int named = local_endpoint(client.get(), &local);
   if (named != 0) return named;
   const int status = original_dst(client.get(), local, &original);
