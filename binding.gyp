@@ -1,4 +1,8 @@
 {
+  "variables": {
+    # `node-gyp rebuild -- -Dsanitize=address,undefined`: scripts/sanitize.js makes such builds.
+    "sanitize%": ""
+  },
   "targets": [
     {
       "target_name": "original_dst",
@@ -14,7 +18,29 @@
             "src/socket_options.cc"
           ],
           "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"],
-          "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"]
+          "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
+          "conditions": [
+            ["sanitize==''", {
+              # No library at all, see src/runtime.cc. `now`: a symbol that the process does not have
+              # fails the load with its name, not a call hours later.
+              "sources": ["src/runtime.cc"],
+              "cflags_cc": ["-ffunction-sections", "-fdata-sections"],
+              "ldflags": [
+                "-nostdlib",
+                "-Wl,-z,now",
+                "-Wl,--gc-sections",
+                "-Wl,--version-script=<(module_root_dir)/src/exports.map"
+              ]
+            }, {
+              "cflags_cc": ["-fsanitize=<(sanitize)", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"],
+              "cflags_cc!": ["-O3"],
+              "ldflags": ["-fsanitize=<(sanitize)"]
+            }],
+            # The default calls helpers of libgcc, and those call a function that only glibc has.
+            ["target_arch=='arm64'", {
+              "cflags_cc": ["-mno-outline-atomics"]
+            }]
+          ]
         }, {
           # Elsewhere the package imports and every call says ERR_UNSUPPORTED_PLATFORM; there is nothing to compile.
           "type": "none"

@@ -2,9 +2,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include <charconv>
+#include <system_error>
 
 namespace original_dst {
 
@@ -29,9 +31,11 @@ bool is_link_local(const uint8_t* bytes) { return bytes[0] == 0xfe && (bytes[1] 
 uint32_t parse_scope(const char* scope) {
   const uint32_t index = if_nametoindex(scope);
   if (index != 0) return index;
-  char* end = nullptr;
-  const unsigned long number = strtoul(scope, &end, 10);
-  return *scope != '\0' && *end == '\0' && number <= UINT32_MAX ? static_cast<uint32_t>(number) : 0;
+  // Not strtoul: it takes "+5" and " 5", and newer headers give it a name that older libcs lack.
+  uint32_t number = 0;
+  const char* end = scope + strlen(scope);
+  const std::from_chars_result parsed = std::from_chars(scope, end, number);
+  return parsed.ec == std::errc() && parsed.ptr == end ? number : 0;
 }
 
 }  // namespace
