@@ -6,7 +6,8 @@ import { codedError } from './errors.ts';
 export interface Binding {
   /** The memory that readFacts and getOriginalDst fill; laid out as struct Facts of src/original_dst.h. */
   readonly facts: ArrayBuffer;
-  getOriginalDst(fd: number): number;
+  /** The address as text, its port and family in `facts`; or a negative errno. */
+  getOriginalDst(fd: number): string | number;
   readFacts(fd: number): number;
   addressText(slot: number): string;
   conntrackActive(family: 4 | 6): number;

@@ -4,12 +4,13 @@ import { binding } from './binding.ts';
 import { checkBoolean, codedError, invalidType, outOfRange } from './errors.ts';
 import {
   annotate,
+  listenerAddress,
   originalDst,
   recoverFromFd,
   type ListenerAddress,
   type OriginalDst,
 } from './original-dst.ts';
-import { socketFd } from './socket-fd.ts';
+import { acceptingServer, listenHandle, socketFd } from './socket-fd.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
 /** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */
@@ -77,13 +78,20 @@ class ListenerMemo {
   }
 
   get(): ListenerAddress | undefined {
-    const handle = (this.#server as unknown as { _handle?: unknown })._handle;
+    const handle = listenHandle(this.#server);
     if (handle !== this.#handle) {
-      const address = this.#server.address();
-      this.#address = typeof address === 'object' && address !== null ? address : undefined;
+      this.#address = listenerAddress(this.#server);
       this.#handle = handle;
     }
     return this.#address;
+  }
+}
+
+function reset(socket: Socket): void {
+  try {
+    socket.resetAndDestroy();
+  } catch {
+    socket.destroy(); // ERR_INVALID_HANDLE_TYPE: a unix-domain socket, or TLS, has no RST of its own
   }
 }
 
@@ -110,6 +118,8 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     throw codedError('ERR_ALREADY_INTERCEPTED', 'This server is intercepted already');
   binding(); // a missing binary is the caller's error, now, and not the first client's
 
+  const takeRefusal = transparent ? makeTransparent(server) : undefined;
+
   const stats: InterceptStats = { redirect: 0, tproxy: 0, direct: 0, unknown: 0, reset: 0, errors: {} };
   const verdicts = { redirect: 'emit', tproxy: 'emit', direct, unknown } as const;
   const listener = new ListenerMemo(server);
@@ -117,11 +127,16 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   /** Returns false when no handler is to see the socket. */
   const accept = (socket: Socket): boolean => {
     const fd = socketFd(socket);
-    // Not from accept(2) (a stream that the program emitted itself), or annotated by the server that accepted it
-    // and handed it on.
-    if (fd === undefined || originalDst(socket) !== undefined) return true;
-    const decided = recoverFromFd(fd, listener.get());
-    annotate(socket, decided);
+    if (fd === undefined) return true; // not from accept(2): the program emitted it
+    const acceptedBy = acceptingServer(socket);
+    let decided = originalDst(socket);
+    if (decided === undefined) {
+      // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
+      decided = recoverFromFd(fd, acceptedBy === server ? listener.get() : listenerAddress(acceptedBy));
+      annotate(socket, decided);
+    } else if (acceptedBy === server) {
+      return true; // a handler looked at the first bytes and emitted it once more
+    }
     stats[decided.kind]++;
     if (decided.kind === 'unknown') {
       const code = decided.cause.code!;
@@ -131,20 +146,21 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     if (connections.hasSubscribers) connections.publish({ server, socket, originalDst: decided });
     if (verdicts[decided.kind] === 'emit') return true;
     stats.reset++;
-    socket.resetAndDestroy();
+    reset(socket);
     return false;
   };
 
   // Over `emit` and not by a listener: a listener is seen by listenerCount(), can be overtaken by
   // prependListener(), and cannot keep a socket from the others.
   const emit = server.emit;
-  server.emit = function (this: S, event: string, ...args: unknown[]): boolean {
+  const emitIntercepted = function (this: S, event: string, ...args: unknown[]): boolean {
     if (event === 'connection' && args[0] instanceof Socket && !accept(args[0])) return true;
+    if (event === 'error' && takeRefusal) args[0] = takeRefusal() ?? args[0];
     return Reflect.apply(emit, this, [event, ...args]) as boolean;
   };
+  Object.defineProperty(server, 'emit', { value: emitIntercepted, writable: true, configurable: true });
   Object.defineProperty(server, 'interceptStats', { value: stats, enumerable: true });
   Object.defineProperty(server, intercepted, { value: true });
-  if (transparent) makeTransparent(server);
   return server as S & Intercepted;
 }
 
@@ -160,7 +176,7 @@ export function createServer(
 ): InterceptServer;
 export function createServer(listener?: (socket: InterceptedSocket) => void): InterceptServer;
 export function createServer(
-  options: (ServerOpts & InterceptOptions) | ((socket: InterceptedSocket) => void) = {},
+  options?: (ServerOpts & InterceptOptions) | ((socket: InterceptedSocket) => void),
   listener?: (socket: InterceptedSocket) => void,
 ): InterceptServer {
   if (typeof options === 'function') return createServer({}, options);

@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import { Socket, type Server } from 'node:net';
 import { constants } from 'node:os';
 import { type Endpoint, isWildcard, unmap } from './address.ts';
 import { binding } from './binding.ts';
@@ -6,7 +6,7 @@ import { conntrackActive, conntrackPresent } from './conntrack.ts';
 import { invalidType, systemError } from './errors.ts';
 import { endpointAt, familyAt, originalStatus, peerStatus, portAt, sameEndpoint, Slot } from './facts.ts';
 import { isOwnAddress } from './own-address.ts';
-import { socketFd } from './socket-fd.ts';
+import { acceptingServer, socketFd } from './socket-fd.ts';
 
 const { EBADF, ENOENT, ENOPROTOOPT } = constants.errno;
 
@@ -40,7 +40,7 @@ export interface ListenerAddress {
  * socket, which passes properties through and is another key.
  */
 interface Annotated {
-  readonly originalDst?: OriginalDst;
+  originalDst?: OriginalDst;
   /** tls.TLSSocket: the socket that it was made of. */
   readonly _parent?: Annotated | null;
 }
@@ -61,8 +61,7 @@ function dialable(listener: ListenerAddress | undefined): boolean {
 /** What it means that the kernel has no answer for a connection whose local address could be a plain listener's. */
 function withoutAnswer(errno: number): OriginalDst {
   const neverTracked =
-    (errno === -ENOENT && conntrackActive(familyAt(Slot.local)) === false) ||
-    (errno === -ENOPROTOOPT && !conntrackPresent());
+    errno === -ENOPROTOOPT ? !conntrackPresent() : conntrackActive(familyAt(Slot.local)) === false;
   // Without conntrack there is no NAT, so nobody can have redirected it. With conntrack at work every connection
   // has an entry, so this one's was lost, and the local address may be the proxy's own.
   if (neverTracked) return { ...endpointAt(Slot.local), kind: 'direct' };
@@ -94,15 +93,16 @@ export function recoverFromFd(fd: number, listener: ListenerAddress | undefined)
   return { ...endpointAt(Slot.original), kind: 'redirect' };
 }
 
-/** The server that accepted a socket, as Node records it. */
-function listenerOf(socket: Socket): ListenerAddress | undefined {
-  const address = (socket as Socket & { server?: { address?: () => unknown } }).server?.address?.();
-  return typeof address === 'object' && address !== null ? (address as ListenerAddress) : undefined;
+/** What a server is bound to; undefined while it does not listen, and for a unix-domain path. */
+export function listenerAddress(server: Server | undefined): ListenerAddress | undefined {
+  const address = server?.address();
+  return typeof address === 'object' && address !== null ? address : undefined;
 }
 
 /** Keeps the decision for the life of the socket object: conntrack entries go away, the answer does not change. */
 export function annotate(socket: Socket, decided: OriginalDst): void {
-  Object.defineProperty(socket, 'originalDst', { value: decided, enumerable: true });
+  // By assignment, which http2's Proxy of a socket passes on; a property defined on that Proxy would stay with it.
+  (socket as Annotated).originalDst = decided;
 }
 
 /**
@@ -118,12 +118,14 @@ export function annotate(socket: Socket, decided: OriginalDst): void {
  * Capability: none. Source: ip(7); net/netfilter/nf_conntrack_proto.c; Documentation/networking/tproxy.rst.
  */
 export function recoverOriginalDst(socket: Socket): OriginalDst {
-  if (typeof socket !== 'object' || socket === null)
-    throw invalidType('socket', 'an instance of net.Socket', socket);
+  if (!(socket instanceof Socket)) throw invalidType('socket', 'an instance of net.Socket', socket);
   const known = originalDst(socket);
   if (known !== undefined) return known;
   const fd = socketFd(socket);
-  const decided = fd === undefined ? unknown(-EBADF, 'getsockname') : recoverFromFd(fd, listenerOf(socket));
+  const decided =
+    fd === undefined
+      ? unknown(-EBADF, 'getsockname')
+      : recoverFromFd(fd, listenerAddress(acceptingServer(socket)));
   annotate(socket, decided);
   return decided;
 }

@@ -34,8 +34,8 @@ function setOption(option: string, fd: number, status: number): void {
 }
 
 /**
- * `getsockopt(fd, SOL_IP, SO_ORIGINAL_DST)` or `getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST)`, chosen by the
- * form of the socket's local address: the destination that conntrack remembers for a TCP connection.
+ * `getsockopt(fd, SOL_IP, SO_ORIGINAL_DST)` or `getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST)`, whichever fits
+ * the connection: the destination that conntrack remembers for it.
  *
  * Exactly what the kernel says, no more: a connection that nobody redirected is answered with its own local
  * address, and an entry that conntrack made from the wrong end with the client's. {@link recoverOriginalDst}
@@ -49,12 +49,12 @@ function setOption(option: string, fd: number, status: number): void {
  */
 export function getOriginalDst(fd: number): Endpoint | null {
   checkFd(fd);
-  const status = binding().getOriginalDst(fd);
-  if (status === 0) return endpointAt(Slot.original);
-  if (status === -ENOENT) return null;
+  const answer = binding().getOriginalDst(fd);
+  if (typeof answer === 'string') return endpointAt(Slot.original, answer);
+  if (answer === -ENOENT) return null;
   refuseOtherSockets('getOriginalDst', fd, 'a TCP socket');
-  if (status === -ENOPROTOOPT || status === -EOPNOTSUPP) return null;
-  throw systemError(status, { syscall: 'getsockopt', option: 'SO_ORIGINAL_DST' });
+  if (answer === -ENOPROTOOPT || answer === -EOPNOTSUPP) return null;
+  throw systemError(answer, { syscall: 'getsockopt', option: 'SO_ORIGINAL_DST' });
 }
 
 /**

@@ -15,6 +15,17 @@ export function socketFd(socket: Socket | Server): number | undefined {
   return handleFd((socket as unknown as { _handle?: unknown })._handle);
 }
 
+/** The server whose accept(2) made this socket, as Node records it; undefined for a socket that came another way. */
+export function acceptingServer(socket: Socket): Server | undefined {
+  // Not the `server` property beside it: http writes its own there when a socket is handed to it.
+  return (socket as unknown as { _server?: Server | null })._server ?? undefined;
+}
+
+/** The handle that a server listens with; another one after each listen(). Null while it does not listen. */
+export function listenHandle(server: Server): object | null {
+  return (server as unknown as { _handle: object | null })._handle;
+}
+
 /** The fd behind a value found in a `_handle` property, if there is one. */
 export function handleFd(handle: unknown): number | undefined {
   const fd = (handle as Handle | null | undefined)?.fd;

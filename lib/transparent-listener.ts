@@ -2,7 +2,7 @@ import type { Server } from 'node:net';
 import { constants } from 'node:os';
 import { binding } from './binding.ts';
 import { codedError, systemError } from './errors.ts';
-import { handleFd } from './socket-fd.ts';
+import { handleFd, listenHandle } from './socket-fd.ts';
 
 /** The part of Node's internal listening handle that is used here. */
 interface ListenHandle {
@@ -31,11 +31,13 @@ function setOnHandle(handle: unknown): Error | undefined {
  * Node has no hook there, so `_handle` becomes an accessor: Node stores the bound handle in it and then calls its
  * listen(). Doing it at `'listening'` instead leaves a gap in which a TPROXY rule finds a listener that it must
  * not use, and the client gets RST. A refusal goes the way of any failed listen: the handle is closed and the
- * server emits `'error'`, with our error in the place of Node's.
+ * server emits `'error'`.
+ *
+ * @returns takes the reason of the last refusal, which is to stand in the place of the error that Node emits
+ * @throws the reason itself, when the server listens already
  */
-export function makeTransparent(server: Server): void {
-  const internals = server as unknown as { _handle: ListenHandle | null };
-  let current = internals._handle;
+export function makeTransparent(server: Server): () => Error | undefined {
+  let current = listenHandle(server) as ListenHandle | null;
   if (current) {
     const error = setOnHandle(current);
     if (error) throw error;
@@ -54,12 +56,9 @@ export function makeTransparent(server: Server): void {
     },
   });
 
-  const emit = server.emit;
-  server.emit = function (this: Server, event: string, ...args: unknown[]): boolean {
-    if (event === 'error' && refusal) {
-      args[0] = refusal;
-      refusal = undefined;
-    }
-    return Reflect.apply(emit, this, [event, ...args]) as boolean;
+  return () => {
+    const reason = refusal;
+    refusal = undefined;
+    return reason;
   };
 }

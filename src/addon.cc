@@ -11,11 +11,14 @@ namespace original_dst {
 
 namespace {
 
-// lib/ checks arguments with messages for people. These checks only keep a stray caller of the raw
-// binary from acting on fd 0: without C++ exceptions `As<Number>()` of anything else is 0, and 0 is
-// a valid fd.
+// lib/ checks arguments with messages for people. This check only keeps a stray caller of the raw
+// binary from acting on fd 0: without C++ exceptions `As<Number>()` of anything else is 0, and so
+// is Int32Value() of NaN or of 2³², and 0 is a valid fd.
 int32_t fd_argument(const Napi::CallbackInfo& info) {
-  return info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
+  if (!info[0].IsNumber()) return -1;
+  const double value = info[0].As<Napi::Number>().DoubleValue();
+  const int32_t fd = info[0].As<Napi::Number>().Int32Value();
+  return value == fd ? fd : -1;
 }
 
 bool flag_argument(const Napi::CallbackInfo& info, size_t index) {
@@ -49,12 +52,21 @@ class Addon : public Napi::Addon<Addon> {
   }
 
  private:
-  // (fd) → 0 or -errno; the answer is in facts.original, the socket's own address in facts.local.
+  static Napi::Value Text(napi_env env, const Endpoint& endpoint) {
+    char text[kAddressTextSize];
+    const size_t length = endpoint_text(endpoint, text);
+    // Only the name of an interface can be more than ASCII, and Latin-1 is made in half the time.
+    const auto create = endpoint.scope == 0 ? napi_create_string_latin1 : napi_create_string_utf8;
+    napi_value value = nullptr;
+    create(env, text, length, &value);
+    return Napi::Value(env, value);
+  }
+
+  // (fd) → the address as text, the rest is in facts.original; or -errno. One call for the whole
+  // answer: a second one, for the text alone, costs a tenth of the system call.
   Napi::Value GetOriginalDst(const Napi::CallbackInfo& info) {
-    const int fd = fd_argument(info);
-    int status = local_endpoint(fd, &facts_->local);
-    if (status == 0) status = original_dst(fd, facts_->local, &facts_->original);
-    return Napi::Number::New(info.Env(), status);
+    const int status = original_dst(fd_argument(info), &facts_->original);
+    return status == 0 ? Text(info.Env(), facts_->original) : Napi::Number::New(info.Env(), status);
   }
 
   // (fd) → 0 or -errno; fills all of facts.
@@ -67,9 +79,7 @@ class Addon : public Napi::Addon<Addon> {
     const Endpoint* slots[] = {&facts_->original, &facts_->local, &facts_->peer};
     const int32_t which = fd_argument(info);
     if (which < 0 || which > 2) return info.Env().Undefined();
-    char text[kAddressTextSize];
-    const size_t length = endpoint_text(*slots[which], text);
-    return Napi::String::New(info.Env(), text, length);
+    return Text(info.Env(), *slots[which]);
   }
 
   // (family: 4 | 6) → 1, 0 or -errno

@@ -6,10 +6,15 @@
 
 namespace original_dst {
 
-// getsockopt(fd, SOL_IP, SO_ORIGINAL_DST) or getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST), chosen
-// by the form of `local`, which must be the socket's own local address. Returns 0 or -errno:
-// -ENOENT no conntrack entry, -ENOPROTOOPT no conntrack (or no TCP), -ENOTSUP MPTCP.
-int original_dst(int fd, const Endpoint& local, Endpoint* original);
+// getsockopt(fd, SOL_IP, SO_ORIGINAL_DST) or getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST),
+// whichever fits the connection. Returns 0 or -errno: -ENOENT no conntrack entry, -ENOPROTOOPT no
+// conntrack (or no TCP), -ENOTSUP MPTCP. One thing can deceive it, a rule that rewrites
+// destinations to 127.0.0.6 itself: an IPv6 connection may then be answered with the entry of an
+// IPv4 one from 127.0.0.6 with the same two ports. original_dst_of() has no such case.
+int original_dst(int fd, Endpoint* original);
+
+// The same, chosen by the form of `local`, which must be the socket's own local address.
+int original_dst_of(int fd, const Endpoint& local, Endpoint* original);
 
 // getsockname(2) and getpeername(2), or SO_PEERNAME once the client has gone, in canonical form.
 // Return 0 or -errno.
@@ -21,7 +26,7 @@ struct Facts {
   Endpoint original;
   Endpoint local;
   Endpoint peer;
-  int32_t original_status;  // 0 or -errno, as original_dst()
+  int32_t original_status;  // 0 or -errno, as original_dst_of()
   int32_t peer_status;      // 0 or -errno
 };
 static_assert(sizeof(Facts) == 80, "lib/binding.ts knows this layout");
@@ -31,9 +36,11 @@ static_assert(sizeof(Facts) == 80, "lib/binding.ts knows this layout");
 int read_facts(int fd, Facts* facts);
 
 // Is conntrack at work in this network namespace, for family 4 or 6? Asks SO_ORIGINAL_DST of a
-// loopback connection to a listener of our own. 1 yes, 0 no, or -errno when the probe could not be
-// made. Nothing cheaper tells: the files under /proc are there whenever the module is loaded,
-// hooked or not.
+// loopback connection to a listener of our own, then the number of entries. 1 yes, 0 no, or -errno
+// when the probe could not be made. Nothing cheaper tells: the files under /proc are there whenever
+// the module is loaded, hooked or not, and the number of entries alone is 0 after a flush.
+// Blind spot: rules that exempt the loopback device from conntrack, while no other connection has
+// an entry.
 int conntrack_active(int family);
 
 }  // namespace original_dst
