@@ -13,6 +13,8 @@ package_of() {
     unshare | nsenter | setpriv) echo util-linux ;;
     dig) echo bind9-dnsutils ;;
     setcap | capsh) echo libcap2-bin ;;
+    readelf | strip) echo binutils ;;
+    aarch64-linux-gnu-g++) echo g++-aarch64-linux-gnu ;;
     *) echo "$1" ;;
   esac
 }
