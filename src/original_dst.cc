@@ -85,11 +85,16 @@ int peer_endpoint(int fd, Endpoint* peer) {
   if (status != -ENOTCONN) return status;
   // A client that has sent RST before accept(2): getpeername(2) refuses a closed socket,
   // SO_PEERNAME does not. Without the peer a reversed entry could not be told from a redirected
-  // connection.
-  sockaddr_storage address = {};
-  socklen_t length = sizeof(address);
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &address, &length) != 0) return status;
-  return endpoint_from_sockaddr(address, peer);
+  // connection. Unlike getpeername(2) it refuses room for more than the address: each length of its
+  // own.
+  const socklen_t lengths[] = {sizeof(sockaddr_in6), sizeof(sockaddr_in)};
+  for (socklen_t length : lengths) {
+    sockaddr_storage address = {};
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &address, &length) == 0) {
+      return endpoint_from_sockaddr(address, peer);
+    }
+  }
+  return status;
 }
 
 int read_facts(int fd, Facts* facts) {
