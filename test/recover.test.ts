@@ -6,12 +6,15 @@ import { createServer, getOriginalDst, recoverOriginalDst, type InterceptedSocke
 import { socketFd } from '../lib/socket-fd.ts';
 import {
   accepted,
+  beliefsExpired,
   client,
   connectAndReset,
   dialled,
   flushConntrack,
   listening,
   rules,
+  TRACKING,
+  untrackedTo,
 } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace, sh } from './fixtures/netns.ts';
 
@@ -24,13 +27,6 @@ const redirectTo = (port: number): string => `
 
 const V4 = { kind: 'redirect', address: '198.51.100.7', port: 80, family: 'IPv4' };
 const V6 = { kind: 'redirect', address: '2001:db8:2::7', port: 80, family: 'IPv6' };
-
-/** Any conntrack user, so that connections that no rule touches are tracked too. */
-const TRACK = `
-  chain track {
-    type filter hook output priority 0
-    ct state invalid counter
-  }`;
 
 await inNamespace(t, import.meta.url, async () => {
   defaultRoutes();
@@ -50,7 +46,7 @@ await inNamespace(t, import.meta.url, async () => {
       for (const expected of answers) {
         const socket = await accepted<InterceptedSocket>(t, server, 80, expected.address);
         t.same(socket.originalDst, expected);
-        const { kind, ...endpoint } = expected;
+        const { kind: _, ...endpoint } = expected;
         t.same(getOriginalDst(socketFd(socket)!), endpoint, 'the raw answer is the same');
       }
       t.match(server.interceptStats, { redirect: answers.length, direct: 0, unknown: 0 });
@@ -99,7 +95,7 @@ await inNamespace(t, import.meta.url, async () => {
     });
     t.equal(socket.remotePort, stranger.remotePort, 'the same two ports');
     t.same(socket.originalDst, V6);
-    const { kind, ...endpoint } = V6;
+    const { kind: _, ...endpoint } = V6;
     t.same(getOriginalDst(socketFd(socket)!), endpoint);
   });
 
@@ -204,7 +200,7 @@ await inNamespace(t, import.meta.url, async () => {
       }
       ${redirectTo(port)}`,
     );
-    await new Promise((resolve) => setTimeout(resolve, 1100)); // what was probed before is believed for a second
+    await beliefsExpired();
     flushConntrack();
     for (const { address } of [V4, V6]) {
       const socket = await accepted<InterceptedSocket>(t, server, 80, address);
@@ -216,19 +212,7 @@ await inNamespace(t, import.meta.url, async () => {
     const server = createNetServer();
     const port = await listening(t, server);
     // The client's packets are not tracked, the server's are: its data makes an entry from here to the client.
-    rules(
-      t,
-      'inet',
-      `chain raw {
-        type filter hook output priority raw
-        tcp dport ${port} notrack
-      }
-      chain raw_in {
-        type filter hook prerouting priority raw
-        tcp dport ${port} notrack
-      }
-      ${TRACK}`,
-    );
+    rules(t, 'inet', untrackedTo(port) + TRACKING);
     for (const address of ['192.0.2.1', '2001:db8:1::1']) {
       const connection = once(server, 'connection');
       const dialler = client(t, port, address);

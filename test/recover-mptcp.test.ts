@@ -1,0 +1,108 @@
+// MPTCP: Node's own servers never speak it, an inherited listening socket may. The kernel does not answer
+// SO_ORIGINAL_DST on an MPTCP socket.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { beliefsExpired, rules } from './fixtures/connections.ts';
+import { defaultRoutes, inNamespace } from './fixtures/netns.ts';
+import { startProgram } from './fixtures/program.ts';
+
+const IPPROTO_MPTCP = 262;
+const PORT = 15001;
+const SERVER = fileURLToPath(new URL('fixtures/inherited-server.js', import.meta.url));
+
+/** Becomes the server, with a listening MPTCP socket as fd 3. */
+const LISTEN = `
+import os, socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+listener = socket.socket(family, socket.SOCK_STREAM, ${IPPROTO_MPTCP})
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind((sys.argv[1], ${PORT}))
+listener.listen(8)
+if listener.fileno() != 3:
+    os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.execv(sys.argv[2], sys.argv[2:])
+`;
+
+/** Connects and waits until the server has closed. */
+const CONNECT = `
+import socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+client = socket.socket(family, socket.SOCK_STREAM, int(sys.argv[3]))
+client.connect((sys.argv[1], int(sys.argv[2])))
+client.recv(10)
+`;
+
+async function start(
+  t: Test,
+  address: string,
+): Promise<(dial: string, port: number, protocol: number) => Promise<unknown>> {
+  const args = ['-c', LISTEN, address, process.execPath, ...process.execArgv, SERVER];
+  const server = await startProgram(t, 'python3', args, /listening\n/);
+  let seen = '';
+  return async (dial, port, protocol) => {
+    const { status, stderr } = spawnSync('python3', ['-c', CONNECT, dial, String(port), String(protocol)], {
+      encoding: 'utf8',
+    });
+    if (status !== 0) throw new Error(stderr);
+    const [all, line] = await server.printed(new RegExp(`^listening\\n${seen}(.*)\\n`));
+    seen += `.*\\n`;
+    t.ok(all);
+    return JSON.parse(line!);
+  };
+}
+
+const enabled = '/proc/sys/net/mptcp/enabled';
+const skip =
+  existsSync(enabled) && readFileSync(enabled, 'utf8') === '1\n' ? false : 'no MPTCP in this kernel';
+
+await inNamespace(t, import.meta.url, async () => {
+  defaultRoutes();
+
+  await t.test(
+    'nobody redirects: no conntrack, so the local address is the one dialled',
+    { skip },
+    async (t) => {
+      const connect = await start(t, '0.0.0.0');
+      t.match(await connect('192.0.2.1', PORT, IPPROTO_MPTCP), {
+        kind: 'direct',
+        address: '192.0.2.1',
+        port: PORT,
+      });
+    },
+  );
+
+  await t.test('redirected', { skip }, async (t) => {
+    rules(
+      t,
+      'inet',
+      `chain output {
+        type nat hook output priority -100
+        ip daddr 198.51.100.0/24 tcp dport 80 redirect to :${PORT}
+        ip6 daddr 2001:db8:2::/64 tcp dport 80 redirect to :${PORT}
+      }`,
+    );
+    await beliefsExpired();
+    for (const [listen, ...dial] of [
+      ['0.0.0.0', '198.51.100.7'],
+      ['::', '198.51.100.7', '2001:db8:2::7'],
+    ] as const) {
+      await t.test(`to a listener on ${listen}`, async (t) => {
+        const connect = await start(t, listen);
+        for (const address of dial) {
+          t.match(await connect(address, 80, IPPROTO_MPTCP), {
+            kind: 'unknown',
+            cause: { code: 'ENOTSUP', syscall: 'getsockopt', hint: /MPTCP/ },
+          });
+          t.match(
+            await connect(address, 80, 0),
+            { kind: 'redirect', address, port: 80 },
+            'a client that speaks plain TCP to the same listener',
+          );
+        }
+      });
+    }
+  });
+});
