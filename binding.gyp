@@ -12,9 +12,13 @@
         ["OS=='linux'", {
           "sources": [
             "src/addon.cc",
+            "src/dial.cc",
+            "src/dial_glue.cc",
             "src/endpoint.cc",
             "src/local_address.cc",
             "src/original_dst.cc",
+            "src/port_claims.cc",
+            "src/route.cc",
             "src/socket_options.cc"
           ],
           "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"],

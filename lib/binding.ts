@@ -17,6 +17,23 @@ export interface Binding {
   setFreebind(fd: number, on: boolean): number;
   setMark(fd: number, mark: number): number;
   setBindAddressNoPort(fd: number, on: boolean): number;
+  /** A new fd, or `over` when that was given and is the new socket now, or what failed. */
+  openDialSocket(
+    family: 4 | 6,
+    sourceAddress: string | null,
+    sourcePort: number,
+    transparent: boolean,
+    freebind: boolean,
+    mark: number | null,
+    device: string | null,
+    over: number,
+  ): number | [status: number, failed: string];
+  /** 1, 0 or a negative errno. */
+  isLocalDestination(address: string, mark: number): number;
+  claimPort(program: number, port: number): number;
+  releasePort(program: number, port: number): number;
+  /** 1, 0 or a negative errno. */
+  portClaimedElsewhere(program: number, port: number): number;
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
 }
 

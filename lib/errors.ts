@@ -47,6 +47,9 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
   if (code === 'EADDRINUSE' && syscall === 'bind' && context.port) {
     return 'another socket of this host holds that address and port: do not ask for the client’s port, or allow a fall-back';
   }
+  if (code === 'EADDRNOTAVAIL' && syscall === 'bind') {
+    return 'this host does not have that address: a foreign one needs `transparent`';
+  }
   return undefined;
 }
 

@@ -1,4 +1,7 @@
 export type { Endpoint } from './address.ts';
+export { connectOriginal, type ConnectOriginalOptions } from './connect-original.ts';
+export { connect, type ConnectOptions, type DialOptions, type Source } from './dial.ts';
+export type { EgressPolicy } from './egress.ts';
 export type { CodedError, SystemError } from './errors.ts';
 export {
   type ConnectionEvents,

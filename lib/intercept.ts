@@ -2,6 +2,7 @@ import { channel } from 'node:diagnostics_channel';
 import { createServer as createNetServer, Server, Socket, type ServerOpts } from 'node:net';
 import { binding } from './binding.ts';
 import { checkBoolean, codedError, invalidType, outOfRange } from './errors.ts';
+import { claimPort, releasePort } from './loop-guard.ts';
 import {
   annotate,
   listenerAddress,
@@ -10,6 +11,7 @@ import {
   type ListenerAddress,
   type OriginalDst,
 } from './original-dst.ts';
+import { reset } from './reset.ts';
 import { acceptingServer, listenHandle, socketFd } from './socket-fd.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
@@ -35,6 +37,8 @@ export interface InterceptStats {
   reset: number;
   /** Causes of `unknown` by their code: `{ ENOENT: 2 }`. */
   errors: Record<string, number>;
+  /** Dials that connectOriginal refused, by the error's code: `{ ERR_INTERCEPT_LOOP: 1 }`. */
+  refused: Record<string, number>;
 }
 
 /** An accepted socket with its true destination. */
@@ -87,14 +91,6 @@ class ListenerMemo {
   }
 }
 
-function reset(socket: Socket): void {
-  try {
-    socket.resetAndDestroy();
-  } catch {
-    socket.destroy(); // ERR_INVALID_HANDLE_TYPE: a unix-domain socket, or TLS, has no RST of its own
-  }
-}
-
 /**
  * `accept(2)`, then `getsockopt(SO_ORIGINAL_DST)`: makes an existing server (net, tls, http, https, http2) find the
  * true destination of each connection before any of its handlers sees it.
@@ -120,7 +116,15 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
 
   const takeRefusal = transparent ? makeTransparent(server) : undefined;
 
-  const stats: InterceptStats = { redirect: 0, tproxy: 0, direct: 0, unknown: 0, reset: 0, errors: {} };
+  const stats: InterceptStats = {
+    redirect: 0,
+    tproxy: 0,
+    direct: 0,
+    unknown: 0,
+    reset: 0,
+    errors: {},
+    refused: {},
+  };
   const verdicts = { redirect: 'emit', tproxy: 'emit', direct, unknown } as const;
   const listener = new ListenerMemo(server);
 
@@ -150,17 +154,30 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     return false;
   };
 
+  let claimed: number | undefined;
+  const claim = (): void => {
+    claimed = listener.get()?.port;
+    if (claimed !== undefined) claimPort(claimed);
+  };
+  const release = (): void => {
+    if (claimed !== undefined) releasePort(claimed);
+    claimed = undefined;
+  };
+
   // Over `emit` and not by a listener: a listener is seen by listenerCount(), can be overtaken by
   // prependListener(), and cannot keep a socket from the others.
   const emit = server.emit;
   const emitIntercepted = function (this: S, event: string, ...args: unknown[]): boolean {
     if (event === 'connection' && args[0] instanceof Socket && !accept(args[0])) return true;
     if (event === 'error' && takeRefusal) args[0] = takeRefusal() ?? args[0];
+    if (event === 'listening') claim();
+    else if (event === 'close') release();
     return Reflect.apply(emit, this, [event, ...args]) as boolean;
   };
   Object.defineProperty(server, 'emit', { value: emitIntercepted, writable: true, configurable: true });
   Object.defineProperty(server, 'interceptStats', { value: stats, enumerable: true });
   Object.defineProperty(server, intercepted, { value: true });
+  if (server.listening) claim();
   return server as S & Intercepted;
 }
 

@@ -1,10 +1,16 @@
 import type { Server, Socket } from 'node:net';
 import { checkInteger } from './errors.ts';
 
-/** The part of Node's internal TCP handle that this package reads. */
+/** The part of Node's internal TCP handle that this package uses. */
 interface Handle {
   readonly fd?: number;
+  open?: (fd: number) => number;
+  connect?: ConnectCall;
+  connect6?: ConnectCall;
 }
+
+/** Answers 0 or a negative errno. */
+type ConnectCall = (...parameters: unknown[]) => number;
 
 /**
  * The one place that reads Node's private handle. Node has no public way to the fd of an accepted socket or of
@@ -12,7 +18,11 @@ interface Handle {
  * Undefined when the socket is closed, or is no socket of the system at all.
  */
 export function socketFd(socket: Socket | Server): number | undefined {
-  return handleFd((socket as unknown as { _handle?: unknown })._handle);
+  return handleFd(handleOf(socket));
+}
+
+function handleOf(socket: Socket | Server): Handle | null | undefined {
+  return (socket as unknown as { _handle?: Handle | null })._handle;
 }
 
 /** The server whose accept(2) made this socket, as Node records it; undefined for a socket that came another way. */
@@ -30,6 +40,30 @@ export function listenHandle(server: Server): object | null {
 export function handleFd(handle: unknown): number | undefined {
   const fd = (handle as Handle | null | undefined)?.fd;
   return typeof fd === 'number' && fd >= 0 ? fd : undefined;
+}
+
+/**
+ * Makes `fd` the one that `socket` will connect: between `socket.connect()`, which makes the handle, and the
+ * handle's connect(2) in the next tick or after the host name's look-up. On true the socket owns the fd.
+ *
+ * `new net.Socket({ fd })` is the public way, but it wants the fd when the socket is made, and before a host name
+ * is resolved it is not known whether that is an IPv4 or an IPv6 one.
+ */
+export function adoptFd(socket: Socket, fd: number): boolean {
+  const handle = handleOf(socket);
+  return handle?.open?.(fd) === 0 && handle.fd === fd;
+}
+
+/** When connect(2) on this socket fails at once with `errno`, and `prepare` says so, it is tried once more. */
+export function retryConnect(socket: Socket, errno: number, prepare: () => boolean): void {
+  const handle = handleOf(socket)!;
+  for (const name of ['connect', 'connect6'] as const) {
+    const call = handle[name]!;
+    handle[name] = (...parameters) => {
+      const status = Reflect.apply(call, handle, parameters);
+      return status === errno && prepare() ? Reflect.apply(call, handle, parameters) : status;
+    };
+  }
 }
 
 /** Throws unless `fd` can be a file descriptor: a whole number from 0 to 2³¹ − 1. */

@@ -2,6 +2,7 @@
 // as a number; lib/errors.ts makes errors of those, so that there is one place which does.
 #include <napi.h>
 
+#include "dial_glue.h"
 #include "endpoint.h"
 #include "local_address.h"
 #include "original_dst.h"
@@ -49,6 +50,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("setBindAddressNoPort", &Addon::SetBindAddressNoPort),
                              InstanceMethod("socketKind", &Addon::GetSocketKind),
                          });
+    init_dial(env, exports, &port_claims_);
   }
 
  private:
@@ -130,6 +132,7 @@ class Addon : public Napi::Addon<Addon> {
     return fields;
   }
 
+  PortClaims port_claims_;
   Facts* facts_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> facts_buffer_;
 };

@@ -1,0 +1,90 @@
+import { Socket } from 'node:net';
+import { constants } from 'node:os';
+import { unmap } from './address.ts';
+import { checkDialOptions, connect, type DialOptions, type Source } from './dial.ts';
+import { egressRefusal } from './egress.ts';
+import { codedError, outOfRange, systemError, type CodedError } from './errors.ts';
+import type { Intercepted } from './intercept.ts';
+import { loopRefusal } from './loop-guard.ts';
+import { recoverOriginalDst } from './original-dst.ts';
+import { reset } from './reset.ts';
+import { acceptingServer } from './socket-fd.ts';
+
+const { ENOTCONN } = constants.errno;
+
+export interface ConnectOriginalOptions extends DialOptions {
+  /**
+   * Dial from the client's own address, with IP_TRANSPARENT: `true` lets the kernel choose the port, `'port'` keeps
+   * the client's (with `portFallback` only as long as it is free). The route back must lead through this host.
+   * Default false.
+   */
+  preserveSource?: boolean | 'port';
+}
+
+/** The socket that accept(2) gave: itself, or the one that TLS was put over. */
+function acceptedUnder(socket: Socket & { readonly _parent?: Socket | null }): Socket {
+  return socket._parent ? acceptedUnder(socket._parent) : socket;
+}
+
+function failed(error: Error): Socket {
+  return new Socket().destroy(error);
+}
+
+/** Counts the refusal at the server that accepted the client, sends the client RST, and gives a failed upstream. */
+function refuse(client: Socket, error: CodedError): Socket {
+  const accepted = acceptedUnder(client);
+  const server = acceptingServer(accepted) as Partial<Intercepted> | undefined;
+  const refused = server?.interceptStats?.refused;
+  if (refused) refused[error.code] = (refused[error.code] ?? 0) + 1;
+  reset(accepted);
+  return failed(error);
+}
+
+function clientSource(client: Socket, keepPort: boolean): Source | undefined {
+  const { remoteAddress, remotePort } = client;
+  if (remoteAddress === undefined) return undefined;
+  return { address: unmap(remoteAddress), port: keepPort ? remotePort! : 0 };
+}
+
+/**
+ * {@link connect} to where an intercepted connection was going, on behalf of its client.
+ *
+ * Refused before a packet is sent, with RST to the client, a count in the server's `interceptStats.refused` and an
+ * `'error'` on the returned socket: `ERR_INTERCEPT_LOOP` (the destination is this host, at a port that this program
+ * intercepts on in any of its threads and cluster workers), `ERR_EGRESS_DENIED`, `ERR_UNKNOWN_DESTINATION` (the
+ * kernel's reason is the `cause`). A dial that the network refuses leaves the client to the caller.
+ *
+ * @throws as {@link connect}
+ * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `preserveSource`, `transparent`, `mark`.
+ */
+export function connectOriginal(socket: Socket, options: ConnectOriginalOptions = {}): Socket {
+  checkDialOptions(options);
+  const { preserveSource = false, ...dial } = options;
+  if (typeof preserveSource !== 'boolean' && preserveSource !== 'port')
+    throw outOfRange('options.preserveSource', "a boolean or 'port'", preserveSource);
+  if (preserveSource !== false && dial.source !== undefined) {
+    throw codedError('ERR_INVALID_ARG_VALUE', 'Give either "options.source" or "options.preserveSource"', {
+      base: TypeError,
+    });
+  }
+  const destination = recoverOriginalDst(socket);
+  if (destination.kind === 'unknown') {
+    const { cause } = destination;
+    return refuse(
+      socket,
+      codedError(
+        'ERR_UNKNOWN_DESTINATION',
+        `It is not known where this connection was going: ${cause.message}`,
+        { cause },
+      ),
+    );
+  }
+  const refusal = egressRefusal(dial.egress, destination) ?? loopRefusal(destination, dial.mark);
+  if (refusal) return refuse(socket, refusal);
+
+  const { address, port } = destination;
+  if (preserveSource === false) return connect({ ...dial, address, port });
+  const source = clientSource(socket, preserveSource === 'port');
+  if (!source) return failed(systemError(-ENOTCONN, { syscall: 'getpeername' }));
+  return connect({ transparent: true, ...dial, source, address, port });
+}
