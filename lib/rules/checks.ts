@@ -1,0 +1,186 @@
+import { codedError } from '../errors.ts';
+import { covers, parseCidr, type Range } from './ranges.ts';
+import type { Family } from './config.ts';
+import type { Direction, Match, Settings } from './settings.ts';
+
+const DNS_PORT: Range = { first: 53n, last: 53n };
+
+function contradiction(message: string, hint?: string): never {
+  throw codedError('ERR_RULES_CONTRADICTION', message, hint === undefined ? {} : { hint });
+}
+
+function matchCovers(outer: Match, inner: Match, family: Family): boolean {
+  const rangesCover = (a: Range[] | undefined, b: Range[] | undefined): boolean =>
+    a === undefined || (b !== undefined && covers(a, b));
+  return (
+    rangesCover(outer.ports, inner.ports) &&
+    rangesCover(outer.destinations?.[family], inner.destinations?.[family]) &&
+    rangesCover(outer.sources?.[family], inner.sources?.[family]) &&
+    (outer.interfaces === undefined ||
+      (inner.interfaces !== undefined &&
+        inner.interfaces.every((name) =>
+          outer.interfaces!.some(
+            (other) => other === name || (other.endsWith('*') && name.startsWith(other.slice(0, -1))),
+          ),
+        )))
+  );
+}
+
+function checkDirection(option: string, direction: Direction, settings: Settings): void {
+  const covered = (outer: Match, inner: Match): boolean =>
+    settings.families.every((family) => matchCovers(outer, inner, family));
+  for (const [i, match] of direction.include.entries()) {
+    if (direction.exclude.some((exclusion) => covered(exclusion, match))) {
+      contradiction(`${option}: all that include[${i}] names is excluded again`);
+    }
+  }
+  for (const field of ['include', 'exclude'] as const) {
+    const all = direction[field];
+    for (const [i, match] of all.entries()) {
+      const wider = all.findIndex((other, j) => j !== i && covered(other, match));
+      if (wider < 0) continue;
+      throw codedError(
+        'ERR_RULES_OVERLAP',
+        `${option}.${field}[${wider}] holds all that ${field}[${i}] names`,
+        {
+          hint: `leave ${field}[${i}] out`,
+        },
+      );
+    }
+  }
+  if (direction.include.length === 0 && (option === 'inbound' || settings.dns === undefined)) {
+    contradiction(`${option}.include is empty: nothing would be captured`, `leave ${option} out`);
+  }
+}
+
+function checkDns({ dns, outbound, inbound, gateway }: Settings): void {
+  if (dns === undefined) return;
+  if (outbound === undefined && gateway === undefined) {
+    contradiction(
+      'dns: only the outbound and the gateway direction carry queries to capture',
+      'add outbound with include: [] to capture nothing but DNS',
+    );
+  }
+  for (const [option, direction] of Object.entries({ outbound, inbound, gateway })) {
+    if (direction?.port === dns.port) {
+      throw codedError('ERR_RULES_OVERLAP', `dns.port and ${option}.port are the same, ${dns.port}`, {
+        hint: 'the resolver and the proxy cannot both listen on that TCP port',
+      });
+    }
+    if (option === 'inbound' || direction === undefined) continue;
+    if (direction.include.some(({ ports }) => ports && covers([DNS_PORT], ports))) {
+      throw codedError('ERR_RULES_OVERLAP', `${option}.include names port 53, which dns captures`, {
+        hint: 'leave one of the two out',
+      });
+    }
+    if (
+      direction.exclude.some((match) => isPortsOnly(match) && covers(match.ports ?? [DNS_PORT], [DNS_PORT]))
+    ) {
+      contradiction(`${option}.exclude names port 53, which dns captures`, 'leave one of the two out');
+    }
+  }
+}
+
+/** Does it name ports and nothing else? Such exclusions hold before every other rule. */
+export function isPortsOnly(match: Match): boolean {
+  return match.destinations === undefined && match.sources === undefined && match.interfaces === undefined;
+}
+
+function checkOwnTraffic({ outbound, inbound, gateway, exempt, families, mark }: Settings): void {
+  const { uids, gids, marks, cgroups } = exempt;
+  if (outbound !== undefined && uids.length + gids.length + marks.length + cgroups.length === 0) {
+    throw codedError('ERR_RULES_LOOP', 'outbound would capture the proxy’s own connections, for ever', {
+      hint: 'run the proxy as a user of its own and name it in exempt.uids, or set SO_MARK and name it in exempt.marks',
+    });
+  }
+  const usesMarks = [outbound, inbound, gateway].some((direction) => direction?.mode === 'tproxy');
+  const clash = usesMarks ? marks.find((own) => own >= mark && own <= mark + 2) : undefined;
+  if (clash !== undefined) {
+    throw codedError(
+      'ERR_RULES_LOOP',
+      `exempt.marks: packets with mark ${clash} are routed to this host by tproxy`,
+      {
+        hint: `tproxy uses the marks ${mark} to ${mark + 2}: choose another one for the proxy, or another option mark`,
+      },
+    );
+  }
+  if (outbound?.hairpin === undefined) return;
+  if (inbound === undefined) contradiction('outbound.hairpin: there is no inbound listener to go to');
+  if (inbound.mode === 'tproxy' ? gids.length === 0 : uids.length + gids.length === 0) {
+    contradiction(
+      'outbound.hairpin: nothing tells the proxy’s connections from others',
+      inbound.mode === 'tproxy' ? 'name its group in exempt.gids' : 'name its user in exempt.uids',
+    );
+  }
+  const without = families.find((family) => exempt.sources[family].length === 0);
+  if (without !== undefined) {
+    throw codedError(
+      'ERR_RULES_LOOP',
+      `outbound.hairpin: the proxy’s ${without} connections to programs of this host would come back to it`,
+      {
+        hint: 'dial them from a loopback address of their own and name it in exempt.sources (127.0.0.6, ::6)',
+      },
+    );
+  }
+}
+
+/** Whether one match can hold; `unknown` stands for the interface, which SSH_CONNECTION does not tell. */
+function holds(
+  match: Match,
+  flow: { family: Family; source: Range; destination: Range; port: Range },
+  unknown: boolean,
+): boolean {
+  return (
+    (match.interfaces === undefined || unknown) &&
+    (match.ports === undefined || covers(match.ports, [flow.port])) &&
+    (match.sources === undefined || covers(match.sources[flow.family], [flow.source])) &&
+    (match.destinations === undefined || covers(match.destinations[flow.family], [flow.destination]))
+  );
+}
+
+function checkSsh({ inbound, families, sshConnection }: Settings): void {
+  // Empty as in the environment of a session that is none.
+  if (inbound === undefined || sshConnection === undefined || sshConnection === '') return;
+  const words = sshConnection.trim().split(/\s+/);
+  const [from = '', , to = '', port = ''] = words;
+  if (words.length !== 4 || !/^\d{1,5}$/.test(port)) {
+    throw codedError(
+      'ERR_RULES_OPTION',
+      `sshConnection: '${sshConnection}' is not what SSH_CONNECTION looks like`,
+      {
+        hint: 'client address, client port, server address, server port',
+      },
+    );
+  }
+  // sshd adds the interface of a link-local address.
+  const source = parseCidr('sshConnection', from.split('%')[0]);
+  const destination = parseCidr('sshConnection', to.split('%')[0]);
+  const number = BigInt(port);
+  const flow = { family: source.family, source, destination, port: { first: number, last: number } };
+  if (!families.includes(flow.family) || !inbound.protocols.includes('tcp')) return;
+  if (inbound.exclude.some((match) => holds(match, flow, false))) return;
+  if (!inbound.include.some((match) => holds(match, flow, true))) return;
+  throw codedError(
+    'ERR_RULES_SSH',
+    `inbound would capture SSH connections like the one in use, from ${from} to ${to} port ${port}`,
+    {
+      hint: `add { ports: [${port}] } to inbound.exclude, or clear sshConnection if this is not the host of that session`,
+    },
+  );
+}
+
+/** Refuses what no field alone shows: options that contradict each other, loops, a session that would be lost. */
+export function checkSettings(settings: Settings): void {
+  const { outbound, inbound, gateway } = settings;
+  if (outbound === undefined && inbound === undefined && gateway === undefined) {
+    throw codedError('ERR_RULES_EMPTY', 'no direction is to be captured', {
+      hint: 'give outbound, inbound or gateway',
+    });
+  }
+  if (outbound) checkDirection('outbound', outbound, settings);
+  if (inbound) checkDirection('inbound', inbound, settings);
+  if (gateway) checkDirection('gateway', gateway, settings);
+  checkDns(settings);
+  checkOwnTraffic(settings);
+  checkSsh(settings);
+}

@@ -1,0 +1,105 @@
+import { isPortsOnly } from './checks.ts';
+import type { Family, Protocol } from './config.ts';
+import { covers, formatPorts, toPrefixes, type Range } from './ranges.ts';
+import type { Direction, Match, Settings } from './settings.ts';
+import type { Condition, Rule } from './types.ts';
+
+/** The loopback address that programs mean when they mean this host. */
+export const LOCALHOST: Record<Family, string> = { IPv4: '127.0.0.1/32', IPv6: '::1/128' };
+
+const EVERYTHING: Record<Family, Range[]> = {
+  IPv4: [{ first: 0n, last: (1n << 32n) - 1n }],
+  IPv6: [{ first: 0n, last: (1n << 128n) - 1n }],
+};
+
+/** Prefixes for a condition; undefined where the ranges leave nothing out. */
+function prefixes(ranges: Range[], family: Family): string[] | undefined {
+  if (covers(ranges, EVERYTHING[family])) return undefined;
+  return ranges.flatMap((range) => toPrefixes(range, family));
+}
+
+/** Ports as a condition writes them. */
+export function portList(ranges: Range[]): string[] {
+  return ranges.map((range) => formatPorts(range, '-'));
+}
+
+/** A match as a condition on packets of one family; undefined where none of them can match. */
+export function toCondition(match: Match, family: Family, side: 'in' | 'out'): Condition | undefined {
+  const sources = match.sources?.[family];
+  const destinations = match.destinations?.[family];
+  if (sources?.length === 0 || destinations?.length === 0) return undefined;
+  const condition: Condition = {};
+  if (match.interfaces) condition[side === 'in' ? 'inInterfaces' : 'outInterfaces'] = match.interfaces;
+  const from = sources && prefixes(sources, family);
+  const to = destinations && prefixes(destinations, family);
+  if (from) condition.sources = from;
+  if (to) condition.destinations = to;
+  if (match.ports) condition.ports = portList(match.ports);
+  return condition;
+}
+
+/** One condition for every match and protocol. */
+export function perProtocol(
+  matches: readonly Match[],
+  protocols: readonly Protocol[],
+  family: Family,
+  side: 'in' | 'out',
+): (Condition & { protocol: Protocol })[] {
+  return matches
+    .map((match) => toCondition(match, family, side))
+    .filter((condition) => condition !== undefined)
+    .flatMap((condition) => protocols.map((protocol) => ({ ...condition, protocol })));
+}
+
+/**
+ * The exclusions of a direction. Those that name ports alone come before everything else: whatever goes to such
+ * a port is left alone, the proxy's own calls to this host included.
+ */
+export function exclusions(
+  direction: Direction,
+  family: Family,
+  side: 'in' | 'out',
+  portsOnly: boolean,
+): Rule[] {
+  const chosen = direction.exclude.filter((match) => isPortsOnly(match) === portsOnly);
+  return perProtocol(chosen, direction.protocols, family, side).map((when) => ({
+    when,
+    action: { do: 'return' },
+    why: portsOnly ? 'excluded port' : 'excluded connection',
+  }));
+}
+
+/** What tells a packet that the proxy sends from all others. */
+export function ownPackets({ exempt }: Settings): Condition[] {
+  return [
+    ...exempt.uids.map((uid) => ({ uid })),
+    ...exempt.gids.map((gid) => ({ gid })),
+    ...exempt.marks.map((mark) => ({ mark })),
+    ...exempt.cgroups.map((cgroup) => ({ cgroup })),
+  ];
+}
+
+/** Packets between the proxy and programs of this host. */
+export function passthrough({ exempt }: Settings, family: Family, side: 'in' | 'out'): Rule[] {
+  if (exempt.sources[family].length === 0) return [];
+  const sources = exempt.sources[family].flatMap((range) => toPrefixes(range, family));
+  const through = side === 'in' ? { inInterfaces: ['lo'] } : { outInterfaces: ['lo'] };
+  return [{ when: { ...through, sources }, action: { do: 'return' }, why: 'proxy to local program' }];
+}
+
+/** DNS queries, wherever they come from. */
+export function queries({ dns }: Settings, family: Family): (Condition & { protocol: Protocol })[] {
+  if (dns === undefined) return [];
+  const servers = dns.servers?.[family];
+  return perProtocol(
+    [
+      {
+        ports: [{ first: 53n, last: 53n }],
+        ...(servers ? { destinations: { IPv4: [], IPv6: [], [family]: servers } } : {}),
+      },
+    ],
+    ['tcp', 'udp'],
+    family,
+    'out',
+  );
+}

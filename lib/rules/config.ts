@@ -1,0 +1,130 @@
+import type { Endpoint } from '../address.ts';
+
+export type Family = Endpoint['family'];
+export type Protocol = 'tcp' | 'udp';
+
+/**
+ * How packets reach the proxy.
+ * - `redirect`: destination NAT to the proxy's port. No rights needed in the proxy; the client's address is kept
+ *   as the peer, the original destination is in conntrack (SO_ORIGINAL_DST).
+ * - `tproxy`: the packet is handed to the proxy's transparent listener unchanged, by a mark and a routing table.
+ */
+export type Mode = 'redirect' | 'tproxy';
+
+/** A port, or an inclusive range of ports as text: `80`, `'8000-8999'`. */
+export type PortRange = number | `${number}-${number}`;
+
+/**
+ * Connections of one kind. All fields that are given must hold (and); the entries of one field are alternatives
+ * (or). An empty object matches everything.
+ */
+export interface FlowMatch {
+  /** Destination ports. */
+  ports?: readonly PortRange[];
+  /** Destination addresses: `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32`. A family without an entry does not match. */
+  destinations?: readonly string[];
+  /** Source addresses, written like `destinations`. */
+  sources?: readonly string[];
+  /** Interface names, `eth0` or `veth*`: where the packet leaves (outbound) or came in (inbound, gateway). */
+  interfaces?: readonly string[];
+}
+
+/** What all three directions have. */
+export interface DirectionRules {
+  mode: Mode;
+  /** The port that the proxy listens on. Under `redirect`, on all addresses or on those of the interfaces concerned. */
+  port: number;
+  /** Default `['tcp']`. */
+  protocols?: readonly Protocol[];
+  /** What is captured: a connection that matches one of these. Default: everything; `[]`: nothing (DNS alone). */
+  include?: FlowMatch | readonly FlowMatch[];
+  /** What is left alone though it is included: a connection that matches one of these. Default: nothing. */
+  exclude?: FlowMatch | readonly FlowMatch[];
+}
+
+/** Connections that programs of this host make (hook OUTPUT). */
+export interface OutboundRules extends DirectionRules {
+  /**
+   * Connections between programs of this host, by whatever address of its own: `bypass` (default) leaves them
+   * alone, `capture` treats them like any other.
+   */
+  loopback?: 'bypass' | 'capture';
+  /**
+   * The proxy's own connections to an address of this host other than 127.0.0.1 and ::1 go to the inbound
+   * listener, as if they had come from another host: a program that calls the service it belongs to is treated
+   * like every other client. Applies to `exempt.uids`, or to `exempt.gids` if there are none; under inbound
+   * `tproxy` to `exempt.gids`. Default: off.
+   */
+  hairpin?: {
+    /** Ports to which the proxy's connections stay its own. */
+    exceptPorts?: readonly PortRange[];
+  };
+}
+
+/** Connections that other hosts make to this one (hook PREROUTING). */
+export interface InboundRules extends DirectionRules {
+  /**
+   * `host` (default): only what is addressed to this host. `any`: whatever comes in, as in a pod, where nothing
+   * is forwarded.
+   */
+  scope?: 'host' | 'any';
+}
+
+/** Connections that other hosts make to other hosts by way of this one (hook PREROUTING). */
+export interface GatewayRules extends DirectionRules {
+  /**
+   * Also switch forwarding on (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`) while the rules are in
+   * place, for what is not captured. Default false: captured connections need no forwarding. A host that has its
+   * IPv6 routes from router advertisements loses them when it begins to forward, unless accept_ra is 2.
+   */
+  forwarding?: boolean;
+}
+
+/** DNS queries, UDP and TCP port 53, of the outbound and gateway directions; always by `redirect`. */
+export interface DnsRules {
+  /** The port, UDP and TCP, of the proxy's resolver. */
+  port: number;
+  /** Only queries to these resolvers (addresses). Default: all. */
+  servers?: readonly string[];
+}
+
+/** The proxy's own traffic, which must never be captured. */
+export interface ExemptRules {
+  /** Numeric user ids. */
+  uids?: readonly number[];
+  /** Numeric group ids. */
+  gids?: readonly number[];
+  /** Packet marks (SO_MARK), compared as a whole. */
+  marks?: readonly number[];
+  /** cgroup v2 paths below the mount point, `system.slice/proxy.service`; must exist when the rules are loaded. */
+  cgroups?: readonly string[];
+  /** Loopback sources, by which the proxy dials programs of this host: `127.0.0.6`, `::6`. */
+  sources?: readonly string[];
+}
+
+/** Which connections are to be intercepted, and how. */
+export interface RulesConfig {
+  /** 1 to 15 of `a-z`, `0-9`, `-`: names the tables and chains. Default `default`. */
+  name?: string;
+  /** Default both. */
+  families?: readonly Family[];
+  outbound?: OutboundRules;
+  inbound?: InboundRules;
+  gateway?: GatewayRules;
+  dns?: DnsRules;
+  exempt?: ExemptRules;
+  /**
+   * Drop what conntrack calls INVALID. Without it a segment outside the TCP window is not translated back, and
+   * the client's host answers it with RST. Default false.
+   */
+  dropInvalid?: boolean;
+  /**
+   * Mark of packets that are routed to this host (tproxy); the two marks above it mean “the proxy's own call to
+   * this host” (mark + 1) and “captured connection” (mark + 2). Default 1337.
+   */
+  mark?: number;
+  /** Number of the routing table that routes everything to this host (tproxy). Default 133. */
+  table?: number;
+  /** The value of the environment variable SSH_CONNECTION; a plan that would capture new connections like it is refused. */
+  sshConnection?: string;
+}

@@ -1,0 +1,50 @@
+import { ownPackets, queries } from './conditions.ts';
+import type { Family } from './config.ts';
+import type { Settings } from './settings.ts';
+import type { Chain, Condition, Rule } from './types.ts';
+
+const PROXY_ZONE = 1;
+const PROGRAM_ZONE = 2;
+
+function zoneRule(when: Condition, zone: number): Rule {
+  const why = zone === PROXY_ZONE ? 'proxy and its resolvers' : 'programs and the proxy';
+  return { when, action: { do: 'zone', zone }, why };
+}
+
+/**
+ * Keeps the proxy's queries and those of the programs apart in conntrack. In one zone, a program that happens to
+ * use the source port of one of the proxy's queries to the same resolver meets that query's entry: its packet is
+ * no new connection, and no nat chain sees it.
+ */
+export function dnsZoneChains(settings: Settings, family: Family): Chain[] {
+  const { dns, outbound, gateway } = settings;
+  const datagrams = queries(settings, family).filter(({ protocol }) => protocol === 'udp');
+  if (dns === undefined || outbound === undefined || datagrams.length === 0) return [];
+  // The answers of resolvers to the proxy cannot be told from those that a gateway forwards, whose queries were
+  // translated (masquerade) in the default zone: there the proxy stays in that zone too. Two zones are enough.
+  const apart = gateway === undefined;
+  const own = ownPackets(settings);
+  const output = [
+    ...own.flatMap((owner): Rule[] => [
+      apart
+        ? zoneRule({ protocol: 'udp', ports: ['53'], ...owner }, PROXY_ZONE)
+        : {
+            when: { protocol: 'udp', ports: ['53'], ...owner },
+            action: { do: 'return' },
+            why: 'proxy and its resolvers',
+          },
+      zoneRule({ protocol: 'udp', outInterfaces: ['lo'], sourcePort: dns.port, ...owner }, PROGRAM_ZONE),
+    ]),
+    ...datagrams.map((query) => zoneRule(query, PROGRAM_ZONE)),
+  ];
+  const answers = datagrams.map(({ destinations }) =>
+    zoneRule(
+      { protocol: 'udp', sourcePort: 53, ...(destinations ? { sources: destinations } : {}) },
+      PROXY_ZONE,
+    ),
+  );
+  return [
+    { id: 'zone-o', table: 'raw', hook: 'OUTPUT', rules: output },
+    ...(apart ? [{ id: 'zone-i', table: 'raw', hook: 'PREROUTING', rules: answers } satisfies Chain] : []),
+  ];
+}

@@ -1,0 +1,91 @@
+import { exclusions, perProtocol, queries } from './conditions.ts';
+import type { Family } from './config.ts';
+import type { Settings } from './settings.ts';
+import type { Chain, Condition, Rule } from './types.ts';
+
+type Gateway = NonNullable<Settings['gateway']>;
+
+const FOR_THIS_HOST: Rule = { when: { local: true }, action: { do: 'return' }, why: 'for this host' };
+
+/** Queries from where captured connections come from: a gateway has another side too, whose queries are not its business. */
+function clientQueries(settings: Settings, { include }: Gateway, family: Family): Condition[] {
+  const sides = include.map(({ interfaces, sources }) => ({
+    ...(interfaces ? { interfaces } : {}),
+    ...(sources ? { sources } : {}),
+  }));
+  const clients = perProtocol(sides.length > 0 ? sides : [{}], ['tcp'], family, 'in');
+  const distinct = new Map(clients.map((client) => [JSON.stringify(client), client]));
+  return [...distinct.values()].flatMap((client) =>
+    queries(settings, family).map((query) => ({ ...client, ...query })),
+  );
+}
+
+function natChain(settings: Settings, gateway: Gateway, family: Family): Chain {
+  const redirecting = gateway.mode === 'redirect';
+  return {
+    id: 'gw',
+    table: 'nat',
+    hook: 'PREROUTING',
+    rules: [
+      FOR_THIS_HOST,
+      ...exclusions(gateway, family, 'in', true),
+      ...clientQueries(settings, gateway, family).map((when): Rule => ({
+        when,
+        action: { do: 'redirect', port: settings.dns!.port },
+        why: 'DNS query',
+      })),
+      ...(redirecting ? exclusions(gateway, family, 'in', false) : []),
+      ...perProtocol(redirecting ? gateway.include : [], gateway.protocols, family, 'in').map(
+        (when): Rule => ({
+          when,
+          action: { do: 'redirect', port: gateway.port },
+          why: 'captured connection',
+        }),
+      ),
+    ],
+  };
+}
+
+function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chain {
+  const { mark } = settings;
+  const captured = mark + 2;
+  return {
+    id: 'gw',
+    table: 'mangle',
+    hook: 'PREROUTING',
+    rules: [
+      { when: { inInterfaces: ['lo'] }, action: { do: 'return' }, why: 'within this host' },
+      // Answers to connections that the proxy made with a client's address.
+      ...gateway.protocols.map((protocol): Rule => ({
+        when: { protocol, transparentSocket: true },
+        action: { do: 'deliver', mark },
+        why: 'answer to the proxy',
+      })),
+      FOR_THIS_HOST,
+      // As under NAT the first packet decides: forwarded connections that were there before the rules go on.
+      { when: { state: 'not new', notConnmark: captured }, action: { do: 'return' }, why: 'decided before' },
+      ...exclusions(gateway, family, 'in', true),
+      ...clientQueries(settings, gateway, family).map((when): Rule => ({
+        when,
+        action: { do: 'return' },
+        why: 'DNS query',
+      })),
+      ...exclusions(gateway, family, 'in', false),
+      ...perProtocol(gateway.include, gateway.protocols, family, 'in').flatMap((when): Rule[] => [
+        { when, action: { do: 'connmark', mark: captured }, why: 'captured connection' },
+        { when, action: { do: 'tproxy', port: gateway.port, mark }, why: 'captured connection' },
+      ]),
+    ],
+  };
+}
+
+/** The chains for connections between other hosts by way of this one. */
+export function gatewayChains(settings: Settings, family: Family): Chain[] {
+  const { gateway } = settings;
+  if (gateway === undefined) return [];
+  const nat = natChain(settings, gateway, family);
+  const chains = nat.rules.some(({ action }) => action.do === 'redirect') ? [nat] : [];
+  if (gateway.mode === 'redirect' || perProtocol(gateway.include, ['tcp'], family, 'in').length === 0)
+    return chains;
+  return [tproxyChain(settings, gateway, family), ...chains];
+}

@@ -1,0 +1,107 @@
+import { exclusions, LOCALHOST, passthrough, perProtocol } from './conditions.ts';
+import type { Family, Protocol } from './config.ts';
+import type { Settings } from './settings.ts';
+import type { Chain, Condition, Rule } from './types.ts';
+
+type Inbound = NonNullable<Settings['inbound']>;
+
+function notForThisHost({ scope }: Inbound): Rule[] {
+  return scope === 'any'
+    ? []
+    : [{ when: { local: false }, action: { do: 'return' }, why: 'forwarded packet' }];
+}
+
+function allExclusions(inbound: Inbound, family: Family): Rule[] {
+  return [...exclusions(inbound, family, 'in', true), ...exclusions(inbound, family, 'in', false)];
+}
+
+/** Loopback needs no rule: what a nat chain did not change on its way out (OUTPUT) no other one sees on its way in. */
+function natChain(inbound: Inbound, family: Family): Chain {
+  return {
+    id: 'in',
+    table: 'nat',
+    hook: 'PREROUTING',
+    rules: [
+      ...notForThisHost(inbound),
+      ...allExclusions(inbound, family),
+      ...perProtocol(inbound.include, inbound.protocols, family, 'in').map((when): Rule => ({
+        when,
+        action: { do: 'redirect', port: inbound.port },
+        why: 'captured connection',
+      })),
+    ],
+  };
+}
+
+/** What is captured, and what of it goes past the listener. */
+function handOver(
+  when: Condition & { protocol: Protocol },
+  { port }: Inbound,
+  mark: number,
+  family: Family,
+): Rule[] {
+  return [
+    // An accepted TCP connection has a socket of its own, which the packet finds by its addresses. A datagram has
+    // not: every one of them needs the listener, but answers to this host's own queries are not for it.
+    when.protocol === 'tcp'
+      ? { when: { ...when, state: 'known' }, action: { do: 'deliver', mark }, why: 'known connection' }
+      : { when: { ...when, reply: true }, action: { do: 'return' }, why: 'answer to this host' },
+    {
+      when: { ...when, notDestination: LOCALHOST[family] },
+      action: { do: 'tproxy', port, mark },
+      why: 'captured connection',
+    },
+  ];
+}
+
+function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chain {
+  const { mark } = settings;
+  return {
+    id: 'in',
+    table: 'mangle',
+    hook: 'PREROUTING',
+    rules: [
+      // The proxy dialled a local program with the client's address: the connection remembers, for the answers.
+      { when: { mark }, action: { do: 'save' }, why: 'proxy as client' },
+      { when: { mark }, action: { do: 'return' }, why: 'proxy as client' },
+      ...passthrough(settings, family, 'in'),
+      {
+        when: { inInterfaces: ['lo'], notMark: mark + 1 },
+        action: { do: 'return' },
+        why: 'within this host',
+      },
+      ...notForThisHost(inbound),
+      ...allExclusions(inbound, family),
+      ...perProtocol(inbound.include, inbound.protocols, family, 'in').flatMap((when) =>
+        handOver(when, inbound, mark, family),
+      ),
+    ],
+  };
+}
+
+/** Brings the answers of local programs to clients whose address the proxy borrowed back to the proxy. */
+function answerChain({ mark, outbound, exempt }: Settings, family: Family): Chain {
+  const owners = outbound?.hairpin ? exempt.gids : [];
+  return {
+    id: 'answer',
+    table: 'mangle',
+    hook: 'OUTPUT',
+    rules: [
+      { when: { outInterfaces: ['lo'], mark }, action: { do: 'return' }, why: 'proxy as client' },
+      ...owners.map((gid): Rule => ({
+        when: { outInterfaces: ['lo'], notDestination: LOCALHOST[family], gid },
+        action: { do: 'mark', mark: mark + 1 },
+        why: 'proxy calls this host',
+      })),
+      { when: { connmark: mark }, action: { do: 'restore' }, why: 'answer to the proxy' },
+    ],
+  };
+}
+
+/** The chains for connections that other hosts make to this one. */
+export function inboundChains(settings: Settings, family: Family): Chain[] {
+  const { inbound } = settings;
+  if (inbound === undefined || perProtocol(inbound.include, ['tcp'], family, 'in').length === 0) return [];
+  if (inbound.mode === 'redirect') return [natChain(inbound, family)];
+  return [tproxyChain(settings, inbound, family), answerChain(settings, family)];
+}

@@ -1,0 +1,182 @@
+import type { Family } from './config.ts';
+import { isSwitch, listBeside, lostBeside } from './forwarding.ts';
+import { CHAIN_IDS, chainName, parseIptablesSave, type IptablesTable } from './iptables.ts';
+import { NFT_FAMILY, nftTable, parseNftTable, type NftLines } from './nftables.ts';
+import { ipList, routesIn, rulesFor, tablesOf, type Listed } from './routing.ts';
+import { stepError } from './run.ts';
+import type { Backend, MarkRoute, RunStep, Step, Sysctl } from './types.ts';
+import { NOTHING_TO_UNDO, readUndo, type Undo } from './undo.ts';
+
+export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6'];
+
+/** What of a plan is there in one back-end. */
+export interface InstalledRules<Rules> {
+  rules: Partial<Record<Family, Rules>>;
+  undo: Undo;
+}
+
+/** What the system has of the plan of one name, and of what it needs. */
+export interface Installed {
+  name: string;
+  /** Undefined: the tool is not there, or cannot be used. */
+  nftables: InstalledRules<NftLines> | undefined;
+  iptables: InstalledRules<readonly IptablesTable[]> | undefined;
+  /** nftables' tables of all owners, `ip nat`. */
+  tables: readonly string[];
+  /** Of these, tables that hold nothing but what iptables puts into a new one, and rules of this plan. */
+  empty: readonly string[];
+  /** Rules for the marks and routes in the tables asked for. */
+  rules: ReadonlyMap<string, readonly Listed[]>;
+  routes: ReadonlyMap<string, readonly Listed[]>;
+  sysctls: ReadonlyMap<string, string>;
+  /** For each switch among them, what turning it on and back would not leave as it is. */
+  beside: ReadonlyMap<string, readonly Sysctl[]>;
+}
+
+export const ruleKey = ({ family, mark, table }: MarkRoute): string => `${family} ${mark} ${table}`;
+export const routeKey = ({ family, table }: Pick<MarkRoute, 'family' | 'table'>): string =>
+  `${family} ${table}`;
+
+function question(...command: [string, ...string[]]): Step {
+  return { why: 'see what is installed', command };
+}
+
+/** Takes the record out of the lines of a table. */
+function splitRecord(lines: NftLines): { rules: NftLines; record: NftLines } {
+  const start = lines.indexOf('chain record {');
+  if (start < 0) return { rules: lines, record: [] };
+  const end = lines.indexOf('}', start);
+  return { rules: [...lines.slice(0, start), ...lines.slice(end + 1)], record: lines.slice(start, end) };
+}
+
+/** Is it a table as iptables makes it, with nothing in it? Rules of the plan itself do not count. */
+function isUntouched(listing: string, name: string): boolean {
+  const own = `${chainName(name, '')}(?:${CHAIN_IDS})`;
+  const rest = listing
+    .replaceAll(new RegExp(`^\\tchain ${own} \\{\\n(?:[^]*?\\n)?\\t\\}\\n`, 'gm'), '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && line !== '}' && !line.startsWith('# Warning:'))
+    .filter((line) => !new RegExp(` jump ${own}$`).test(line));
+  return rest
+    .slice(1)
+    .every((line) => /^chain [A-Z]+ \{$|^type \w+ hook \w+ priority [\w -]+; policy accept;$/.test(line));
+}
+
+class Reader {
+  readonly #run: RunStep;
+  constructor(run: RunStep) {
+    this.#run = run;
+  }
+
+  /** The command's output; throws if it fails. */
+  async read(...command: [string, ...string[]]): Promise<string> {
+    const step = question(...command);
+    const result = await this.#run(step);
+    if (result.status !== 0) throw stepError(step, result);
+    return result.stdout;
+  }
+
+  async nftables(name: string): Promise<Pick<Installed, 'tables'> & { nftables: InstalledRules<NftLines> }> {
+    const tables = [...(await this.read('nft', 'list', 'tables')).matchAll(/^table (.*)$/gm)].map(
+      ([, table]) => table!,
+    );
+    const rules: Partial<Record<Family, NftLines>> = {};
+    let undo = NOTHING_TO_UNDO;
+    for (const family of FAMILIES) {
+      const table = `${NFT_FAMILY[family]} ${nftTable(name)}`;
+      if (!tables.includes(table)) continue;
+      const split = splitRecord(
+        parseNftTable(await this.read('nft', '-y', '-s', 'list', 'table', ...(table.split(' ') as [string]))),
+      );
+      rules[family] = split.rules;
+      if (split.record.length > 0) undo = readUndo(split.record);
+    }
+    return { tables, nftables: { rules, undo } };
+  }
+
+  async iptables(name: string): Promise<InstalledRules<readonly IptablesTable[]>> {
+    const rules: Partial<Record<Family, readonly IptablesTable[]>> = {};
+    let undo = NOTHING_TO_UNDO;
+    for (const family of FAMILIES) {
+      const all = parseIptablesSave(
+        name,
+        await this.read(family === 'IPv4' ? 'iptables-save' : 'ip6tables-save'),
+      );
+      const record = all.find(({ table }) => table === 'filter')?.chains.get(chainName(name, 'record'));
+      if (record !== undefined) undo = readUndo(record);
+      const own = all.filter(({ table }) => table !== 'filter');
+      if (record !== undefined || own.length > 0) rules[family] = own;
+    }
+    return { rules, undo };
+  }
+
+  /** Undefined: there is no such setting, as when its interface is gone. */
+  async sysctl(key: string): Promise<string | undefined> {
+    const result = await this.#run(question('cat', `/proc/sys/${key}`));
+    return result.status === 0 ? result.stdout.trim() : undefined;
+  }
+
+  /** The answer of `ip`, which calls a table without routes an error. */
+  async list(family: Family, what: Parameters<typeof ipList>[1]): Promise<string> {
+    const step = question(...(ipList(family, what) as unknown as [string, ...string[]]));
+    const result = await this.#run(step);
+    if (result.status !== 0 && !result.stderr.includes('FIB table does not exist'))
+      throw stepError(step, result);
+    return result.status === 0 ? result.stdout : '[]';
+  }
+}
+
+/** What is asked about beside rules. */
+export interface Needs {
+  routes: readonly MarkRoute[];
+  sysctls: readonly Sysctl[];
+}
+
+/**
+ * Asks the system. The back-end `required` must answer; the other one may be missing or broken, which then means
+ * that it has nothing of ours. Without `required` one of the two must answer.
+ */
+export async function readInstalled(
+  name: string,
+  needs: Needs,
+  run: RunStep,
+  required: Backend | undefined,
+): Promise<Installed> {
+  const reader = new Reader(run);
+  const nft = await reader.nftables(name).catch((error: Error) => error);
+  const iptables = await reader.iptables(name).catch((error: Error) => error);
+  if (nft instanceof Error && (required === 'nftables' || iptables instanceof Error)) throw nft;
+  if (iptables instanceof Error && required === 'iptables') throw iptables;
+  const nftables = nft instanceof Error ? undefined : nft.nftables;
+  const other = iptables instanceof Error ? undefined : iptables;
+  const undos = [nftables?.undo ?? NOTHING_TO_UNDO, other?.undo ?? NOTHING_TO_UNDO];
+  const tables = nft instanceof Error ? [] : nft.tables;
+
+  const empty: string[] = [];
+  for (const table of undos.flatMap(({ made }) => made)) {
+    if (!tables.includes(table)) continue;
+    const listing = await reader.read('nft', '-s', 'list', 'table', ...(table.split(' ') as [string]));
+    if (isUntouched(listing, name)) empty.push(table);
+  }
+
+  const routes = [...needs.routes, ...undos.flatMap((undo) => undo.routes)];
+  const rules = new Map<string, Listed[]>();
+  for (const route of routes) {
+    rules.set(ruleKey(route), rulesFor(route, await reader.list(route.family, 'rule')));
+  }
+  const inTables = new Map<string, Listed[]>();
+  for (const { family, table } of tablesOf(routes)) {
+    inTables.set(routeKey({ family, table }), routesIn(await reader.list(family, { table })));
+  }
+  const sysctls = new Map<string, string>();
+  const beside = new Map<string, readonly Sysctl[]>();
+  for (const { key } of [...needs.sysctls, ...undos.flatMap((undo) => undo.sysctls)]) {
+    const value = await reader.sysctl(key);
+    if (value === undefined) continue;
+    sysctls.set(key, value);
+    if (isSwitch({ key, value }))
+      beside.set(key, lostBeside(await reader.read(...listBeside(key)), { key, value }));
+  }
+  return { name, nftables, iptables: other, tables, empty, rules, routes: inTables, sysctls, beside };
+}

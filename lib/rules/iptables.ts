@@ -1,0 +1,209 @@
+import type { Family } from './config.ts';
+import type { Action, Chain, Condition, RulePlan } from './types.ts';
+
+/** The rules of a plan in one of iptables' tables. */
+export interface IptablesTable {
+  table: string;
+  /** Own chains, with their rules as iptables-save prints them, without `-A chain`. */
+  chains: ReadonlyMap<string, readonly string[]>;
+  /** The built-in chains that jump to own ones, and to which. */
+  jumps: readonly { hook: string; chain: string }[];
+}
+
+/** What an own chain of a plan is called: at most 28 characters. */
+export function chainName(name: string, id: string): string {
+  return `odst-${name}-${id}`;
+}
+
+/** What may follow the name: `odst-a-` also begins the chains of a plan called `a-b`. */
+export const CHAIN_IDS = 'in|out|gw|loop|answer|invalid|zone-[io]|record';
+
+/** multiport holds fifteen ports; a range counts twice. */
+const MAX_PORTS = 15;
+
+function portGroups(ports: readonly string[]): string[][] {
+  const groups: string[][] = [];
+  let room = 0;
+  for (const port of ports) {
+    const need = port.includes('-') ? 2 : 1;
+    if (room < need) {
+      groups.push([]);
+      room = MAX_PORTS;
+    }
+    groups.at(-1)!.push(port.replace('-', ':'));
+    room -= need;
+  }
+  return groups;
+}
+
+function portMatch(protocol: string, group: readonly string[], not: '' | '! '): string {
+  const [only, another] = group;
+  if (another === undefined) return `-m ${protocol} ${not}--dport ${only}`;
+  return `-m multiport ${not}--dports ${group.join(',')}`;
+}
+
+/** Every way to take one entry from each list. */
+function product(lists: readonly (readonly string[])[]): string[][] {
+  return lists.reduce<string[][]>(
+    (all, list) => all.flatMap((words) => list.map((word) => [...words, word])),
+    [[]],
+  );
+}
+
+const STATES = {
+  invalid: '--ctstate INVALID',
+  known: '--ctstate RELATED,ESTABLISHED',
+  'not new': '! --ctstate NEW',
+};
+
+/** What one rule of the plan matches; several rules here where iptables has no word for a list. */
+function matches(when: Condition): string[] {
+  const { protocol = '', ports, notPorts, sourcePort } = when;
+  const hex = (mark: number): string => `0x${mark.toString(16)}`;
+  const name = (pattern: string): string => pattern.replace(/\*$/, '+');
+  const always = (word: string | false | undefined): string[] => [word || ''];
+  // In iptables-save's order, which verify compares with.
+  return product([
+    when.sources?.map((prefix) => `-s ${prefix}`) ?? [''],
+    when.destinations?.map((prefix) => `-d ${prefix}`) ?? [''],
+    always(when.notDestination && `! -d ${when.notDestination}`),
+    when.inInterfaces?.map((pattern) => `-i ${name(pattern)}`) ?? [''],
+    when.outInterfaces?.map((pattern) => `-o ${name(pattern)}`) ?? [''],
+    always(protocol !== '' && `-p ${protocol}`),
+    always(sourcePort !== undefined && `-m ${protocol} --sport ${sourcePort}`),
+    ports ? portGroups(ports).map((group) => portMatch(protocol, group, '')) : [''],
+    always(
+      notPorts &&
+        portGroups(notPorts)
+          .map((group) => portMatch(protocol, group, '! '))
+          .join(' '),
+    ),
+    always(when.local !== undefined && `-m addrtype ${when.local ? '' : '! '}--dst-type LOCAL`),
+    always(when.uid !== undefined && `-m owner --uid-owner ${when.uid}`),
+    always(when.gid !== undefined && `-m owner --gid-owner ${when.gid}`),
+    always(when.cgroup !== undefined && `-m cgroup --path ${when.cgroup}`),
+    always(when.mark !== undefined && `-m mark --mark ${hex(when.mark)}`),
+    always(when.notMark !== undefined && `-m mark ! --mark ${hex(when.notMark)}`),
+    always(when.state && `-m conntrack ${STATES[when.state]}`),
+    always(when.connmark !== undefined && `-m connmark --mark ${hex(when.connmark)}`),
+    always(when.notConnmark !== undefined && `-m connmark ! --mark ${hex(when.notConnmark)}`),
+    always(when.reply && '-m conntrack --ctdir REPLY'),
+    always(when.transparentSocket && '-m socket --transparent'),
+  ]).map((words) => words.filter((word) => word !== '').join(' '));
+}
+
+function targets(action: Action, family: Family): string[] {
+  const whole = (mark: number): string => `0x${mark.toString(16)}/0xffffffff`;
+  switch (action.do) {
+    case 'return':
+    case 'drop':
+      return [action.do.toUpperCase()];
+    case 'redirect':
+      return [`REDIRECT --to-ports ${action.port}`];
+    case 'tproxy':
+      return [
+        `TPROXY --on-port ${action.port} --on-ip ${family === 'IPv4' ? '0.0.0.0' : '::'} --tproxy-mark ${whole(action.mark)}`,
+      ];
+    case 'deliver':
+      return [`MARK --set-xmark ${whole(action.mark)}`, 'RETURN'];
+    case 'mark':
+      return [`MARK --set-xmark ${whole(action.mark)}`];
+    case 'connmark':
+      return [`CONNMARK --set-xmark ${whole(action.mark)}`];
+    case 'save':
+    case 'restore':
+      return [`CONNMARK --${action.do}-mark --nfmask 0xffffffff --ctmask 0xffffffff`];
+    case 'zone':
+      return [`CT --zone ${action.zone}`];
+  }
+}
+
+/** The chains of one family, table by table. */
+export function iptablesTables(name: string, chains: readonly Chain[], family: Family): IptablesTable[] {
+  return [...new Set(chains.map(({ table }) => table))].map((table) => {
+    const own = chains.filter((chain) => chain.table === table);
+    return {
+      table,
+      chains: new Map(
+        own.map(({ id, rules }) => [
+          chainName(name, id),
+          rules.flatMap(({ when, action, why }) =>
+            matches(when).flatMap((match) =>
+              targets(action, family).map((target) =>
+                [match, `-m comment --comment "${why}"`, `-j ${target}`]
+                  .filter((word) => word !== '')
+                  .join(' '),
+              ),
+            ),
+          ),
+        ]),
+      ),
+      jumps: own.map(({ id, hook }) => ({ hook, chain: chainName(name, id) })),
+    };
+  });
+}
+
+/** What is unlike in the spelling of iptables-save's versions: quotes where they are not needed. */
+function unquote(rule: string): string {
+  return rule.replace(/--path "([^"]*)"/, '--path $1');
+}
+
+/** Reads from iptables-save what belongs to the plan of that name. */
+export function parseIptablesSave(name: string, saved: string): IptablesTable[] {
+  const own = new RegExp(`^${chainName(name, '')}(?:${CHAIN_IDS})$`);
+  return saved.split(/^(?=\*)/m).flatMap((block) => {
+    const [head = '', ...lines] = block.split('\n');
+    if (!head.startsWith('*')) return [];
+    const chains = new Map<string, string[]>();
+    const jumps: { hook: string; chain: string }[] = [];
+    for (const line of lines) {
+      const [, declared] = /^:(\S+) /.exec(line) ?? [];
+      const [, chain = '', rule = ''] = /^-A (\S+) ?(.*)$/.exec(line) ?? [];
+      const [, target = ''] = /^-j (\S+)$/.exec(rule) ?? [];
+      if (own.test(declared ?? '')) chains.set(declared!, []);
+      else if (own.test(chain)) chains.get(chain)?.push(unquote(rule));
+      else if (own.test(target)) jumps.push({ hook: chain, chain: target });
+    }
+    return chains.size > 0 ? [{ table: head.slice(1), chains, jumps }] : [];
+  });
+}
+
+/**
+ * Text for `iptables-restore --noflush` that leads from what there is to what is wanted: a transaction for each
+ * table. Empty where nothing is to be done.
+ */
+export function iptablesChange(from: readonly IptablesTable[], to: readonly IptablesTable[]): string {
+  const tables = [...new Set([...from, ...to].map(({ table }) => table))];
+  return tables
+    .map((table) => {
+      const before = from.find((entry) => entry.table === table);
+      const after = to.find((entry) => entry.table === table);
+      const old = [...(before?.chains.keys() ?? [])].filter((chain) => !after?.chains.has(chain));
+      const chains = [...(after?.chains ?? [])];
+      return [
+        `*${table}`,
+        // Declared chains are made, or emptied if they are there.
+        ...[...old, ...chains.map(([chain]) => chain)].map((chain) => `:${chain} - [0:0]`),
+        ...(before?.jumps ?? []).map(({ hook, chain }) => `-D ${hook} -j ${chain}`),
+        ...chains.flatMap(([chain, rules]) => rules.map((rule) => `-A ${chain} ${rule}`)),
+        // At the top, in order: before whatever else is there.
+        ...(after?.jumps ?? []).map(
+          ({ hook, chain }, i, all) =>
+            `-I ${hook} ${all.slice(0, i).filter((jump) => jump.hook === hook).length + 1} -j ${chain}`,
+        ),
+        ...old.map((chain) => `-X ${chain}`),
+        'COMMIT\n',
+      ].join('\n');
+    })
+    .join('');
+}
+
+/** The plan as text for `iptables-restore --noflush` and `ip6tables-restore --noflush`, for a host without its rules. */
+export function toIptables(plan: RulePlan): Partial<Record<Family, string>> {
+  return Object.fromEntries(
+    Object.entries(plan.chains).map(([family, chains]) => [
+      family,
+      iptablesChange([], iptablesTables(plan.name, chains, family as Family)),
+    ]),
+  );
+}

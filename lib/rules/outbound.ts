@@ -1,0 +1,143 @@
+import {
+  exclusions,
+  LOCALHOST,
+  ownPackets,
+  passthrough,
+  perProtocol,
+  portList,
+  queries,
+} from './conditions.ts';
+import type { Family } from './config.ts';
+import type { Settings } from './settings.ts';
+import type { Chain, Rule } from './types.ts';
+
+type Outbound = NonNullable<Settings['outbound']>;
+
+/** The proxy's own calls to addresses of this host, as calls from outside. */
+function hairpin(settings: Settings, { hairpin: option }: Outbound, family: Family): Rule[] {
+  const { dns, inbound, exempt } = settings;
+  if (option === undefined || inbound === undefined) return [];
+  const notPorts = portList(option.exceptPorts);
+  // The proxy's own queries go to a resolver, also to one on this host.
+  if (dns && !notPorts.includes('53')) notPorts.unshift('53');
+  const owners =
+    exempt.uids.length > 0 ? exempt.uids.map((uid) => ({ uid })) : exempt.gids.map((gid) => ({ gid }));
+  return owners.map((owner) => ({
+    when: {
+      protocol: 'tcp',
+      outInterfaces: ['lo'],
+      notDestination: LOCALHOST[family],
+      ...(notPorts.length > 0 ? { notPorts } : {}),
+      ...owner,
+    },
+    action: { do: 'redirect', port: inbound.port },
+    why: 'proxy calls this host',
+  }));
+}
+
+function exemptions(settings: Settings): Rule[] {
+  return ownPackets(settings).map((when) => ({ when, action: { do: 'return' }, why: 'sent by the proxy' }));
+}
+
+function loopback({ dns }: Settings, { loopback: policy, protocols }: Outbound): Rule[] {
+  if (policy === 'capture') return [];
+  // Queries to a resolver on this host (127.0.0.53) are queries too.
+  return protocols.map((protocol) => ({
+    when: { protocol, outInterfaces: ['lo'], ...(dns ? { notPorts: ['53'] } : {}) },
+    action: { do: 'return' },
+    why: 'within this host',
+  }));
+}
+
+/**
+ * Decides on the first packet of each connection: nat chains see no other. Under tproxy it holds what only NAT
+ * can do: DNS, and the proxy's calls to this host.
+ */
+function natChain(settings: Settings, outbound: Outbound, family: Family): Chain {
+  const redirecting = outbound.mode === 'redirect';
+  return {
+    id: 'out',
+    table: 'nat',
+    hook: 'OUTPUT',
+    rules: [
+      ...exclusions(outbound, family, 'out', true),
+      ...passthrough(settings, family, 'out'),
+      ...hairpin(settings, outbound, family),
+      ...exemptions(settings),
+      ...(redirecting ? loopback(settings, outbound) : []),
+      ...queries(settings, family).map((when): Rule => ({
+        when,
+        action: { do: 'redirect', port: settings.dns!.port },
+        why: 'DNS query',
+      })),
+      ...(redirecting ? exclusions(outbound, family, 'out', false) : []),
+      ...perProtocol(redirecting ? outbound.include : [], outbound.protocols, family, 'out').map(
+        (when): Rule => ({
+          when,
+          action: { do: 'redirect', port: outbound.port },
+          why: 'captured connection',
+        }),
+      ),
+    ],
+  };
+}
+
+/**
+ * A local program's packets cannot be handed to a socket on their way out: they are marked, which routes them to
+ * loopback, and handed over when they come in there. As under NAT the first packet decides, and the connection's
+ * mark remembers: connections that were there before the rules go on, and a packet that no socket owns any more
+ * (a last ACK) goes where its connection goes.
+ */
+function markChain(settings: Settings, outbound: Outbound, family: Family): Chain {
+  const captured = settings.mark + 2;
+  return {
+    id: 'out',
+    table: 'mangle',
+    hook: 'OUTPUT',
+    rules: [
+      { when: { reply: true }, action: { do: 'return' }, why: 'answer to somebody' },
+      { when: { connmark: captured }, action: { do: 'deliver', mark: captured }, why: 'captured before' },
+      { when: { state: 'not new' }, action: { do: 'return' }, why: 'decided before' },
+      ...exclusions(outbound, family, 'out', true),
+      ...passthrough(settings, family, 'out'),
+      ...exemptions(settings),
+      ...loopback(settings, outbound),
+      ...queries(settings, family).map((when): Rule => ({
+        when,
+        action: { do: 'return' },
+        why: 'DNS query',
+      })),
+      ...exclusions(outbound, family, 'out', false),
+      ...perProtocol(outbound.include, outbound.protocols, family, 'out').map((when): Rule => ({
+        when,
+        action: { do: 'connmark', mark: captured },
+        why: 'captured connection',
+      })),
+      { when: { connmark: captured }, action: { do: 'deliver', mark: captured }, why: 'captured now' },
+    ],
+  };
+}
+
+function loopChain({ mark }: Settings, { port, protocols }: Outbound): Chain {
+  return {
+    id: 'loop',
+    table: 'mangle',
+    hook: 'PREROUTING',
+    rules: protocols.map((protocol) => ({
+      when: { protocol, inInterfaces: ['lo'], mark: mark + 2 },
+      action: { do: 'tproxy', port, mark: mark + 2 },
+      why: 'captured connection',
+    })),
+  };
+}
+
+/** The chains for connections that programs of this host make. */
+export function outboundChains(settings: Settings, family: Family): Chain[] {
+  const { outbound } = settings;
+  if (outbound === undefined) return [];
+  const nat = natChain(settings, outbound, family);
+  const chains = nat.rules.some(({ action }) => action.do === 'redirect') ? [nat] : [];
+  if (outbound.mode === 'redirect' || perProtocol(outbound.include, ['tcp'], family, 'out').length === 0)
+    return chains;
+  return [loopChain(settings, outbound), markChain(settings, outbound, family), ...chains];
+}

@@ -1,0 +1,134 @@
+import { SocketAddress } from 'node:net';
+import { familyOf, unmap } from '../address.ts';
+import { codedError } from '../errors.ts';
+import type { Family, PortRange } from './config.ts';
+
+/** Addresses of one family, or ports, from `first` to `last`, both included. */
+export interface Range {
+  first: bigint;
+  last: bigint;
+}
+
+/** Bits in an address. */
+export const BITS: Record<Family, number> = { IPv4: 32, IPv6: 128 };
+
+function toNumber(address: string, family: Family): bigint {
+  if (family === 'IPv4') {
+    return address.split('.').reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+  }
+  // Canonical text first: it leaves at most one `::` and, at its end, a dotted quad.
+  const canonical = new SocketAddress({ address, family: 'ipv6' }).address.replace(
+    /(\d+)\.(\d+)\.(\d+)\.(\d+)$/,
+    (_, a, b, c, d) => `${((+a << 8) | +b).toString(16)}:${((+c << 8) | +d).toString(16)}`,
+  );
+  const [head = '', tail] = canonical.split('::');
+  const words = (text: string | undefined): string[] => (text ? text.split(':') : []);
+  const zeros = tail === undefined ? 0 : 8 - words(head).length - words(tail).length;
+  return [...words(head), ...Array<string>(zeros).fill('0'), ...words(tail)].reduce(
+    (sum, word) => (sum << 16n) | BigInt(`0x${word}`),
+    0n,
+  );
+}
+
+function toText(value: bigint, family: Family): string {
+  const step = family === 'IPv4' ? 8n : 16n;
+  const parts = Array.from({ length: BITS[family] / Number(step) }, (_, i) =>
+    ((value >> (BigInt(BITS[family]) - step * BigInt(i + 1))) & ((1n << step) - 1n)).toString(
+      family === 'IPv4' ? 10 : 16,
+    ),
+  );
+  if (family === 'IPv4') return parts.join('.');
+  return new SocketAddress({ address: parts.join(':'), family: 'ipv6' }).address;
+}
+
+/** Reads `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32`. */
+export function parseCidr(option: string, text: unknown): Range & { family: Family } {
+  const refuse = (why: string, hint?: string) =>
+    codedError(
+      'ERR_RULES_ADDRESS',
+      `${option}: ${typeof text === 'string' ? `'${text}'` : String(text)} ${why}`,
+      hint === undefined ? {} : { hint },
+    );
+  if (typeof text !== 'string') throw refuse('is not text', 'write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32');
+  const [address = '', length, ...rest] = text.split('/');
+  const family = familyOf(address);
+  if (family === undefined || address.includes('%') || rest.length > 0) {
+    throw refuse('is no address and no prefix', 'write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32');
+  }
+  if (unmap(address) !== address) {
+    throw refuse('is an IPv4-mapped address, which no packet carries', `write ${unmap(address)}`);
+  }
+  const bits = BITS[family];
+  if (length !== undefined && (!/^\d{1,3}$/.test(length) || Number(length) > bits)) {
+    throw refuse(`has no prefix length from 0 to ${bits}`);
+  }
+  const host = (1n << BigInt(bits - Number(length ?? bits))) - 1n;
+  const first = toNumber(address, family);
+  if ((first & host) !== 0n) {
+    const network = `${toText(first & ~host, family)}/${length}`;
+    throw refuse(
+      'has bits set beyond its prefix length',
+      `write ${network} for the network, ${address} for the host`,
+    );
+  }
+  return { family, first, last: first | host };
+}
+
+/** Reads 80 or `'8000-8999'`. */
+export function parsePorts(option: string, value: PortRange): Range {
+  const [, first, last] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(String(value)) ?? [];
+  const range = { first: Number(first), last: Number(last ?? first) };
+  if (first === undefined || range.first < 1 || range.last > 65535 || range.last < range.first) {
+    throw codedError('ERR_RULES_PORT', `${option}: '${String(value)}' is no port and no range of ports`, {
+      hint: "write 80 or '8000-8999', from 1 to 65535",
+    });
+  }
+  return { first: BigInt(range.first), last: BigInt(range.last) };
+}
+
+/** Sorts and joins ranges that touch, as the kernel's own listing shows them; two that overlap are given to `onOverlap`. */
+export function mergeRanges(ranges: readonly Range[], onOverlap: (a: Range, b: Range) => void): Range[] {
+  const merged: Range[] = [];
+  for (const range of [...ranges].sort((a, b) => (a.first < b.first ? -1 : 1))) {
+    const previous = merged.at(-1);
+    if (previous !== undefined && range.first <= previous.last) onOverlap(previous, range);
+    if (previous !== undefined && range.first <= previous.last + 1n) previous.last = range.last;
+    else merged.push({ first: range.first, last: range.last });
+  }
+  return merged;
+}
+
+/** Is every part of `inner` in `outer`? Both merged. */
+export function covers(outer: readonly Range[], inner: readonly Range[]): boolean {
+  return inner.every((part) => outer.some((whole) => whole.first <= part.first && part.last <= whole.last));
+}
+
+/** The fewest prefixes that make up a range, for iptables, which knows no ranges without a further module. */
+export function toPrefixes({ first, last }: Range, family: Family): string[] {
+  const prefixes: string[] = [];
+  for (let start = first; start <= last;) {
+    let size = 0;
+    while (
+      size < BITS[family] &&
+      (start & ((1n << BigInt(size + 1)) - 1n)) === 0n &&
+      start + (1n << BigInt(size + 1)) - 1n <= last
+    ) {
+      size++;
+    }
+    prefixes.push(`${toText(start, family)}/${BITS[family] - size}`);
+    start += 1n << BigInt(size);
+  }
+  return prefixes;
+}
+
+/** A range of addresses as nft lists it: an address, a prefix, or `first-last`. */
+export function formatAddresses(range: Range, family: Family): string {
+  const [prefix = '', another] = toPrefixes(range, family);
+  if (another !== undefined) return `${toText(range.first, family)}-${toText(range.last, family)}`;
+  return range.first === range.last ? toText(range.first, family) : prefix;
+}
+
+/** A range of ports: `80`, `8000-8999`; iptables writes the range with a colon. */
+export function formatPorts({ first, last }: Range, dash: '-' | ':'): string {
+  return first === last ? `${first}` : `${first}${dash}${last}`;
+}

@@ -1,0 +1,67 @@
+import { execFile } from 'node:child_process';
+import { codedError, type CodedError } from '../errors.ts';
+import type { Step, StepResult } from './types.ts';
+
+/** Where the tools are when the PATH of an ordinary user leaves them out. */
+const SYSTEM_PATH = '/usr/sbin:/sbin:/usr/bin:/bin';
+
+/** A hundred thousand rules of somebody else's are to be listed too. */
+const MAX_OUTPUT = 256 * 1024 * 1024;
+
+/** Runs one command as a child process. */
+export function runStep({ command: [program, ...args], stdin }: Step): Promise<StepResult> {
+  return new Promise((resolve) => {
+    const child = execFile(
+      program,
+      args,
+      {
+        maxBuffer: MAX_OUTPUT,
+        // Messages are matched and shown: not in the user's language.
+        env: { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:${SYSTEM_PATH}` },
+      },
+      (error, stdout, stderr) => {
+        const { code } = (error ?? { code: 0 }) as { code?: number | string | null };
+        // A number is the exit status. ENOENT: no such program. Else a signal ended it.
+        resolve({ status: typeof code === 'number' ? code : code === 'ENOENT' ? null : -1, stdout, stderr });
+      },
+    );
+    // The program may have ended, or never begun, before it read all: its status tells.
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(stdin);
+  });
+}
+
+/** The command as it is typed into a shell, what it reads from standard input not included. */
+export function commandLine({ command }: Pick<Step, 'command'>): string {
+  return command
+    .map((word) => (/^[\w./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(' ');
+}
+
+const PACKAGES: Record<string, string> = {
+  nft: 'nftables',
+  iptables: 'iptables',
+  ip6tables: 'iptables',
+  ip: 'iproute2',
+};
+
+/** The error for a command that did not succeed. */
+export function stepError(step: Step, { status, stderr }: StepResult): CodedError {
+  const [program] = step.command;
+  const line = commandLine(step);
+  if (status === null) {
+    const name = PACKAGES[program.replace(/-(save|restore)$/, '')];
+    return codedError('ERR_RULES_TOOL_MISSING', `${line}: there is no program ${program} here`, {
+      hint: name === undefined ? 'install it' : `install the package ${name}, or use the other back-end`,
+    });
+  }
+  const said = stderr.trim();
+  if (/Operation not permitted|Permission denied|you must be root/i.test(said)) {
+    return codedError('ERR_RULES_PERMISSION', `${line}: ${said}`, {
+      hint: 'changing rules needs CAP_NET_ADMIN in this network namespace: run as root, or in a container add the capability NET_ADMIN',
+    });
+  }
+  return codedError('ERR_RULES_COMMAND', `${line} failed with status ${status}: ${said}`, {
+    hint: `it was run to ${step.why}`,
+  });
+}

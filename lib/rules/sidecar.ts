@@ -1,0 +1,93 @@
+import type { Family, FlowMatch, PortRange, RulesConfig } from './config.ts';
+
+/** How the preset may differ from a pod's usual rules. */
+export interface SidecarOptions {
+  /** Default `sidecar`. */
+  name?: string;
+  /** Default both. */
+  families?: readonly Family[];
+  /** How inbound connections are captured; outbound ones always by redirect. Default `redirect`. */
+  inbound?: 'redirect' | 'tproxy';
+  /** Default: all. */
+  inboundPorts?: readonly PortRange[];
+  /** Beside 15020, 15021, 15090 and 15008. */
+  excludeInboundPorts?: readonly PortRange[];
+  /** Interfaces whose incoming connections are left alone. */
+  excludeInterfaces?: readonly string[];
+  /** Captured whatever their destination is, beside what `outboundCidrs` captures. Default: none. */
+  outboundPorts?: readonly PortRange[];
+  /** Default: all. */
+  outboundCidrs?: readonly string[];
+  excludeOutboundPorts?: readonly PortRange[];
+  excludeOutboundCidrs?: readonly string[];
+  /** Capture DNS too: all queries, or those to these resolvers. Default false. */
+  dns?: boolean | { servers: readonly string[] };
+  /** User and group of the proxy. Default 1337. */
+  proxyUid?: number;
+  proxyGid?: number;
+  /** Default true. */
+  dropInvalid?: boolean;
+}
+
+const OUTBOUND = 15001;
+const INBOUND = 15006;
+const HBONE = 15008;
+const DNS = 15053;
+const TELEMETRY = [15020, 15021, 15090];
+
+/** Loopback addresses that the proxy dials its pod's program from. */
+const PASSTHROUGH: Record<Family, string> = { IPv4: '127.0.0.6', IPv6: '::6' };
+
+function one(field: keyof FlowMatch, entries: readonly (PortRange | string)[] | undefined): FlowMatch[] {
+  return entries === undefined || entries.length === 0 ? [] : [{ [field]: entries }];
+}
+
+/**
+ * The configuration of a service mesh's sidecar, as Istio programs it: inbound TCP to port 15006, outbound TCP to
+ * 15001, DNS to 15053, from a proxy that runs as user and group 1337 and dials its program from 127.0.0.6 or ::6.
+ *
+ * With inbound `tproxy` the proxy must run as user 0 and group 1337: as user 1337 it would be redirected when it
+ * dials its program with a client's address. Its sockets that do so carry the mark 1337.
+ */
+export function sidecar(options: SidecarOptions = {}): RulesConfig {
+  const {
+    inbound = 'redirect',
+    inboundPorts,
+    outboundPorts = [],
+    outboundCidrs,
+    proxyUid = 1337,
+    proxyGid = 1337,
+  } = options;
+  const families = options.families ?? ['IPv4', 'IPv6'];
+  const everything = outboundCidrs === undefined;
+  return {
+    name: options.name ?? 'sidecar',
+    families,
+    inbound: {
+      mode: inbound,
+      port: INBOUND,
+      scope: 'any',
+      include: inboundPorts ? [{ ports: inboundPorts }] : [{}],
+      exclude: [
+        { ports: [HBONE, ...TELEMETRY, ...(options.excludeInboundPorts ?? [])] },
+        ...one('interfaces', options.excludeInterfaces),
+      ],
+    },
+    outbound: {
+      mode: 'redirect',
+      port: OUTBOUND,
+      hairpin: { exceptPorts: [HBONE] },
+      // All includes all ports; naming them too would be refused as superfluous.
+      include: everything ? [{}] : [...one('ports', outboundPorts), ...one('destinations', outboundCidrs)],
+      exclude: [
+        ...one('ports', options.excludeOutboundPorts),
+        ...one('destinations', options.excludeOutboundCidrs),
+      ],
+    },
+    ...(options.dns ? { dns: { port: DNS, ...(options.dns === true ? {} : options.dns) } } : {}),
+    exempt: { uids: [proxyUid], gids: [proxyGid], sources: families.map((family) => PASSTHROUGH[family]) },
+    dropInvalid: options.dropInvalid ?? true,
+    mark: 1337,
+    table: 133,
+  };
+}

@@ -1,0 +1,114 @@
+import type { Family, Protocol } from './config.ts';
+
+/** What a packet must be for a rule to apply to it: every field that is there must hold. */
+export interface Condition {
+  protocol?: Protocol;
+  inInterfaces?: readonly string[];
+  outInterfaces?: readonly string[];
+  /** Prefixes, sorted, none touching another. */
+  sources?: readonly string[];
+  destinations?: readonly string[];
+  notDestination?: string;
+  /** Destination ports, `80` or `8000-8999`, sorted, none touching another. */
+  ports?: readonly string[];
+  notPorts?: readonly string[];
+  sourcePort?: number;
+  /** Is the destination an address of this host? */
+  local?: boolean;
+  uid?: number;
+  gid?: number;
+  cgroup?: string;
+  mark?: number;
+  notMark?: number;
+  connmark?: number;
+  notConnmark?: number;
+  /** `known`: established or related. `not new`: everything but a connection's first packets. */
+  state?: 'invalid' | 'known' | 'not new';
+  /** The packet goes the other way than the connection's first. */
+  reply?: true;
+  /** A transparent socket of this host has this connection. */
+  transparentSocket?: true;
+}
+
+/** What happens to the packet. Only `mark`, `connmark`, `save` and `zone` go on with the next rule. */
+export type Action =
+  | { do: 'return' | 'drop' }
+  | { do: 'redirect'; port: number }
+  | { do: 'tproxy'; port: number; mark: number }
+  /** Mark the packet and leave the hook's chain. */
+  | { do: 'deliver'; mark: number }
+  | { do: 'mark' | 'connmark'; mark: number }
+  /** Copy the packet's mark to the connection (`save`) or back (`restore`). */
+  | { do: 'save' | 'restore' }
+  /** Look the packet up in this conntrack zone. */
+  | { do: 'zone'; zone: number };
+
+export interface Rule {
+  when: Condition;
+  action: Action;
+  /** Why the rule is there; at least two words, at most 60 characters. It becomes the rule's comment. */
+  why: string;
+}
+
+/** Rules that one hook runs through, in this order, until one of them decides. */
+export interface Chain {
+  /** Unique within its table; at most 7 characters. */
+  id: string;
+  table: 'raw' | 'mangle' | 'nat';
+  hook: 'PREROUTING' | 'OUTPUT';
+  rules: readonly Rule[];
+}
+
+/** Packets with this mark are for this host: `ip rule add fwmark …` and `ip route add local default dev lo table …`. */
+export interface MarkRoute {
+  family: Family;
+  mark: number;
+  table: number;
+}
+
+export interface Sysctl {
+  /** `net/ipv4/ip_forward`, as below /proc/sys. */
+  key: string;
+  value: string;
+}
+
+/** All that a configuration comes to. A plain value: it can be compared, printed and stored as JSON. */
+export interface RulePlan {
+  name: string;
+  /** In the order in which the packets meet them. A family that the plan does not touch is absent. */
+  chains: Readonly<Partial<Record<Family, readonly Chain[]>>>;
+  routes: readonly MarkRoute[];
+  sysctls: readonly Sysctl[];
+}
+
+export type Backend = 'nftables' | 'iptables';
+
+/** One command of an installation. */
+export interface Step {
+  /** Why it is run. */
+  why: string;
+  command: readonly [program: string, ...args: string[]];
+  /** What it reads from standard input. */
+  stdin?: string;
+}
+
+/** What a command did. */
+export interface StepResult {
+  /** Its exit status; null: the program does not exist. */
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a command. A command that fails is a result, not an exception. */
+export type RunStep = (step: Step) => Promise<StepResult>;
+
+/** The first thing that is not as the plan says. */
+export interface Difference {
+  /** Where: `nft table ip original-dst-default, chain nat-out, rule 3`, `ip -4 rule`, … */
+  where: string;
+  /** What the plan says; undefined: nothing should be there. */
+  expected: string | undefined;
+  /** What is there; undefined: nothing. */
+  found: string | undefined;
+}

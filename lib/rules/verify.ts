@@ -1,0 +1,139 @@
+import type { Family } from './config.ts';
+import { FAMILIES, routeKey, ruleKey, type Installed } from './installed.ts';
+import type { IptablesTable } from './iptables.ts';
+import { NFT_FAMILY, nftTable, type NftLines } from './nftables.ts';
+import { ipRoute, ipRule, tablesOf, type Listed } from './routing.ts';
+import type { Target } from './steps.ts';
+import type { Difference } from './types.ts';
+
+type Lists = ReadonlyMap<string, readonly string[]>;
+
+/** The chains of a table, each with its lines; the first is its hook. */
+function nftChains(lines: NftLines): Lists {
+  const chains = new Map<string, string[]>();
+  let current: string[] = [];
+  for (const line of lines) {
+    const [, chain] = /^chain (\S+) \{$/.exec(line) ?? [];
+    if (chain !== undefined) chains.set(chain, (current = []));
+    else if (line !== '}') current.push(line);
+  }
+  return chains;
+}
+
+function compareLines(
+  where: string,
+  expected: readonly string[],
+  found: readonly string[],
+): Difference | undefined {
+  const length = Math.max(expected.length, found.length);
+  for (let i = 0; i < length; i++) {
+    if (expected[i] !== found[i])
+      return { where: `${where}, line ${i + 1}`, expected: expected[i], found: found[i] };
+  }
+  return undefined;
+}
+
+function compareChains(where: string, expected: Lists, found: Lists): Difference | undefined {
+  for (const chain of new Set([...expected.keys(), ...found.keys()])) {
+    const name = `${where}, chain ${chain}`;
+    const [wanted, there] = [expected.get(chain), found.get(chain)];
+    if (wanted === undefined || there === undefined) {
+      return { where: name, expected: wanted && 'the chain', found: there && 'the chain' };
+    }
+    const difference = compareLines(name, wanted, there);
+    if (difference !== undefined) return difference;
+  }
+  return undefined;
+}
+
+function nftablesDifference(target: Target, installed: Installed): Difference | undefined {
+  for (const family of FAMILIES) {
+    const where = `nft table ${NFT_FAMILY[family]} ${nftTable(installed.name)}`;
+    const [expected, found] = [target.nftables[family] ?? [], installed.nftables?.rules[family] ?? []];
+    if (expected.length > 0 && found.length === 0) return { where, expected: 'the table', found: undefined };
+    const difference = compareChains(where, nftChains(expected), nftChains(found));
+    if (difference !== undefined) return difference;
+  }
+  return undefined;
+}
+
+/** The chains of a table, and the jumps to them as those of the built-in chains. */
+function iptablesChains({ chains, jumps }: Omit<IptablesTable, 'table'>): Lists {
+  const builtIn = new Map<string, string[]>();
+  for (const { hook, chain } of jumps) builtIn.set(hook, [...(builtIn.get(hook) ?? []), `-j ${chain}`]);
+  return new Map([...chains, ...builtIn]);
+}
+
+function iptablesDifference(target: Target, installed: Installed): Difference | undefined {
+  const none = { chains: new Map(), jumps: [] };
+  for (const family of FAMILIES) {
+    const [expected, found] = [target.iptables[family] ?? [], installed.iptables?.rules[family] ?? []];
+    for (const table of new Set([...expected, ...found].map((entry) => entry.table))) {
+      const of = (tables: readonly IptablesTable[]): Lists =>
+        iptablesChains(tables.find((entry) => entry.table === table) ?? none);
+      const where = `${family === 'IPv4' ? 'iptables' : 'ip6tables'} -t ${table}`;
+      const difference = compareChains(where, of(expected), of(found));
+      if (difference !== undefined) return difference;
+    }
+  }
+  return undefined;
+}
+
+function listedDifference(
+  where: string,
+  expected: string,
+  listed: readonly Listed[] | undefined,
+): Difference | undefined {
+  const foreign = listed?.find(({ own }) => !own);
+  if (listed?.some(({ own }) => own) && foreign === undefined) return undefined;
+  return { where, expected, found: foreign?.text };
+}
+
+function routingDifference(target: Target, installed: Installed): Difference | undefined {
+  const without = (command: readonly string[], words: number): string => command.slice(words).join(' ');
+  const flag = (family: Family): string => ipRule('add', { family, mark: 0, table: 0 })[1]!;
+  for (const route of target.routes) {
+    const where = `ip ${flag(route.family)} rule`;
+    const difference = listedDifference(
+      where,
+      without(ipRule('add', route), 4),
+      installed.rules.get(ruleKey(route)),
+    );
+    if (difference !== undefined) return difference;
+  }
+  for (const table of tablesOf(target.routes)) {
+    const where = `ip ${flag(table.family)} route show table ${table.table}`;
+    const difference = listedDifference(
+      where,
+      without(ipRoute('add', table), 4),
+      installed.routes.get(routeKey(table)),
+    );
+    if (difference !== undefined) return difference;
+  }
+  return undefined;
+}
+
+function sysctlDifference(target: Target, installed: Installed): Difference | undefined {
+  for (const { key, value } of target.sysctls) {
+    const found = installed.sysctls.get(key);
+    if (found !== value) return { where: `/proc/sys/${key}`, expected: value, found };
+  }
+  return undefined;
+}
+
+function twice(target: Target, installed: Installed): Difference | undefined {
+  const other = target.backend === 'nftables' ? 'iptables' : 'nftables';
+  const rules = Object.values(installed[other]?.rules ?? {});
+  if (rules.every((entry) => entry.length === 0)) return undefined;
+  return { where: other, expected: undefined, found: `rules of ${installed.name} as well` };
+}
+
+/** The first difference between a target and what is installed. */
+export function firstDifference(target: Target, installed: Installed): Difference | undefined {
+  return (
+    (target.backend === 'nftables' ? nftablesDifference : iptablesDifference)(target, installed) ??
+    twice(target, installed) ??
+    routingDifference(target, installed) ??
+    sysctlDifference(target, installed)
+  );
+}
