@@ -1,0 +1,56 @@
+import t from 'tap';
+import { binding } from '../lib/binding.ts';
+
+type BindingModule = typeof import('../lib/binding.ts');
+
+// By URL: a relative path would be looked up from the source file, by way of its source map.
+const BINDING = new URL('../lib/binding.js', import.meta.url).href;
+
+t.test('loads once', async (t) => {
+  t.equal(binding(), binding());
+});
+
+t.test('on another system importing works and calling says so', async (t) => {
+  t.intercept(process, 'platform', { value: 'darwin' });
+  const fresh = await t.mockImport<BindingModule>(BINDING);
+  t.throws(() => fresh.binding(), {
+    code: 'ERR_UNSUPPORTED_PLATFORM',
+    message: /works on Linux only, this is darwin/,
+    hint: /process\.platform/,
+  });
+});
+
+t.test('a binary that does not load is an error with a remedy and the cause', async (t) => {
+  const cause = new Error('No native build was found');
+  const fresh = await t.mockImport<BindingModule>(BINDING, {
+    'node:module': {
+      createRequire: () => () => () => {
+        throw cause;
+      },
+    },
+  });
+  t.throws(() => fresh.binding(), {
+    code: 'ERR_BINDING_NOT_LOADED',
+    message: new RegExp(`no native binary for linux-${process.arch}`),
+    hint: /node-gyp rebuild/,
+    cause,
+  });
+});
+
+t.test('the binary itself takes no stray argument for fd 0', async (t) => {
+  const raw = binding() as unknown as Record<string, (...args: unknown[]) => unknown>;
+  const EBADF = -9;
+  for (const bad of [undefined, null, '0', NaN, 0.5, 2 ** 32, -(2 ** 32), Infinity, {}, [], 0n, true]) {
+    for (const name of ['getOriginalDst', 'readFacts', 'getTransparent', 'socketKind']) {
+      t.equal(raw[name]!(bad), EBADF, `${name}(${String(bad)})`);
+    }
+    for (const name of ['setTransparent', 'setFreebind', 'setBindAddressNoPort']) {
+      t.equal(raw[name]!(bad, true), EBADF, `${name}(${String(bad)})`);
+    }
+    t.equal(raw['setMark']!(bad, 1), EBADF);
+  }
+  for (const slot of [undefined, 'x', -1, 3, 0.5]) t.equal(raw['addressText']!(slot), undefined);
+  for (const name of ['getOriginalDst', 'readFacts', 'setTransparent', 'setMark']) {
+    t.equal(raw[name]!(), EBADF, `${name}()`);
+  }
+});

@@ -1,0 +1,101 @@
+import { constants } from 'node:os';
+import t from 'tap';
+import {
+  checkBoolean,
+  checkInteger,
+  codedError,
+  invalidType,
+  outOfRange,
+  systemError,
+} from '../lib/errors.ts';
+
+const { EACCES, EADDRINUSE, ENOENT, ENOPROTOOPT, EOPNOTSUPP, EPERM } = constants.errno;
+
+t.test('systemError has the shape of Node’s own', async (t) => {
+  const error = systemError(-EACCES, { syscall: 'bind', address: '192.0.2.1', port: 80 });
+  t.match(error, {
+    message: 'bind EACCES: permission denied 192.0.2.1:80',
+    code: 'EACCES',
+    errno: -EACCES,
+    syscall: 'bind',
+    address: '192.0.2.1',
+    port: 80,
+  });
+  t.notOk('hint' in error);
+  t.notMatch(error.stack!, /systemError/, 'the stack starts at the caller');
+
+  const bare = systemError(-EACCES, { syscall: 'getsockname' });
+  t.equal(bare.message, 'getsockname EACCES: permission denied');
+  t.notOk('address' in bare || 'port' in bare);
+  t.equal(
+    systemError(-EACCES, { syscall: 'bind', address: '::1' }).message,
+    'bind EACCES: permission denied ::1',
+  );
+  t.match(systemError(-4242, { syscall: 'bind' }), { code: 'E4242', message: 'bind E4242: unknown error' });
+});
+
+t.test('hints say what can be done', async (t) => {
+  const hint = (errno: number, context: object): string | undefined =>
+    systemError(errno, { syscall: 'setsockopt', ...context }).hint;
+  t.match(hint(-EPERM, { option: 'IP_TRANSPARENT' }), /CAP_NET_ADMIN.*setpriv.*setcap/);
+  t.match(hint(-EPERM, { option: 'SO_MARK' }), /^SO_MARK needs CAP_NET_ADMIN/);
+  t.equal(hint(-EPERM, { option: 'SO_PRIORITY' }), undefined);
+  t.match(hint(-ENOPROTOOPT, { option: 'SO_ORIGINAL_DST' }), /modprobe nf_conntrack/);
+  t.match(hint(-EOPNOTSUPP, { option: 'SO_ORIGINAL_DST' }), /MPTCP/);
+  t.match(hint(-ENOENT, { option: 'SO_ORIGINAL_DST' }), /flushed, timed out/);
+  t.match(hint(-EADDRINUSE, { syscall: 'bind', address: '192.0.2.1', port: 80 }), /client’s port/);
+  t.equal(hint(-EADDRINUSE, { syscall: 'bind', address: '192.0.2.1', port: 0 }), undefined);
+  t.equal(hint(-EADDRINUSE, { syscall: 'listen', port: 80 }), undefined);
+  const error = systemError(-ENOENT, { syscall: 'getsockopt', option: 'SO_ORIGINAL_DST' });
+  t.match(error.message, `(${error.hint})`, 'the hint is in the message too');
+});
+
+t.test('codedError', async (t) => {
+  const cause = new Error('why');
+  const error = codedError('ERR_X', 'it failed', { hint: 'do that', base: RangeError, cause });
+  t.type(error, RangeError);
+  t.match(error, { code: 'ERR_X', message: 'it failed (do that)', hint: 'do that', cause });
+  t.notMatch(error.stack!, /codedError/);
+  const plain = codedError('ERR_Y', 'it failed');
+  t.equal(plain.message, 'it failed');
+  t.notOk('hint' in plain || 'cause' in plain);
+});
+
+t.test('argument errors in Node’s words', async (t) => {
+  for (const [value, described] of [
+    ['text', "'text'"],
+    ['x'.repeat(50), `'${'x'.repeat(40)}…'`],
+    [null, 'null'],
+    [undefined, 'undefined'],
+    [5, '5'],
+    [5n, '5'],
+    [new Map(), 'an instance of Map'],
+    [Object.create(null), 'an instance of Object'],
+    [() => {}, 'an instance of Function'],
+  ] as const) {
+    const error = invalidType('fd', 'of type number', value);
+    t.type(error, TypeError);
+    t.match(error, {
+      code: 'ERR_INVALID_ARG_TYPE',
+      message: `The "fd" argument must be of type number. Received ${described}`,
+    });
+  }
+  const error = outOfRange('fd', '>= 0', -1);
+  t.type(error, RangeError);
+  t.match(error, {
+    code: 'ERR_OUT_OF_RANGE',
+    message: 'The value of "fd" is out of range. It must be >= 0. Received -1',
+  });
+});
+
+t.test('checks', async (t) => {
+  checkInteger('n', 0, 0, 5);
+  checkInteger('n', 5, 0, 5);
+  t.throws(() => checkInteger('n', '5', 0, 5), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => checkInteger('n', 1.5, 0, 5), { code: 'ERR_OUT_OF_RANGE', message: /an integer/ });
+  t.throws(() => checkInteger('n', NaN, 0, 5), { code: 'ERR_OUT_OF_RANGE', message: /an integer/ });
+  t.throws(() => checkInteger('n', -1, 0, 5), { code: 'ERR_OUT_OF_RANGE', message: />= 0 && <= 5/ });
+  t.throws(() => checkInteger('n', 6, 0, 5), { code: 'ERR_OUT_OF_RANGE' });
+  checkBoolean('b', false);
+  t.throws(() => checkBoolean('b', 0), { code: 'ERR_INVALID_ARG_TYPE', message: /"b".*of type boolean/ });
+});
