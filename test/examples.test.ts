@@ -50,7 +50,7 @@ await inNamespace(t, import.meta.url, async () => {
 
     for (const [address, at, client, seen] of [
       ['198.51.100.30', '198.51.100.30:9000', '192.0.2.2', '198.51.100.1'],
-      ['2001:db8:51::30', '[2001:db8:51::30]:9000', '2001:db8:1::2', '2001:db8:51::1'],
+      ['2001:db8:a::30', '[2001:db8:a::30]:9000', '2001:db8::2', '2001:db8:a::1'],
     ] as const) {
       const size = 300_000;
       const { sha256, received } = await exchange(address, 9000, 40001, size);
@@ -70,9 +70,44 @@ await inNamespace(t, import.meta.url, async () => {
     t.ok(await proxy.printed(/→ 198\.51\.100\.10 81 failed: .*ECONNREFUSED/));
   });
 
+  t.test('tproxy-proxy', async (t) => {
+    const proxy = await startExample(t, 'tproxy-proxy');
+
+    for (const [address, at, client] of [
+      ['203.0.113.30', '203.0.113.30:9000', '192.0.2.2'],
+      ['2001:db8:b::30', '[2001:db8:b::30]:9000', '2001:db8::2'],
+    ] as const) {
+      const size = 300_000;
+      const { sha256, received } = await exchange(address, 9000, 40003, size);
+      t.same(JSON.parse(received), { server: at, client, sha256 }, 'the server sees the client itself');
+      const line = new RegExp(
+        `${client} 40003 → ${address} 9000 sent ${size}, received ${received.length}\n`,
+      );
+      t.ok(await proxy.printed(line));
+    }
+
+    await t.rejects(curl('http://192.0.2.1:15006/'), { code: 56 }, 'who dials the proxy itself is reset');
+    t.ok(await proxy.printed(/→ 192\.0\.2\.1 15006 failed: /));
+    await t.rejects(curl('http://203.0.113.10:81/'), 'nobody listens at the destination');
+    t.ok(await proxy.printed(/→ 203\.0\.113\.10 81 failed: .*ECONNREFUSED/));
+    t.match(await curl('http://203.0.113.10/'), '203.0.113.10:80', 'and the proxy goes on');
+  });
+
+  t.test('tproxy-proxy without the capability says what to do', (t) => {
+    const without = ['--bounding-set=-net_admin,-net_raw', '--inh-caps=-net_admin,-net_raw'];
+    const { status, stderr } = spawnSync(
+      'setpriv',
+      [...without, process.execPath, built('examples/tproxy-proxy.js')],
+      { encoding: 'utf8', timeout: 5000 },
+    );
+    t.match(stderr, /EPERM.*IP_TRANSPARENT needs CAP_NET_ADMIN/s);
+    t.equal(status, 1);
+    t.end();
+  });
+
   t.test('http-inspector', async (t) => {
     // A hosts file that only this namespace sees.
-    writeFileSync(`${SCRATCH}/hosts`, '198.51.100.10 web.example\n2001:db8:51::10 web.example\n');
+    writeFileSync(`${SCRATCH}/hosts`, '198.51.100.10 web.example\n2001:db8:a::10 web.example\n');
     sh(`mount --bind ${SCRATCH}/hosts /etc/hosts`);
     t.teardown(() => sh('umount /etc/hosts'));
     const inspector = await startExample(t, 'http-inspector');
@@ -80,15 +115,15 @@ await inNamespace(t, import.meta.url, async () => {
 
     t.match(
       await curl('http://web.example/'),
-      /^ok dialled (198\.51\.100\.10|2001:db8:51::10) 80 \(redirect\)/,
+      /^ok dialled (198\.51\.100\.10|2001:db8:a::10) 80 \(redirect\)/,
     );
     t.match(
       await curl('-H', 'Host: 198.51.100.10', 'http://198.51.100.10/'),
       'ok dialled 198.51.100.10 80 (redirect) Host 198.51.100.10',
     );
     t.match(
-      await curl('-H', 'Host: [2001:DB8:51:0::10]:8080', 'http://[2001:db8:51::10]:8080/'),
-      'ok dialled 2001:db8:51::10 8080 (redirect) Host [2001:DB8:51:0::10]:8080',
+      await curl('-H', 'Host: [2001:DB8:A:0::10]:8080', 'http://[2001:db8:a::10]:8080/'),
+      'ok dialled 2001:db8:a::10 8080 (redirect) Host [2001:DB8:A:0::10]:8080',
     );
     t.match(await curl('http://192.0.2.1:15001/'), 'ok dialled 192.0.2.1 15001 (direct)');
 
@@ -116,15 +151,15 @@ await inNamespace(t, import.meta.url, async () => {
       'sni-router',
       '15001',
       'moved.example=198.51.100.20:443',
-      'Secure.example=[2001:db8:51::20]:443',
+      'Secure.example=[2001:db8:a::20]:443',
     );
     const dial = (address: string): string[] => ['--resolve', `secure.example:443:${address}`, ...secure];
     const greeting = async (...args: string[]): Promise<Greeting> =>
       JSON.parse(await curl(...args)) as Greeting;
 
     const routed = await greeting(...dial('198.51.100.66'));
-    t.equal(routed.server, '[2001:db8:51::20]:443', 'a name with a route, whatever address was dialled');
-    t.ok(await router.printed(/'secure\.example' for 198\.51\.100\.66 443 → 2001:db8:51::20 443/));
+    t.equal(routed.server, '[2001:db8:a::20]:443', 'a name with a route, whatever address was dialled');
+    t.ok(await router.printed(/'secure\.example' for 198\.51\.100\.66 443 → 2001:db8:a::20 443/));
 
     const other = await greeting(
       '--insecure',
@@ -146,7 +181,9 @@ await inNamespace(t, import.meta.url, async () => {
   });
 
   t.test('the examples are short and use nothing private', (t) => {
-    const lines = execFileSync('sh', ['-c', 'wc -l examples/*.ts'], { encoding: 'utf8' });
+    const lines = execFileSync('sh', ['-c', 'wc -l examples/*.ts'], {
+      encoding: 'utf8',
+    });
     for (const [, count, file] of lines.matchAll(/^ *(\d+) (examples\/.*)$/gm)) {
       t.ok(Number(count) < 80, `${file} has ${count} lines`);
     }

@@ -12,12 +12,7 @@ export const TCP = { host: '30', port: 9000 } as const;
 /** The addresses on the stage, from the blocks that RFC 5737 and RFC 3849 keep for documentation. */
 export const ADDRESSES = {
   IPv4: { client: '192.0.2.2', proxy: '192.0.2.1', redirect: '198.51.100.', tproxy: '203.0.113.' },
-  IPv6: {
-    client: '2001:db8:1::2',
-    proxy: '2001:db8:1::1',
-    redirect: '2001:db8:51::',
-    tproxy: '2001:db8:113::',
-  },
+  IPv6: { client: '2001:db8::2', proxy: '2001:db8::1', redirect: '2001:db8:a::', tproxy: '2001:db8:b::' },
 } as const;
 
 /** A directory of the stage's own, in memory and invisible from outside. */

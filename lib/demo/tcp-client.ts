@@ -18,11 +18,16 @@ const socket = connect({
   port: Number(port),
   localPort: Number(localPort),
   allowHalfOpen: true,
+  signal: AbortSignal.timeout(10_000),
 });
-socket.setTimeout(2000, () => socket.destroy(new Error('no answer')));
 socket.end(payload);
-const exchange: Exchange = {
-  sha256: createHash('sha256').update(payload).digest('hex'),
-  received: await text(socket),
-};
-console.log(JSON.stringify(exchange));
+try {
+  const exchange: Exchange = {
+    sha256: createHash('sha256').update(payload).digest('hex'),
+    received: await text(socket),
+  };
+  console.log(JSON.stringify(exchange));
+} catch (error) {
+  console.error((error as Error).message);
+  process.exitCode = 1;
+}

@@ -1,0 +1,4 @@
+// `npm run demo`
+import { runDemo } from './run.ts';
+
+process.exitCode = await runDemo();
