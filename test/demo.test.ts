@@ -66,7 +66,7 @@ await inNamespace(t, import.meta.url, () => {
       stdout,
       /^✓ +curl HTTPS +\[2001:db8::2\]:40011 +→ \[2001:db8:b::20\]:443 +→ \[2001:db8:b::20\]:443 +tproxy .* 2001:db8::2$/m,
     );
-    t.notMatch(stdout, /\u001b/, 'no colours in a pipe');
+    t.notOk(stdout.includes('\u001b['), 'no colours in a pipe');
     t.equal(status, 0);
   });
 
@@ -90,7 +90,7 @@ await inNamespace(t, import.meta.url, () => {
       stdout,
       /^✗ +curl HTTP +192\.0\.2\.2:40001 +→ - +→ - .*\r\n +the connection did not reach the proxy\r\n +the client failed: curl: \(7\) /m,
     );
-    t.notMatch(stdout, /\u001b\[3/);
+    t.notOk(stdout.includes('\u001b['), 'no colours');
     t.equal(status, 1);
   });
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { formatEndpoint, unmap } from '../address.ts';
+import { connectOriginal } from '../connect-original.ts';
 import { createServer, type InterceptedSocket } from '../intercept.ts';
 import type { OriginalDst } from '../original-dst.ts';
 import { REDIRECT_PORT, TPROXY_PORT } from './stage.ts';
@@ -25,13 +25,10 @@ export function canonical(address: string, port: number): string {
   return formatEndpoint({ address: unmap(address), port });
 }
 
+/** On to the true destination, or RST: connectOriginal refuses to call this program itself, and never guesses. */
 function forward(client: InterceptedSocket): void {
-  const { originalDst } = client;
-  if (originalDst.kind === 'direct' || originalDst.kind === 'unknown') {
-    client.resetAndDestroy(); // going on would be a call to itself, or a guess
-    return;
-  }
-  const upstream = connect({ host: originalDst.address, port: originalDst.port, allowHalfOpen: true });
+  const preserveSource = client.originalDst.kind === 'tproxy';
+  const upstream = connectOriginal(client, { preserveSource, allowHalfOpen: true });
   const signal = AbortSignal.timeout(LONGEST_MS);
   void Promise.allSettled([pipeline(client, upstream, { signal }), pipeline(upstream, client, { signal })]);
 }
