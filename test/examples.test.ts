@@ -29,6 +29,12 @@ async function curl(...args: string[]): Promise<string> {
   return (await run(command, rest)).stdout;
 }
 
+/** Does curl get RST? It is told while it connects, sends or waits, whichever comes first: exit status 7, 55 or 56. */
+async function isReset(url: string): Promise<boolean> {
+  const failure: { code?: number; stderr?: string } = await curl(url).then(() => ({}), Object);
+  return [7, 55, 56].includes(failure.code!) && !/timed out|refused/.test(failure.stderr!);
+}
+
 async function exchange(address: string, port: number, localPort: number, size: number): Promise<Exchange> {
   const client = node('lib/demo/tcp-client.js', address, String(port), String(localPort), String(size));
   return JSON.parse((await run(...on('client', client))).stdout) as Exchange;
@@ -62,7 +68,7 @@ await inNamespace(t, import.meta.url, async () => {
       t.ok(await proxy.printed(line));
     }
 
-    await t.rejects(curl('http://192.0.2.1:15001/'), { code: 56 }, 'who dials the proxy itself is reset');
+    t.ok(await isReset('http://192.0.2.1:15001/'), 'who dials the proxy itself is reset');
     t.ok(await proxy.printed(/192\.0\.2\.2 \d+ refused: nobody redirected it/));
 
     t.match(await curl('http://198.51.100.10/'), '198.51.100.10:80', 'and the proxy goes on');
@@ -86,7 +92,7 @@ await inNamespace(t, import.meta.url, async () => {
       t.ok(await proxy.printed(line));
     }
 
-    await t.rejects(curl('http://192.0.2.1:15006/'), { code: 56 }, 'who dials the proxy itself is reset');
+    t.ok(await isReset('http://192.0.2.1:15006/'), 'who dials the proxy itself is reset');
     t.ok(await proxy.printed(/→ 192\.0\.2\.1 15006 failed: /));
     await t.rejects(curl('http://203.0.113.10:81/'), 'nobody listens at the destination');
     t.ok(await proxy.printed(/→ 203\.0\.113\.10 81 failed: .*ECONNREFUSED/));
@@ -177,7 +183,7 @@ await inNamespace(t, import.meta.url, async () => {
     const { sha256, received } = await exchange('198.51.100.30', 9000, 40002, 100_000);
     t.equal((JSON.parse(received) as Greeting).sha256, sha256, 'no TLS, no byte lost, half-close kept');
 
-    await t.rejects(curl('http://192.0.2.1:15001/'), { code: 56 }, 'who dials the router itself is reset');
+    t.ok(await isReset('http://192.0.2.1:15001/'), 'who dials the router itself is reset');
   });
 
   t.test('the examples are short and use nothing private', (t) => {
