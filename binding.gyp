@@ -18,6 +18,11 @@
             "src/local_address.cc",
             "src/original_dst.cc",
             "src/port_claims.cc",
+            "src/relay.cc",
+            "src/relay_flow.cc",
+            "src/relay_glue.cc",
+            "src/relay_pipe.cc",
+            "src/relay_timers.cc",
             "src/route.cc",
             "src/socket_options.cc"
           ],

@@ -35,6 +35,22 @@ export interface Binding {
   /** 1, 0 or a negative errno. */
   portClaimedElsewhere(program: number, port: number): number;
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
+  /** Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned. */
+  relayStart(onClosed: (count: number) => void): ArrayBuffer | number;
+  /** The next relays' slots; laid out as struct RelaySlot of src/relay.h. */
+  relaySlab(): ArrayBuffer | number;
+  relayAdd(
+    id: number,
+    clientFd: number,
+    upstreamFd: number,
+    idleMs: number,
+    halfCloseMs: number,
+    toUpstream: Uint8Array | undefined,
+    toClient: Uint8Array | undefined,
+    thread: number,
+  ): number;
+  relayDestroy(id: number, thread: number): number;
+  relayRef(on: boolean): number;
 }
 
 let loaded: Binding | undefined;

@@ -29,3 +29,6 @@ export {
   setMark,
   setTransparent,
 } from './raw.ts';
+export { relay, type Relay, type RelayOptions } from './relay.ts';
+export { setRelayThreads } from './relay-engine.ts';
+export type { RelayOutcome, RelaySide } from './relay-outcome.ts';

@@ -6,6 +6,7 @@
 #include "endpoint.h"
 #include "local_address.h"
 #include "original_dst.h"
+#include "relay_glue.h"
 #include "socket_options.h"
 
 namespace original_dst {
@@ -51,6 +52,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("socketKind", &Addon::GetSocketKind),
                          });
     init_dial(env, exports, &port_claims_);
+    init_relay(env, exports);
   }
 
  private:

@@ -1,0 +1,198 @@
+import { binding } from './binding.ts';
+import { checkInteger, systemError } from './errors.ts';
+import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './relay-outcome.ts';
+
+/** Layout of struct RelaySlot (src/relay.h): two doubles, reason and side in a byte each, errno. */
+const SLOT_BYTES = 24;
+const SLOT_DOUBLES = 3;
+const REASON_AND_SIDE = 4;
+const ERRNO = 5;
+const SLOT_INTS = 6;
+const SIDES: readonly (RelaySide | undefined)[] = ['client', 'upstream', undefined];
+
+interface Slab {
+  doubles: Float64Array;
+  ints: Int32Array;
+}
+
+/** Bytes that Node has read from a socket already, to be sent ahead of what is still in the kernel. */
+export type Ahead = Uint8Array | undefined;
+
+let threads = 1;
+let started: Engine | undefined;
+
+/**
+ * `pthread_create(3)`: over how many threads new relays are spread; 1 until set. One is enough for several GiB/s; a
+ * program with many busy streams and idle processors gains from more. Threads start when they are first needed;
+ * every worker thread of Node's has its own.
+ *
+ * @param count 1 to 64
+ * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
+ */
+export function setRelayThreads(count: number): void {
+  checkInteger('count', count, 1, 64);
+  threads = count;
+}
+
+/** The relays of this environment: which slot of the shared memory is whose, and which thread has how many. */
+class Engine {
+  readonly #native = binding();
+  readonly #closed: Uint32Array;
+  readonly #slabs: Slab[] = [];
+  readonly #open: (NativeMover | undefined)[] = [];
+  readonly #free: number[] = [];
+  readonly #load: number[] = [];
+  #slotsPerSlab = 0;
+  #alive = 0;
+
+  constructor() {
+    const batch = this.#native.relayStart((count) => this.#onClosed(count));
+    if (typeof batch === 'number') throw systemError(batch, { syscall: 'relay' });
+    this.#closed = new Uint32Array(batch);
+  }
+
+  /** Returns the mover, or the negative errno that prevented it. The fds are duplicated and stay the caller's. */
+  add(
+    fds: { client: number; upstream: number },
+    ahead: { toUpstream: Ahead; toClient: Ahead },
+    limits: RelayLimits,
+    onClose: (outcome: RelayOutcome) => void,
+  ): NativeMover | number {
+    const id = this.#takeSlot();
+    if (id < 0) return id;
+    const thread = this.#leastLoaded();
+    const status = this.#native.relayAdd(
+      id,
+      fds.client,
+      fds.upstream,
+      limits.idle,
+      limits.halfClose,
+      ahead.toUpstream,
+      ahead.toClient,
+      thread,
+    );
+    if (status !== 0) {
+      this.#free.push(id);
+      return status;
+    }
+    const mover = new NativeMover(this, id, thread, onClose);
+    this.#open[id] = mover;
+    this.#load[thread] = (this.#load[thread] ?? 0) + 1;
+    this.countAlive(1);
+    return mover;
+  }
+
+  destroy(id: number, thread: number): void {
+    this.#native.relayDestroy(id, thread);
+  }
+
+  /** Counts the relays that keep the event loop alive. */
+  countAlive(change: 1 | -1): void {
+    const before = this.#alive;
+    this.#alive += change;
+    if ((before === 0) !== (this.#alive === 0)) this.#native.relayRef(this.#alive > 0);
+  }
+
+  /** The live counter of one direction. */
+  bytes(id: number, direction: 0 | 1): number {
+    const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
+    return slab.doubles[(id % this.#slotsPerSlab) * SLOT_DOUBLES + direction]!;
+  }
+
+  #takeSlot(): number {
+    if (this.#free.length === 0) {
+      const memory = this.#native.relaySlab();
+      if (typeof memory === 'number') return memory;
+      const first = this.#slabs.length * this.#slotsPerSlab;
+      this.#slotsPerSlab = memory.byteLength / SLOT_BYTES;
+      this.#slabs.push({ doubles: new Float64Array(memory), ints: new Int32Array(memory) });
+      for (let id = first + this.#slotsPerSlab - 1; id >= first; id--) this.#free.push(id);
+    }
+    return this.#free.pop()!;
+  }
+
+  #leastLoaded(): number {
+    let best = 0;
+    for (let thread = 1; thread < threads; thread++) {
+      if ((this.#load[thread] ?? 0) < (this.#load[best] ?? 0)) best = thread;
+    }
+    return best;
+  }
+
+  #outcome(id: number): RelayOutcome {
+    const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
+    const at = (id % this.#slotsPerSlab) * SLOT_INTS;
+    const word = slab.ints[at + REASON_AND_SIDE]!;
+    const side = SIDES[(word >> 8) & 0xff];
+    switch (word & 0xff) {
+      case 1:
+        return { reason: 'end' };
+      case 2:
+        return { reason: 'reset', side: side! };
+      case 3:
+        return { reason: 'idle' };
+      case 4:
+        return { reason: 'aborted' };
+      default: {
+        const error = systemError(slab.ints[at + ERRNO]!, { syscall: 'relay' });
+        return side === undefined ? { reason: 'error', error } : { reason: 'error', side, error };
+      }
+    }
+  }
+
+  #onClosed(count: number): void {
+    for (const id of this.#closed.subarray(0, count)) {
+      const mover = this.#open[id]!;
+      this.#open[id] = undefined;
+      this.#load[mover.thread]!--;
+      mover.finish(this.#outcome(id));
+      this.#free.push(id);
+    }
+  }
+}
+
+/** A relay that a thread of the addon runs. */
+export class NativeMover implements Mover {
+  readonly #engine: Engine;
+  readonly #id: number;
+  readonly thread: number;
+  readonly #onClose: (outcome: RelayOutcome) => void;
+  #alive = true;
+  /** The slot is somebody else's once the relay has closed: its last numbers are kept. */
+  #final: { toUpstream: number; toClient: number } | undefined;
+
+  constructor(engine: Engine, id: number, thread: number, onClose: (outcome: RelayOutcome) => void) {
+    this.#engine = engine;
+    this.#id = id;
+    this.thread = thread;
+    this.#onClose = onClose;
+  }
+
+  bytesToUpstream(): number {
+    return this.#final?.toUpstream ?? this.#engine.bytes(this.#id, 0);
+  }
+
+  bytesToClient(): number {
+    return this.#final?.toClient ?? this.#engine.bytes(this.#id, 1);
+  }
+
+  destroy(): void {
+    if (!this.#final) this.#engine.destroy(this.#id, this.thread);
+  }
+
+  keepAlive(on: boolean): void {
+    if (this.#final || on === this.#alive) return;
+    this.#alive = on;
+    this.#engine.countAlive(on ? 1 : -1);
+  }
+
+  finish(outcome: RelayOutcome): void {
+    this.keepAlive(false);
+    this.#final = { toUpstream: this.bytesToUpstream(), toClient: this.bytesToClient() };
+    this.#onClose(outcome);
+  }
+}
+
+export function engine(): Engine {
+  return (started ??= new Engine());
+}

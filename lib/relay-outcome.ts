@@ -1,0 +1,32 @@
+import type { CodedError, SystemError } from './errors.ts';
+
+/** One of a relay's two sockets. */
+export type RelaySide = 'client' | 'upstream';
+
+/** How a relay came to its end. */
+export type RelayOutcome =
+  /** Both directions ended and every byte was handed over. */
+  | { reason: 'end' }
+  /** `side` broke the connection (RST, or it reads no more); the other side was sent RST. */
+  | { reason: 'reset'; side: RelaySide }
+  /** Nothing moved for as long as `idleTimeout` or `halfCloseTimeout` allows. */
+  | { reason: 'idle' }
+  /** `destroy()`, the AbortSignal, or (with `side`) somebody destroyed that socket before the relay had it. */
+  | { reason: 'aborted'; side?: RelaySide }
+  /** A system call failed, on `side`'s socket where that is known; both sides were sent RST. */
+  | { reason: 'error'; side?: RelaySide; error: SystemError | CodedError };
+
+/** What is left to a relay once its sockets are handed over: implemented by the addon's thread, or by streams. */
+export interface Mover {
+  bytesToUpstream(): number;
+  bytesToClient(): number;
+  destroy(): void;
+  /** Does it keep the event loop alive? */
+  keepAlive(on: boolean): void;
+}
+
+/** Milliseconds; 0: none. */
+export interface RelayLimits {
+  idle: number;
+  halfClose: number;
+}

@@ -1,0 +1,279 @@
+import { EventEmitter } from 'node:events';
+import { Socket } from 'node:net';
+import { binding } from './binding.ts';
+import {
+  checkInteger,
+  codedError,
+  invalidType,
+  outOfRange,
+  systemError,
+  type SystemError,
+} from './errors.ts';
+import { engine } from './relay-engine.ts';
+import {
+  abandon,
+  foreignRuntime,
+  isQuiet,
+  refusal,
+  stopReaders,
+  takeBytes,
+  waitUntilQuiet,
+} from './relay-handover.ts';
+import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './relay-outcome.ts';
+import { PipeMover } from './relay-pipe.ts';
+import { socketFd } from './socket-fd.ts';
+
+export interface RelayOptions {
+  /** Close when no byte has moved in either direction for this many milliseconds. Default 0: never. */
+  idleTimeout?: number;
+  /** The same, once one direction has ended, if it is shorter. Default 0: as `idleTimeout`. */
+  halfCloseTimeout?: number;
+  /** Aborting it is `destroy()`. */
+  signal?: AbortSignal;
+  /**
+   * Who moves the bytes.
+   * - `native` (default): a thread of the addon, with splice(2); an error where that is not possible.
+   * - `pipe`: Node's streams.
+   * - `any`: native where possible, else streams.
+   */
+  engine?: 'native' | 'pipe' | 'any';
+}
+
+interface RelayEvents {
+  close: [outcome: RelayOutcome];
+}
+
+const MAX_MS = 2 ** 31 - 1;
+const SIDES = ['client', 'upstream'] as const;
+const taken = new WeakSet<Socket>();
+
+/** Two sockets whose bytes go from one to the other. Made by {@link relay}. */
+export class Relay extends EventEmitter<RelayEvents> {
+  #sockets: Record<RelaySide, Socket> | undefined;
+  readonly #limits: RelayLimits;
+  readonly #engine: 'native' | 'pipe' | 'any';
+  readonly #signal: AbortSignal | undefined;
+  #mover: Mover | undefined;
+  #outcome: RelayOutcome | undefined;
+  #alive = true;
+  /** Ends the waiting for the sockets to be ready. */
+  #stopWaiting: (() => void) | undefined;
+  #waitTimer: NodeJS.Timeout | undefined;
+  #onAbort: (() => void) | undefined;
+
+  /** @internal */
+  constructor(
+    sockets: Record<RelaySide, Socket>,
+    limits: RelayLimits,
+    which: 'native' | 'pipe' | 'any',
+    signal?: AbortSignal,
+  ) {
+    super();
+    this.#sockets = sockets;
+    this.#limits = limits;
+    this.#engine = which;
+    this.#signal = signal;
+    for (const side of SIDES) {
+      taken.add(sockets[side]);
+      stopReaders(sockets[side]);
+    }
+    if (signal?.aborted) {
+      this.destroy();
+      return;
+    }
+    if (signal) {
+      this.#onAbort = () => void this.destroy();
+      signal.addEventListener('abort', this.#onAbort);
+    }
+    this.#proceed();
+  }
+
+  /** Bytes that the upstream's socket has taken so far. Read from shared memory: no system call, no native call. */
+  get bytesToUpstream(): number {
+    return this.#mover?.bytesToUpstream() ?? 0;
+  }
+
+  /** Bytes that the client's socket has taken so far. */
+  get bytesToClient(): number {
+    return this.#mover?.bytesToClient() ?? 0;
+  }
+
+  /** How it ended; undefined while it runs. Known before `'close'` is emitted. */
+  get outcome(): RelayOutcome | undefined {
+    return this.#outcome;
+  }
+
+  /**
+   * `close(2)` of both sockets; `'close'` follows, with reason `aborted`. Bytes underway are dropped, and the end that
+   * misses them is sent RST in place of FIN.
+   */
+  destroy(): this {
+    if (this.#outcome) return this;
+    if (this.#mover) this.#mover.destroy();
+    else this.#giveUp({ reason: 'aborted' }, (socket) => socket.destroy());
+    return this;
+  }
+
+  /** An open relay keeps the event loop alive, as a socket does. */
+  ref(): this {
+    return this.#keepAlive(true);
+  }
+
+  /** Lets the process exit with the relay open. */
+  unref(): this {
+    return this.#keepAlive(false);
+  }
+
+  #keepAlive(on: boolean): this {
+    this.#alive = on;
+    this.#mover?.keepAlive(on);
+    return this;
+  }
+
+  /** Hands the sockets over as soon as both are ready. */
+  #proceed(): void {
+    this.#stopWaiting?.();
+    this.#stopWaiting = undefined;
+    const sockets = this.#sockets!;
+    const lost = SIDES.find((side) => sockets[side].destroyed);
+    if (lost) {
+      this.#onLost(lost, sockets[lost].errored as SystemError | null);
+      return;
+    }
+    const waitFor = SIDES.map((side) => sockets[side]).filter((socket) => !isQuiet(socket));
+    if (waitFor.length === 0) {
+      this.#handOver(sockets);
+      return;
+    }
+    const { idle } = this.#limits;
+    if (idle > 0) {
+      this.#waitTimer ??= setTimeout(() => this.#giveUp({ reason: 'idle' }, abandon), idle);
+    }
+    const stops = SIDES.map((side) => waitUntilQuiet(sockets[side], () => this.#proceed()));
+    this.#stopWaiting = () => stops.forEach((stop) => stop());
+  }
+
+  #onLost(side: RelaySide, error: SystemError | null): void {
+    const outcome: RelayOutcome =
+      error === null
+        ? { reason: 'aborted', side }
+        : error.code === 'ECONNRESET' || error.code === 'EPIPE'
+          ? { reason: 'reset', side }
+          : { reason: 'error', side, error };
+    this.#giveUp(outcome, abandon);
+  }
+
+  #handOver(sockets: Record<RelaySide, Socket>): void {
+    if (this.#engine === 'pipe') {
+      this.#startPipe(sockets);
+      return;
+    }
+    for (const side of SIDES) {
+      const error = foreignRuntime() ?? refusal(side, sockets[side]);
+      if (error === undefined) continue;
+      if (this.#engine === 'any') this.#startPipe(sockets);
+      else this.#giveUp({ reason: 'error', side, error }, abandon);
+      return;
+    }
+    const { client, upstream } = sockets;
+    const ahead = { toUpstream: takeBytes(client), toClient: takeBytes(upstream) };
+    const fds = { client: socketFd(client)!, upstream: socketFd(upstream)! };
+    const mover = engine().add(fds, ahead, this.#limits, (outcome) => this.#finish(outcome));
+    if (typeof mover === 'number') {
+      if (this.#engine === 'any') {
+        if (ahead.toUpstream) client.unshift(ahead.toUpstream);
+        if (ahead.toClient) upstream.unshift(ahead.toClient);
+        this.#startPipe(sockets);
+      } else {
+        this.#giveUp({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) }, abandon);
+      }
+      return;
+    }
+    this.#start(mover);
+    // The thread works with duplicates: this closes Node's descriptors and leaves the connections alone.
+    client.destroy();
+    upstream.destroy();
+  }
+
+  #startPipe(sockets: Record<RelaySide, Socket>): void {
+    this.#start(new PipeMover(sockets, this.#limits, (outcome) => this.#finish(outcome)));
+  }
+
+  #start(mover: Mover): void {
+    this.#mover = mover;
+    this.#sockets = undefined;
+    clearTimeout(this.#waitTimer);
+    if (!this.#alive) mover.keepAlive(false);
+  }
+
+  /** Ends a relay that has not got as far as moving bytes. */
+  #giveUp(outcome: RelayOutcome, close: (socket: Socket) => void): void {
+    this.#stopWaiting?.();
+    clearTimeout(this.#waitTimer);
+    const sockets = this.#sockets!;
+    this.#sockets = undefined;
+    for (const side of SIDES) {
+      // An 'error' that is on its way was the relay's.
+      sockets[side].on('error', () => {});
+      close(sockets[side]);
+    }
+    this.#finish(outcome);
+  }
+
+  #finish(outcome: RelayOutcome): void {
+    this.#outcome = outcome;
+    if (this.#onAbort) this.#signal?.removeEventListener('abort', this.#onAbort);
+    // A tick later: relay() may not have returned yet, and a throwing listener must not keep others from theirs.
+    process.nextTick(() => this.emit('close', outcome));
+  }
+}
+
+function checkTimeout(name: string, value: unknown): asserts value is number {
+  checkInteger(name, value, 0, MAX_MS);
+}
+
+/**
+ * `splice(2)` from each socket to the other in a thread of the addon, until both have ended: joins an accepted
+ * connection with the one that was dialled for it, and takes the bytes out of JavaScript's hands.
+ *
+ * The sockets are the relay's from now on: what they have read or were given back by `unshift()` is sent first, what
+ * was written to them is finished first, an upstream that is still connecting is waited for; `'data'` and
+ * `'readable'` listeners are removed, and the socket objects close as soon as the thread has the connections.
+ * FIN is passed on as FIN, RST as RST. Both connections get TCP_NODELAY.
+ *
+ * @returns a {@link Relay}: live byte counters, `destroy()`, and `'close'` with a {@link RelayOutcome}. What the
+ *   network does, also to a socket that is gone already, is an outcome and never an exception.
+ * @throws `ERR_RELAY_TLS`, `ERR_RELAY_NO_FD`, `ERR_RELAY_DECODED`, `ERR_UNSUPPORTED_RUNTIME` (unless `engine` is
+ *   `'any'` or `'pipe'`), `ERR_RELAY_BUSY`, argument errors, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
+ * Capability: none. Costs two descriptors for each relay, and two for each pipe while bytes are in flight (128 pipes
+ * a thread; without one the bytes are copied). Source: splice(2), epoll(7), tcp(7).
+ */
+export function relay(client: Socket, upstream: Socket, options: RelayOptions = {}): Relay {
+  const sockets = { client, upstream };
+  for (const side of SIDES) {
+    if (!(sockets[side] instanceof Socket))
+      throw invalidType(side, 'an instance of net.Socket', sockets[side]);
+  }
+  if (typeof options !== 'object' || options === null)
+    throw invalidType('options', 'of type object', options);
+  const { idleTimeout = 0, halfCloseTimeout = 0, signal, engine: which = 'native' } = options;
+  checkTimeout('options.idleTimeout', idleTimeout);
+  checkTimeout('options.halfCloseTimeout', halfCloseTimeout);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidType('options.signal', 'an instance of AbortSignal', signal);
+  if (which !== 'native' && which !== 'pipe' && which !== 'any') {
+    throw outOfRange('options.engine', "'native', 'pipe' or 'any'", which);
+  }
+  for (const side of SIDES) {
+    if (taken.has(sockets[side]) || client === upstream)
+      throw codedError('ERR_RELAY_BUSY', `relay: ${side} is part of a relay already`);
+  }
+  if (which === 'native') {
+    for (const side of SIDES) {
+      const error = foreignRuntime() ?? refusal(side, sockets[side]);
+      if (error) throw error;
+    }
+    binding();
+  }
+  return new Relay(sockets, { idle: idleTimeout, halfClose: halfCloseTimeout }, which, signal);
+}

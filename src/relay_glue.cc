@@ -1,0 +1,200 @@
+#include "relay_glue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include <memory>
+#include <utility>
+
+#include "relay.h"
+
+namespace original_dst {
+
+namespace {
+
+constexpr uint32_t kMostThreads = 64;
+constexpr uint32_t kSlabSlots = 2048;
+constexpr uint32_t kMostSlabs = 128;
+constexpr uint32_t kBatch = 256;
+
+// All relays of one environment. Made with the exports and deleted by the environment's cleanup.
+class RelayGlue {
+ public:
+  explicit RelayGlue(Napi::Env env) : env_(env) {}
+
+  // (onClosed: (count: number) => void) → the memory in which `count` ids of closed relays are
+  // left before each call, or -errno
+  Napi::Value Start(const Napi::CallbackInfo& info) {
+    if (!info[0].IsFunction() || closed_ != nullptr) return Status(-EINVAL);
+    napi_value name = Napi::String::New(env_, "original-dst.relay");
+    if (napi_create_threadsafe_function(env_, info[0], nullptr, name, 0, 1, nullptr, nullptr, this,
+                                        OnClosed, &closed_) != napi_ok) {
+      return Status(-ENOMEM);
+    }
+    // Open relays keep the event loop alive, not the mere ability to have some.
+    napi_unref_threadsafe_function(env_, closed_);
+    // Hooks run last first: before the thread-safe function's own, so that the threads, which call
+    // it, are joined while it still stands.
+    napi_add_env_cleanup_hook(
+        env_, [](void* self) { static_cast<RelayGlue*>(self)->StopThreads(); }, this);
+    Napi::ArrayBuffer batch = Napi::ArrayBuffer::New(env_, kBatch * sizeof(uint32_t));
+    batch_ = static_cast<uint32_t*>(batch.Data());
+    batch_buffer_ = Napi::Persistent(batch);
+    return batch;
+  }
+
+  // () → memory for the next relays' slots (struct RelaySlot), or -errno
+  Napi::Value Slab(const Napi::CallbackInfo&) {
+    if (slab_count_ == kMostSlabs) return Status(-ENOMEM);
+    Napi::ArrayBuffer slab = Napi::ArrayBuffer::New(env_, kSlabSlots * sizeof(RelaySlot));
+    slabs_[slab_count_] = static_cast<RelaySlot*>(slab.Data());
+    slab_buffers_[slab_count_] = Napi::Persistent(slab);
+    slab_count_++;
+    return slab;
+  }
+
+  // (id, client fd, upstream fd, idle ms, half-close ms, bytes for the upstream | undefined, bytes
+  // for the client | undefined, thread) → 0 or -errno. The descriptors are duplicated and stay the
+  // caller's.
+  Napi::Value Add(const Napi::CallbackInfo& info) {
+    const uint32_t id = Number(info[0]);
+    const uint32_t index = Number(info[7]);
+    if (id / kSlabSlots >= slab_count_ || index >= kMostThreads) return Status(-EINVAL);
+    std::unique_ptr<Relay> relay(new Relay);
+    relay->id = id;
+    relay->slot = &slabs_[id / kSlabSlots][id % kSlabSlots];
+    *relay->slot = {};
+    relay->limits = {Number(info[3]), Number(info[4])};
+    int status = 0;
+    for (const RelaySide side : {kClient, kUpstream}) {
+      if (status == 0) status = Hold(relay->flows[side], info[5 + side]);
+    }
+    if (status == 0) status = StartThread(index);
+    if (status != 0) return Status(status);
+    OwnedFd client(fcntl(Descriptor(info[1]), F_DUPFD_CLOEXEC, 0));
+    if (!client.valid()) return Status(-errno);
+    OwnedFd upstream(fcntl(Descriptor(info[2]), F_DUPFD_CLOEXEC, 0));
+    if (!upstream.valid()) return Status(-errno);
+    relay->open(std::move(client), std::move(upstream));
+    status = threads_[index]->add(relay.get());
+    if (status == 0) relay.release();
+    return Status(status);
+  }
+
+  // (id, thread) → 0 or -errno
+  Napi::Value Destroy(const Napi::CallbackInfo& info) {
+    const uint32_t index = Number(info[1]);
+    if (index >= kMostThreads || threads_[index] == nullptr) return Status(-EINVAL);
+    return Status(threads_[index]->destroy(Number(info[0])));
+  }
+
+  // (on): does the possibility of a closed relay keep the event loop alive?
+  Napi::Value Ref(const Napi::CallbackInfo& info) {
+    if (closed_ == nullptr || !info[0].IsBoolean()) return Status(-EINVAL);
+    if (info[0].As<Napi::Boolean>().Value()) {
+      napi_ref_threadsafe_function(env_, closed_);
+    } else {
+      napi_unref_threadsafe_function(env_, closed_);
+    }
+    return Status(0);
+  }
+
+ private:
+  Napi::Value Status(int status) const { return Napi::Number::New(env_, status); }
+
+  static uint32_t Number(const Napi::Value& value) {
+    return value.IsNumber() ? value.As<Napi::Number>().Uint32Value() : UINT32_MAX;
+  }
+
+  // Without C++ exceptions `As<Number>()` of anything else is 0, which is a valid descriptor.
+  static int Descriptor(const Napi::Value& value) {
+    return value.IsNumber() ? value.As<Napi::Number>().Int32Value() : -1;
+  }
+
+  static int Hold(Flow& flow, const Napi::Value& bytes) {
+    if (!bytes.IsTypedArray()) return 0;
+    const Napi::Uint8Array array = bytes.As<Napi::Uint8Array>();
+    return flow.hold(array.Data(), array.ByteLength());
+  }
+
+  int StartThread(uint32_t index) {
+    if (threads_[index] != nullptr) return 0;
+    std::unique_ptr<RelayThread> thread(new RelayThread(Notify, closed_));
+    const int status = thread->start();
+    if (status == 0) threads_[index] = std::move(thread);
+    return status;
+  }
+
+  void StopThreads() {
+    for (std::unique_ptr<RelayThread>& thread : threads_) thread.reset();
+  }
+
+  // On a relay thread.
+  static void Notify(void* closed) {
+    napi_call_threadsafe_function(static_cast<napi_threadsafe_function>(closed), nullptr,
+                                  napi_tsfn_nonblocking);
+  }
+
+  // On the environment's thread. A null environment: it is being torn down, and `self` is gone.
+  static void OnClosed(napi_env env, napi_value callback, void* self, void*) {
+    if (env != nullptr) static_cast<RelayGlue*>(self)->Drain(callback);
+  }
+
+  void Drain(napi_value callback) {
+    uint32_t count = 0;
+    for (std::unique_ptr<RelayThread>& thread : threads_) {
+      if (thread == nullptr) continue;
+      for (Relay* relay = thread->take_closed(); relay != nullptr;) {
+        Relay* const next = relay->next;
+        batch_[count++] = relay->id;
+        delete relay;
+        relay = next;
+        if (count == kBatch) {
+          Report(callback, count);
+          count = 0;
+        }
+      }
+    }
+    if (count > 0) Report(callback, count);
+  }
+
+  void Report(napi_value callback, uint32_t count) {
+    napi_value undefined = env_.Undefined();
+    napi_value argument = Napi::Number::New(env_, count);
+    napi_call_function(env_, undefined, callback, 1, &argument, nullptr);
+  }
+
+  const Napi::Env env_;
+  napi_threadsafe_function closed_ = nullptr;
+  uint32_t* batch_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> batch_buffer_;
+  RelaySlot* slabs_[kMostSlabs] = {};
+  Napi::Reference<Napi::ArrayBuffer> slab_buffers_[kMostSlabs];
+  uint32_t slab_count_ = 0;
+  std::unique_ptr<RelayThread> threads_[kMostThreads];
+};
+
+template <Napi::Value (RelayGlue::*method)(const Napi::CallbackInfo&)>
+Napi::Value call(const Napi::CallbackInfo& info) {
+  return (static_cast<RelayGlue*>(info.Data())->*method)(info);
+}
+
+template <Napi::Value (RelayGlue::*method)(const Napi::CallbackInfo&)>
+void define(Napi::Env env, Napi::Object exports, const char* name, RelayGlue* glue) {
+  exports.Set(name, Napi::Function::New(env, call<method>, name, glue));
+}
+
+}  // namespace
+
+void init_relay(Napi::Env env, Napi::Object exports) {
+  RelayGlue* const glue = new RelayGlue(env);
+  napi_add_env_cleanup_hook(
+      env, [](void* self) { delete static_cast<RelayGlue*>(self); }, glue);
+  define<&RelayGlue::Start>(env, exports, "relayStart", glue);
+  define<&RelayGlue::Slab>(env, exports, "relaySlab", glue);
+  define<&RelayGlue::Add>(env, exports, "relayAdd", glue);
+  define<&RelayGlue::Destroy>(env, exports, "relayDestroy", glue);
+  define<&RelayGlue::Ref>(env, exports, "relayRef", glue);
+}
+
+}  // namespace original_dst
