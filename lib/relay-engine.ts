@@ -8,7 +8,8 @@ const SLOT_DOUBLES = 3;
 const REASON_AND_SIDE = 4;
 const ERRNO = 5;
 const SLOT_INTS = 6;
-const SIDES: readonly (RelaySide | undefined)[] = ['client', 'upstream', undefined];
+/** By the slot's number; the third stands for neither. */
+const SIDES: readonly { side?: RelaySide }[] = [{ side: 'client' }, { side: 'upstream' }, {}];
 
 interface Slab {
   doubles: Float64Array;
@@ -123,20 +124,18 @@ class Engine {
     const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
     const at = (id % this.#slotsPerSlab) * SLOT_INTS;
     const word = slab.ints[at + REASON_AND_SIDE]!;
-    const side = SIDES[(word >> 8) & 0xff];
+    const side = SIDES[(word >> 8) & 0xff]!;
     switch (word & 0xff) {
       case 1:
         return { reason: 'end' };
       case 2:
-        return { reason: 'reset', side: side! };
+        return { reason: 'reset', side: side.side! };
       case 3:
         return { reason: 'idle' };
       case 4:
         return { reason: 'aborted' };
-      default: {
-        const error = systemError(slab.ints[at + ERRNO]!, { syscall: 'relay' });
-        return side === undefined ? { reason: 'error', error } : { reason: 'error', side, error };
-      }
+      default:
+        return { reason: 'error', ...side, error: systemError(slab.ints[at + ERRNO]!, { syscall: 'relay' }) };
     }
   }
 

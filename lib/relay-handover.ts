@@ -83,10 +83,8 @@ export function waitUntilQuiet(socket: Socket, next: () => void): () => void {
 /** What Node has read, or was given back by unshift(), and nobody has taken. */
 export function takeBytes(socket: Socket): Buffer | undefined {
   if (socket.readableLength === 0) return undefined;
-  const chunks: Buffer[] = [];
-  for (let chunk: unknown = socket.read(); chunk !== null; chunk = socket.read())
-    chunks.push(chunk as Buffer);
-  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+  // A paused stream gives all that it has in one piece.
+  return socket.read() as Buffer;
 }
 
 /** RST where there is a connection to be reset, so that nobody takes a cut stream for a whole one. */

@@ -19,7 +19,7 @@ namespace original_dst {
 
 namespace {
 
-constexpr size_t kStackSize = 256 * 1024;
+constexpr size_t kStackSize = size_t{256} * 1024;
 constexpr int kEventsAtOnce = 256;
 constexpr uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 // After these a short read may be followed by the end, an error, or bytes behind urgent data,
@@ -242,7 +242,7 @@ void RelayThread::take_commands() {
 void RelayThread::begin(Relay* relay) {
   if (relay->id >= table_size_) {
     const size_t size = std::max<size_t>(table_size_ * 2, relay->id + size_t{64});
-    void* const table = realloc(table_, size * sizeof(*table_));
+    void* const table = realloc(table_, size * sizeof(void*));
     if (table == nullptr) return close(relay, kRelayError, kNeither, ENOMEM);
     table_ = static_cast<Relay**>(table);
     std::fill(table_ + table_size_, table_ + size, nullptr);

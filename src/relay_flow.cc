@@ -13,7 +13,7 @@ namespace original_dst {
 namespace {
 
 // One turn, so that a fast stream does not starve the thread's other relays.
-constexpr size_t kTurn = 1024 * 1024;
+constexpr size_t kTurn = size_t{1024} * 1024;
 
 // A flow that moved less than this between two pauses of its source is copied: recv(2) tells with
 // a short answer that there is no more, where splice(2) has to be called again to say EAGAIN.

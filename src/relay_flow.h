@@ -11,7 +11,7 @@ namespace original_dst {
 
 // What the flows of one thread share. The scratch buffer holds nothing between two calls.
 struct FlowTools {
-  static constexpr size_t kScratchSize = 64 * 1024;
+  static constexpr size_t kScratchSize = size_t{64} * 1024;
   uint8_t* scratch;
   PipePool pipes;
 };

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kMostThreads = 64;
 constexpr uint32_t kSlabSlots = 2048;
-constexpr uint32_t kMostSlabs = 128;
+constexpr uint32_t kMostSlabs = 256;
 constexpr uint32_t kBatch = 256;
 
 // All relays of one environment. Made with the exports and deleted by the environment's cleanup.
@@ -77,7 +77,7 @@ class RelayGlue {
     if (!upstream.valid()) return Status(-errno);
     relay->open(std::move(client), std::move(upstream));
     status = threads_[index]->add(relay.get());
-    if (status == 0) relay.release();
+    if (status == 0) static_cast<void>(relay.release());
     return Status(status);
   }
 

@@ -41,7 +41,7 @@ int Timers::arm(Timed* timed, uint64_t due) {
   if (timed->timer_index == 0) {
     if (count_ == room_) {
       const size_t room = room_ == 0 ? 64 : room_ * 2;
-      void* const heap = realloc(heap_, room * sizeof(*heap_));
+      void* const heap = realloc(heap_, room * sizeof(void*));
       if (heap == nullptr) return -ENOMEM;
       heap_ = static_cast<Timed**>(heap);
       room_ = room;

@@ -340,6 +340,42 @@ t.test('what cannot be handed over is refused, and left as it was', async (t) =>
   joined.destroy();
 });
 
+t.test('streams move what the addon cannot', async (t) => {
+  const { left, client, upstream, right } = await world(t);
+  const joined = relay(new TLSSocket(client, { isServer: true }), upstream, { engine: 'any' });
+  left.end('not the start of a handshake');
+  t.match(await outcome(joined), { reason: 'error', side: 'client', error: { code: /^ERR_SSL_/ } });
+  t.equal((await readAll(right)).end, 'ECONNRESET');
+});
+
+t.test('found out only when the sockets are ready', async (t) => {
+  const { client, upstream, left } = await world(t);
+  client.write(Buffer.alloc(20 * 1024 * 1024));
+  const decoded = relay(client, upstream);
+  upstream.setEncoding('utf8');
+  left.resume();
+  t.match(await outcome(decoded), {
+    reason: 'error',
+    side: 'upstream',
+    error: { code: 'ERR_RELAY_DECODED' },
+  });
+});
+
+t.test('runtimes whose sockets cannot be handed over', async (t) => {
+  const { left, client, upstream, right } = await world(t);
+  const versions = Object.getOwnPropertyDescriptor(process, 'versions')!;
+  Object.defineProperty(process, 'versions', { ...versions, value: { ...process.versions, bun: '1.3.0' } });
+  t.teardown(() => Object.defineProperty(process, 'versions', versions));
+  t.throws(() => relay(client, upstream), { code: 'ERR_UNSUPPORTED_RUNTIME', hint: /engine: 'any'/ });
+  const joined = relay(client, upstream, { engine: 'any' });
+  joined.unref().ref();
+  left.end('by streams');
+  right.end();
+  left.resume();
+  t.equal(String((await readAll(right)).data), 'by streams');
+  t.same(await outcome(joined), { reason: 'end' });
+});
+
 t.test('arguments', async (t) => {
   const { client, upstream } = await world(t);
   const call = relay as (...values: unknown[]) => unknown;
