@@ -1,0 +1,60 @@
+// Three hosts in namespaces of our own: client ── proxy host ── server, the proxy host routing and intercepting.
+import { execFileSync } from 'node:child_process';
+
+/** Where the client's traffic goes; the proxy's host has the rule that catches it. */
+export const SERVER = '10.2.0.2';
+export const PROXY_PORT = 15001;
+const MARK = 1;
+const TABLE = 100;
+
+export type Mode = 'redirect' | 'tproxy';
+
+export function sh(script: string): void {
+  execFileSync('sh', ['-ec', script], { stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
+/** The command line that runs `command` on one of the hosts. */
+export function on(host: 'client' | 'server', command: string[]): string[] {
+  return ['ip', 'netns', 'exec', host, ...command];
+}
+
+/** Builds the hosts; the calling process is the proxy's host. */
+export function buildHosts(): void {
+  sh(`
+    mount -t tmpfs tmpfs /run
+    mkdir -p /run/netns
+    ip link set lo up
+    sysctl -qw net.ipv4.ip_forward=1 net.ipv4.ip_local_port_range='1024 65000' net.core.somaxconn=16384
+    for host in client server; do
+      ip netns add $host
+      ip -n $host link set lo up
+      ip netns exec $host sysctl -qw net.ipv4.ip_local_port_range='1024 65000' net.core.somaxconn=16384
+    done
+    ip link add to-client type veth peer name eth0 netns client
+    ip link add to-server type veth peer name eth0 netns server
+    ip addr add 10.1.0.1/24 dev to-client
+    ip link set to-client up
+    ip addr add 10.2.0.1/24 dev to-server
+    ip link set to-server up
+    ip -n client addr add 10.1.0.2/24 dev eth0
+    ip -n client link set eth0 up
+    ip -n client route add default via 10.1.0.1
+    ip -n server addr add ${SERVER}/24 dev eth0
+    ip -n server link set eth0 up
+    ip -n server route add default via 10.2.0.1
+    ip rule add fwmark ${MARK} lookup ${TABLE}
+    ip route add local default dev lo table ${TABLE}
+  `);
+}
+
+/** Sends the client's connections to port 80 to the proxy, or, with no mode, straight through. */
+export function setRules(mode: Mode | undefined): void {
+  const chain =
+    mode === 'redirect'
+      ? `type nat hook prerouting priority dstnat
+         iifname to-client tcp dport 80 redirect to :${PROXY_PORT}`
+      : `type filter hook prerouting priority mangle
+         iifname to-client tcp dport 80 tproxy ip to 127.0.0.1:${PROXY_PORT} meta mark set ${MARK} accept`;
+  const table = mode === undefined ? '' : `table ip bench {\n chain c {\n ${chain}\n }\n }\n`;
+  execFileSync('nft', ['-f', '-'], { input: `table ip bench\ndelete table ip bench\n${table}` });
+}
