@@ -15,6 +15,7 @@ package_of() {
     setcap | capsh) echo libcap2-bin ;;
     readelf | strip) echo binutils ;;
     aarch64-linux-gnu-g++) echo g++-aarch64-linux-gnu ;;
+    clang++) echo 'clang libclang-rt-14-dev' ;;
     *) echo "$1" ;;
   esac
 }
