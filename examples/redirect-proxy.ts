@@ -9,40 +9,26 @@
 //        } }'
 //
 // `skuid != 1337` keeps the proxy's own connections out of the proxy: run it as that user.
-import { connect } from 'node:net';
-import { pipeline } from 'node:stream';
-import { createServer } from 'original-dst';
+import { connectOriginal, createServer, relay } from 'original-dst';
 
 const port = Number(process.argv[2] ?? 15001);
 
 // allowHalfOpen on both sides: a client that has sent all it has to say still wants to hear the answer.
 const server = createServer({ allowHalfOpen: true }, (client) => {
   const { originalDst } = client;
-  const from = `${client.remoteAddress} ${client.remotePort}`;
+  const to = originalDst.kind === 'unknown' ? 'unknown' : `${originalDst.address} ${originalDst.port}`;
+  const line = `${client.remoteAddress} ${client.remotePort} → ${to}`;
 
-  // `direct` is somebody who dialled the proxy itself: going on to that address would be a loop.
-  // `unknown` has a cause and no address. Neither is a reason to guess.
-  if (originalDst.kind === 'unknown' || originalDst.kind === 'direct') {
-    const why = originalDst.kind === 'unknown' ? originalDst.cause.message : 'nobody redirected it';
-    console.log(`${from} refused: ${why}`);
-    client.on('error', () => {}); // it may be gone already
-    client.resetAndDestroy();
-    return;
-  }
+  // Dials the true destination. What must not be dialled is refused, never guessed: somebody who dialled the proxy
+  // itself would make a loop, and of an unknown destination there is no address. The client then gets RST.
+  const upstream = connectOriginal(client, { allowHalfOpen: true });
+  upstream.on('error', (error) => console.log(`${line} failed: ${error.message}`));
 
-  const { address, port } = originalDst;
-  const upstream = connect({ host: address, port, allowHalfOpen: true });
-
-  // One pipeline for each direction: the end of one is passed on as FIN and leaves the other one running; an
-  // error on either side destroys both sockets.
-  let open = 2;
-  const finished = (error?: Error | null): void => {
-    if (error) console.log(`${from} → ${address} ${port} failed: ${error.message}`);
-    if (--open > 0) return;
-    console.log(`${from} → ${address} ${port} sent ${client.bytesRead}, received ${client.bytesWritten}`);
-  };
-  pipeline(client, upstream, finished);
-  pipeline(upstream, client, finished);
+  // Moves the bytes in the kernel, both ways, until both ends are done: FIN is passed on as FIN, RST as RST.
+  const pair = relay(client, upstream);
+  pair.on('close', ({ reason }) => {
+    console.log(`${line} ${reason}: sent ${pair.bytesToUpstream}, received ${pair.bytesToClient}`);
+  });
 });
 
 server.listen(port, () => console.log('listening', server.address()));

@@ -5,9 +5,15 @@
 //   node sni-router.js 15001 shop.example=10.0.0.7:8443
 //
 // Rules as for redirect-proxy.
-import { connect, type Socket } from 'node:net';
-import { pipeline } from 'node:stream';
-import { createServer, type Endpoint, type InterceptedSocket } from 'original-dst';
+import type { Socket } from 'node:net';
+import {
+  connect,
+  connectOriginal,
+  createServer,
+  relay,
+  type Endpoint,
+  type InterceptedSocket,
+} from 'original-dst';
 import { getExtensionData, readTlsClientHello } from 'read-tls-client-hello';
 
 /** A client that is silent for so long is dropped: it may be waiting for a server that speaks first (SSH, SMTP). */
@@ -37,22 +43,17 @@ async function serverName(client: Socket): Promise<string | undefined> {
 }
 
 async function route(client: InterceptedSocket): Promise<void> {
-  const { originalDst } = client;
-  if (originalDst.kind === 'unknown' || originalDst.kind === 'direct') {
-    client.resetAndDestroy(); // see redirect-proxy
-    return;
-  }
   const name = (await serverName(client)) ?? '';
-  if (client.destroyed) return;
-  const { address, port } = routes.get(name) ?? originalDst;
-  console.log(`'${name}' for ${originalDst.address} ${originalDst.port} → ${address} ${port}`);
+  const target = routes.get(name);
+  const half = { allowHalfOpen: true };
+  // No route: on to the true destination, with RST for the client if that is unknown or this router itself.
+  const upstream = target ? connect({ ...target, ...half }) : connectOriginal(client, half);
 
-  const upstream = connect({ host: address, port, allowHalfOpen: true });
-  const finished = (error?: Error | null): void => {
-    if (error) console.log(`'${name}' failed: ${error.message}`);
-  };
-  pipeline(client, upstream, finished);
-  pipeline(upstream, client, finished);
+  const { originalDst } = client;
+  const dialled = originalDst.kind === 'unknown' ? 'unknown' : `${originalDst.address} ${originalDst.port}`;
+  const line = `'${name}' for ${dialled} → ${target ? `${target.address} ${target.port}` : 'there'}`;
+  upstream.on('error', (error) => console.log(`${line} failed: ${error.message}`));
+  relay(client, upstream).on('close', ({ reason }) => console.log(`${line} ${reason}`));
 }
 
 const server = createServer({ allowHalfOpen: true }, (client) => {

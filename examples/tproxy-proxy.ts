@@ -13,30 +13,25 @@
 //   ip rule add fwmark 1 lookup 100 ; ip route add local default dev lo table 100      (and the same with ip -6)
 //
 // The first line is for the answers: they belong to a socket of this host, whatever their destination address says.
-import { pipeline } from 'node:stream';
-import { connectOriginal, createServer } from 'original-dst';
+import { connectOriginal, createServer, relay } from 'original-dst';
 
 const port = Number(process.argv[2] ?? 15006);
 
 // transparent: IP_TRANSPARENT is set on the listening socket before the first client can arrive.
 const server = createServer({ transparent: true, allowHalfOpen: true }, (client) => {
-  const from = `${client.remoteAddress} ${client.remotePort}`;
-
-  // Dials the true destination from the client's address, with a port of the kernel's choice. What must not be
-  // dialled (a loop, an unknown destination) is refused: the client gets RST, and upstream fails with the reason.
-  const upstream = connectOriginal(client, { preserveSource: true, allowHalfOpen: true });
-
-  // One pipeline for each direction, as in redirect-proxy.
   const { originalDst } = client;
   const to = originalDst.kind === 'unknown' ? 'unknown' : `${originalDst.address} ${originalDst.port}`;
-  let open = 2;
-  const finished = (error?: Error | null): void => {
-    if (error) console.log(`${from} → ${to} failed: ${error.message}`);
-    if (--open > 0) return;
-    console.log(`${from} → ${to} sent ${client.bytesRead}, received ${client.bytesWritten}`);
-  };
-  pipeline(client, upstream, finished);
-  pipeline(upstream, client, finished);
+  const line = `${client.remoteAddress} ${client.remotePort} → ${to}`;
+
+  // Dials the true destination from the client's address, with a port of the kernel's choice. What must not be
+  // dialled (a loop, an unknown destination) is refused, and the client gets RST.
+  const upstream = connectOriginal(client, { preserveSource: true, allowHalfOpen: true });
+  upstream.on('error', (error) => console.log(`${line} failed: ${error.message}`));
+
+  const pair = relay(client, upstream);
+  pair.on('close', ({ reason }) => {
+    console.log(`${line} ${reason}: sent ${pair.bytesToUpstream}, received ${pair.bytesToClient}`);
+  });
 });
 
 server.on('error', (error) => {
