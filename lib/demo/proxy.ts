@@ -1,22 +1,22 @@
 import { once } from 'node:events';
-import { pipeline } from 'node:stream/promises';
 import { formatEndpoint, unmap } from '../address.ts';
 import { connectOriginal } from '../connect-original.ts';
 import { createServer, type InterceptedSocket } from '../intercept.ts';
 import type { OriginalDst } from '../original-dst.ts';
+import { relay } from '../relay.ts';
 import { REDIRECT_PORT, TPROXY_PORT } from './stage.ts';
 
-/** The end of any connection that does not end by itself: the demo always comes to a result. */
-const LONGEST_MS = 20_000;
+/** How long a connection may stand still: the demo always comes to a result. */
+const IDLE_MS = 10_000;
 
 /** One connection, as the proxy saw it. */
 export interface Visit {
   /** The accepted socket's local address. */
   acceptedAt: string;
   originalDst: OriginalDst;
-  /** Bytes from the client. */
+  /** Bytes that went from the client to the server. */
   up: number;
-  /** Bytes to the client. */
+  /** Bytes that went from the server to the client. */
   down: number;
 }
 
@@ -26,18 +26,19 @@ export function canonical(address: string, port: number): string {
 }
 
 /** On to the true destination, or RST: connectOriginal refuses to call this program itself, and never guesses. */
-function forward(client: InterceptedSocket): void {
-  const preserveSource = client.originalDst.kind === 'tproxy';
+async function forward(client: InterceptedSocket): Promise<Visit> {
+  const { originalDst, localAddress, localPort } = client;
+  const preserveSource = originalDst.kind === 'tproxy';
   const upstream = connectOriginal(client, { preserveSource, allowHalfOpen: true });
-  const signal = AbortSignal.timeout(LONGEST_MS);
-  void Promise.allSettled([pipeline(client, upstream, { signal }), pipeline(upstream, client, { signal })]);
-}
-
-async function observe(client: InterceptedSocket): Promise<Visit> {
-  const acceptedAt = canonical(client.localAddress!, client.localPort!);
-  await new Promise((resolve) => client.once('close', resolve));
-  const { originalDst, bytesRead: up, bytesWritten: down } = client;
-  return { acceptedAt, originalDst, up, down };
+  upstream.on('error', () => {}); // the relay ends with it
+  const pair = relay(client, upstream, { idleTimeout: IDLE_MS });
+  await once(pair, 'close');
+  return {
+    acceptedAt: canonical(localAddress!, localPort!),
+    originalDst,
+    up: pair.bytesToUpstream,
+    down: pair.bytesToClient,
+  };
 }
 
 /**
@@ -47,8 +48,7 @@ async function observe(client: InterceptedSocket): Promise<Visit> {
 export async function startProxy(): Promise<Map<string, Promise<Visit>>> {
   const visits = new Map<string, Promise<Visit>>();
   const handle = (client: InterceptedSocket): void => {
-    visits.set(canonical(client.remoteAddress!, client.remotePort!), observe(client));
-    forward(client);
+    visits.set(canonical(client.remoteAddress!, client.remotePort!), forward(client));
   };
   const servers = [
     createServer({ allowHalfOpen: true }, handle).listen(REDIRECT_PORT),
