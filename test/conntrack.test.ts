@@ -1,6 +1,6 @@
 import t from 'tap';
 import { conntrackActive, conntrackPresent } from '../lib/conntrack.ts';
-import { beliefsExpired, rules, TRACKING } from './fixtures/connections.ts';
+import { beliefsExpired, rules, TRACKING, ZONED } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace, sh } from './fixtures/netns.ts';
 
 await inNamespace(t, import.meta.url, async () => {
@@ -27,19 +27,7 @@ await inNamespace(t, import.meta.url, async () => {
 
   await t.test('active in a zone that SO_ORIGINAL_DST does not look into', async (t) => {
     await beliefsExpired();
-    rules(
-      t,
-      'inet',
-      `${TRACKING}
-      chain zone_output {
-        type filter hook output priority raw
-        ct zone set 3
-      }
-      chain zone_prerouting {
-        type filter hook prerouting priority raw
-        ct zone set 3
-      }`,
-    );
+    rules(t, 'inet', TRACKING + ZONED);
     sh('conntrack -F 2>/dev/null');
     t.equal(conntrackActive(4), true);
   });

@@ -15,6 +15,7 @@ import {
   rules,
   TRACKING,
   untrackedTo,
+  ZONED,
 } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace, sh } from './fixtures/netns.ts';
 
@@ -187,19 +188,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('connections in a conntrack zone are out of SO_ORIGINAL_DST’s sight: unknown', async (t) => {
     const server = createServer();
     const port = await listening(t, server);
-    rules(
-      t,
-      'inet',
-      `chain zones {
-        type filter hook output priority raw
-        ct zone set 7
-      }
-      chain zones_in {
-        type filter hook prerouting priority raw
-        ct zone set 7
-      }
-      ${redirectTo(port)}`,
-    );
+    rules(t, 'inet', ZONED + redirectTo(port));
     await beliefsExpired();
     flushConntrack();
     for (const { address } of [V4, V6]) {
