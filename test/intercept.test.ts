@@ -22,6 +22,7 @@ import {
   flushConntrack,
   listening,
   rules,
+  TRACKING,
   ZONED,
 } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace } from './fixtures/netns.ts';

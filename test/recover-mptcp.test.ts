@@ -2,29 +2,13 @@
 // SO_ORIGINAL_DST on an MPTCP socket.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { beliefsExpired, rules } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace } from './fixtures/netns.ts';
-import { startProgram } from './fixtures/program.ts';
+import { startInherited } from './fixtures/inherited.ts';
 
 const IPPROTO_MPTCP = 262;
 const PORT = 15001;
-const SERVER = fileURLToPath(new URL('fixtures/inherited-server.js', import.meta.url));
-
-/** Becomes the server, with a listening MPTCP socket as fd 3. */
-const LISTEN = `
-import os, socket, sys
-family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
-listener = socket.socket(family, socket.SOCK_STREAM, ${IPPROTO_MPTCP})
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-listener.bind((sys.argv[1], ${PORT}))
-listener.listen(8)
-if listener.fileno() != 3:
-    os.dup2(listener.fileno(), 3)
-os.set_inheritable(3, True)
-os.execv(sys.argv[2], sys.argv[2:])
-`;
 
 /** Connects and waits until the server has closed. */
 const CONNECT = `
@@ -39,8 +23,7 @@ async function start(
   t: Test,
   address: string,
 ): Promise<(dial: string, port: number, protocol: number) => Promise<unknown>> {
-  const args = ['-c', LISTEN, address, process.execPath, ...process.execArgv, SERVER];
-  const server = await startProgram(t, 'python3', args, /listening\n/);
+  const server = await startInherited(t, address, PORT, IPPROTO_MPTCP);
   let seen = '';
   return async (dial, port, protocol) => {
     const { status, stderr } = spawnSync('python3', ['-c', CONNECT, dial, String(port), String(protocol)], {

@@ -63,6 +63,15 @@ async function withRights(): Promise<void> {
     }
   });
 
+  await t.test('a handle without a socket, as a cluster’s worker has', async (t) => {
+    const server = createNetServer();
+    (server as unknown as { _handle: object })._handle = { listen: () => 0, close: () => {} };
+    t.throws(() => intercept(server, { transparent: true }), {
+      code: 'ERR_TRANSPARENT_SHARED',
+      hint: /exclusive: true.*SCHED_NONE/,
+    });
+  });
+
   await t.test('a unix-domain socket cannot be', async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'original-dst-'));
     t.teardown(() => rmSync(directory, { recursive: true }));
