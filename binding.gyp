@@ -12,6 +12,7 @@
         ["OS=='linux'", {
           "sources": [
             "src/addon.cc",
+            "src/cgroup_bpf.cc",
             "src/dial.cc",
             "src/dial_glue.cc",
             "src/endpoint.cc",

@@ -51,6 +51,7 @@ export interface Binding {
   ): number;
   relayDestroy(id: number, thread: number): number;
   relayRef(on: boolean): number;
+  connectPrograms(cgroup: number, family: 4 | 6): number;
 }
 
 let loaded: Binding | undefined;

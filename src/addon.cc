@@ -2,6 +2,7 @@
 // as a number; lib/errors.ts makes errors of those, so that there is one place which does.
 #include <napi.h>
 
+#include "cgroup_bpf.h"
 #include "dial_glue.h"
 #include "endpoint.h"
 #include "local_address.h"
@@ -50,6 +51,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("setMark", &Addon::SetMark),
                              InstanceMethod("setBindAddressNoPort", &Addon::SetBindAddressNoPort),
                              InstanceMethod("socketKind", &Addon::GetSocketKind),
+                             InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
                          });
     init_dial(env, exports, &port_claims_);
     init_relay(env, exports);
@@ -132,6 +134,12 @@ class Addon : public Napi::Addon<Addon> {
     fields.Set(1u, kind.type);
     fields.Set(2u, kind.protocol);
     return fields;
+  }
+
+  // (cgroup's fd, family: 4 | 6) → a number of programs or -errno
+  Napi::Value ConnectPrograms(const Napi::CallbackInfo& info) {
+    const int family = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 4;
+    return Napi::Number::New(info.Env(), connect_programs(fd_argument(info), family));
   }
 
   PortClaims port_claims_;

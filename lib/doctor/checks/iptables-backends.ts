@@ -1,0 +1,21 @@
+import type { Check } from '../context.ts';
+import { Findings } from '../finding.ts';
+
+const finding = new Findings('iptables-backends');
+
+/** /proc/net/ip_tables_names and the nftables ruleset: the kernel runs both, each program shows one. */
+export const iptablesBackends: Check = async (context) => {
+  const { legacyTables, nativeTables, compatTables } = await context.rules();
+  if (legacyTables.length > 0 && (nativeTables || compatTables)) {
+    return [
+      finding.warning(
+        'rules of legacy iptables and of nftables are in force together',
+        `Legacy tables: ${legacyTables.join(', ')}. A packet passes through both, at each hook in an order that depends on who came first, and \`iptables-save\` shows one of the two. Keep one.`,
+        'iptables-legacy-save; nft list ruleset',
+      ),
+    ];
+  }
+  const inUse =
+    legacyTables.length > 0 ? 'legacy iptables' : nativeTables || compatTables ? 'nftables' : 'nothing';
+  return [finding.ok(`${inUse} in use`, 'There are not two kinds of rules side by side.')];
+};

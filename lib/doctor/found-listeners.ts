@@ -1,0 +1,48 @@
+import type { Host } from './host.ts';
+
+/** A TCP socket that listens in this network namespace. */
+export interface FoundListener {
+  address: string;
+  port: number;
+  /** Undefined where ss(8) is missing or too old to tell. */
+  transparent: boolean | undefined;
+  mptcp: boolean;
+}
+
+/** `127.0.0.1:80`, `*:80`, `[::1]:80`, `0.0.0.0%lo:80` */
+const LOCAL = /^LISTEN\s+\d+\s+\d+\s+\[?([^\]\s]+?)\]?(?:%\S+?)?:(\d+)\s/;
+
+function parse(stdout: string): { address: string; port: number; options: string | undefined }[] {
+  return stdout.split('\n').flatMap((line) => {
+    const [, address, port] = LOCAL.exec(line) ?? [];
+    if (address === undefined || port === undefined) return [];
+    const options = /inet-sockopt: \((.*)\)/.exec(line)?.[1];
+    return [{ address: address === '*' ? '::' : address, port: Number(port), options }];
+  });
+}
+
+/** The listening sockets, by sock_diag(7), through ss(8); undefined where there is no ss. */
+export async function findListeners(host: Host): Promise<FoundListener[] | undefined> {
+  // Options on the line of the socket. An old ss refuses the flag; then transparency stays unknown.
+  const detailed = await host.run('ss', ['-HltnO', '--inet-sockopt']);
+  const listed = detailed.status === 0 ? detailed : await host.run('ss', ['-HltnO']);
+  if (listed.status !== 0) return undefined;
+  const mptcp = new Set(
+    parse((await host.run('ss', ['-HlMnO'])).stdout).map(({ address, port }) => `${address} ${port}`),
+  );
+  return parse(listed.stdout).map(({ address, port, options }) => ({
+    address,
+    port,
+    transparent: options === undefined ? undefined : options.split(' ').includes('transparent'),
+    mptcp: mptcp.has(`${address} ${port}`),
+  }));
+}
+
+/** Does a listener take connections to any of a family's addresses? `::` takes IPv4 too, unless made IPv6-only. */
+export function takesFamily({ address }: FoundListener, family: 4 | 6): boolean {
+  return address === '::' || address.includes(':') === (family === 6);
+}
+
+export function onLoopbackOnly({ address }: FoundListener): boolean {
+  return address.startsWith('127.') || address === '::1';
+}

@@ -1,0 +1,119 @@
+import { checkBoolean, checkInteger, invalidType, outOfRange } from '../errors.ts';
+import { binary } from './checks/binary.ts';
+import { capabilities } from './checks/capabilities.ts';
+import { cgroupBpf } from './checks/cgroup-bpf.ts';
+import { conntrack } from './checks/conntrack.ts';
+import { conntrackTable } from './checks/conntrack-table.ts';
+import { container } from './checks/container.ts';
+import { gvisor } from './checks/gvisor.ts';
+import { ipForward } from './checks/ip-forward.ts';
+import { iptablesBackends } from './checks/iptables-backends.ts';
+import { ipv6Bypass } from './checks/ipv6-bypass.ts';
+import { kernel } from './checks/kernel.ts';
+import { listener } from './checks/listener.ts';
+import { namespaces } from './checks/namespaces.ts';
+import { policyRouting } from './checks/policy-routing.ts';
+import { qemuUser } from './checks/qemu-user.ts';
+import { routeLocalnet } from './checks/route-localnet.ts';
+import { rpFilter } from './checks/rp-filter.ts';
+import { rules } from './checks/rules.ts';
+import { srcValidMark } from './checks/src-valid-mark.ts';
+import { natSupport, tproxySupport } from './checks/support.ts';
+import { tools } from './checks/tools.ts';
+import { wsl } from './checks/wsl.ts';
+import { type Check, Context, type Subject } from './context.ts';
+import type { Finding } from './finding.ts';
+import { type Host, thisHost } from './host.ts';
+import { selfTest } from './self-test.ts';
+
+export { worst, type Finding, type Level } from './finding.ts';
+export type { Host } from './host.ts';
+
+/** What {@link diagnose} is to look at. Without any of it, everything is read off the rules that are there. */
+export interface DiagnoseOptions {
+  /** The port that the proxy listens at. Default: every port that a rule leads to. */
+  port?: number;
+  /** How connections are meant to reach the proxy. Default: as the rules say. */
+  mode?: 'redirect' | 'tproxy';
+  /** The mark that TPROXY's policy routing goes by. Default: the one that the rules set. */
+  mark?: number;
+  /** `gateway` asks for forwarding too. */
+  direction?: 'outbound' | 'inbound' | 'gateway';
+  /** Also send a connection through each mode in a private network namespace. Default false. */
+  selfTest?: boolean;
+  /** Where the facts are read. Default: the machine this process runs on. */
+  host?: Host;
+}
+
+/** From the ground up: whoever reads from the top meets causes before their effects. */
+const CHECKS: readonly Check[] = [
+  kernel,
+  gvisor,
+  wsl,
+  qemuUser,
+  container,
+  binary,
+  tools,
+  namespaces,
+  capabilities,
+  conntrack,
+  conntrackTable,
+  natSupport,
+  tproxySupport,
+  iptablesBackends,
+  rules,
+  listener,
+  policyRouting,
+  srcValidMark,
+  rpFilter,
+  routeLocalnet,
+  ipForward,
+  ipv6Bypass,
+  cgroupBpf,
+];
+
+function checkOneOf(name: string, value: unknown, allowed: readonly string[]): void {
+  if (value === undefined) return;
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  if (!allowed.includes(value)) {
+    throw outOfRange(name, allowed.map((each) => `'${each}'`).join(' or '), value);
+  }
+}
+
+function subjectOf(options: DiagnoseOptions): Subject {
+  if (typeof options !== 'object' || options === null)
+    throw invalidType('options', 'of type object', options);
+  const { port, mode, mark, direction } = options;
+  if (port !== undefined) checkInteger('options.port', port, 1, 65535);
+  if (mark !== undefined) checkInteger('options.mark', mark, 1, 2 ** 32 - 1);
+  checkOneOf('options.mode', mode, ['redirect', 'tproxy']);
+  checkOneOf('options.direction', direction, ['outbound', 'inbound', 'gateway']);
+  return {
+    ...(port === undefined ? {} : { port }),
+    ...(mode === undefined ? {} : { mode }),
+    ...(mark === undefined ? {} : { mark }),
+    ...(direction === undefined ? {} : { direction }),
+  };
+}
+
+/**
+ * Explains the environment of a transparent proxy: kernel, rights, connection tracking, rules, routes and listener
+ * of the network namespace that this process is in.
+ *
+ * Reads, and never changes anything: what has to be tried is tried in a scratch namespace that ends with the trial.
+ * (Reading netfilter's tables can make the kernel load the modules that hold them.) Takes well under a second,
+ * with `selfTest` about one.
+ *
+ * @returns findings from the ground up; each `id` is a stable name. A question that does not arise has no finding.
+ * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE` (as a rejection). What is wrong with the machine is never thrown.
+ * Capability: none; without CAP_NET_ADMIN the rules cannot be read, which is a finding.
+ */
+export async function diagnose(options: DiagnoseOptions = {}): Promise<Finding[]> {
+  const subject = subjectOf(options);
+  const { host = thisHost, selfTest: withSelfTest = false } = options;
+  checkBoolean('options.selfTest', withSelfTest);
+  const context = new Context(host, subject);
+  if (host.platform !== 'linux') return [...(await kernel(context))];
+  const findings = (await Promise.all(CHECKS.map((check) => check(context)))).flat();
+  return withSelfTest ? [...findings, ...(await selfTest(context))] : findings;
+}
