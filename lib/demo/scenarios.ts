@@ -27,28 +27,18 @@ export function scenarios(): Scenario[] {
   const add = (mode: Scenario['mode'], family: Endpoint['family'], traffic: Scenario['traffic']): void => {
     const { client, proxy, ...servers } = ADDRESSES[family];
     const localPort = 40001 + list.length;
-    const own = canonical(client, localPort);
-    if (mode === 'direct') {
-      const port = REDIRECT_PORT;
-      const at = canonical(proxy, port);
-      list.push({
-        mode,
-        traffic,
-        localPort,
-        client: own,
-        acceptedAt: at,
-        destination: at,
-        address: proxy,
-        port,
-      });
-      return;
-    }
-    const { host, port } = TRAFFIC[traffic];
-    const address = servers[mode] + host;
+    const [address, port] =
+      mode === 'direct'
+        ? [proxy, REDIRECT_PORT]
+        : [servers[mode] + TRAFFIC[traffic].host, TRAFFIC[traffic].port];
     const destination = canonical(address, port);
-    const acceptedAt = mode === 'redirect' ? canonical(proxy, REDIRECT_PORT) : destination;
-    const seen = mode === 'redirect' ? `${servers.redirect}1` : client;
-    list.push({ mode, traffic, localPort, client: own, acceptedAt, destination, seen, address, port });
+    const expected = {
+      redirect: { acceptedAt: canonical(proxy, REDIRECT_PORT), seen: `${servers.redirect}1` },
+      tproxy: { acceptedAt: destination, seen: client },
+      direct: { acceptedAt: destination },
+    }[mode];
+    const own = canonical(client, localPort);
+    list.push({ mode, traffic, address, port, localPort, client: own, destination, ...expected });
   };
   for (const mode of ['redirect', 'tproxy'] as const) {
     for (const family of ['IPv4', 'IPv6'] as const) {
