@@ -52,8 +52,8 @@ export interface OutboundRules extends DirectionRules {
   /**
    * The proxy's own connections to an address of this host other than 127.0.0.1 and ::1 go to the inbound
    * listener, as if they had come from another host: a program that calls the service it belongs to is treated
-   * like every other client. Applies to `exempt.uids`, or to `exempt.gids` if there are none; under inbound
-   * `tproxy` to `exempt.gids`. Default: off.
+   * like every other client. Applies to TCP of `exempt.uids`, or of `exempt.gids` if there are no uids; under
+   * inbound `tproxy` also to `exempt.gids`, which must then be there. Default: off.
    */
   hairpin?: {
     /** Ports to which the proxy's connections stay its own. */

@@ -1,4 +1,4 @@
-import { exclusions, LOCALHOST, passthrough, perProtocol } from './conditions.ts';
+import { exclusions, LOCALHOST, passthrough, perProtocol, portList } from './conditions.ts';
 import type { Family, Protocol } from './config.ts';
 import type { Settings } from './settings.ts';
 import type { Chain, Condition, Rule } from './types.ts';
@@ -34,23 +34,14 @@ function natChain(inbound: Inbound, family: Family): Chain {
 }
 
 /** What is captured, and what of it goes past the listener. */
-function handOver(
-  when: Condition & { protocol: Protocol },
-  { port }: Inbound,
-  mark: number,
-  family: Family,
-): Rule[] {
+function handOver(when: Condition & { protocol: Protocol }, { port }: Inbound, mark: number): Rule[] {
   return [
     // An accepted TCP connection has a socket of its own, which the packet finds by its addresses. A datagram has
     // not: every one of them needs the listener, but answers to this host's own queries are not for it.
     when.protocol === 'tcp'
       ? { when: { ...when, state: 'known' }, action: { do: 'deliver', mark }, why: 'known connection' }
       : { when: { ...when, reply: true }, action: { do: 'return' }, why: 'answer to this host' },
-    {
-      when: { ...when, notDestination: LOCALHOST[family] },
-      action: { do: 'tproxy', port, mark },
-      why: 'captured connection',
-    },
+    { when, action: { do: 'tproxy', port, mark }, why: 'captured connection' },
   ];
 }
 
@@ -70,10 +61,12 @@ function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chai
         action: { do: 'return' },
         why: 'within this host',
       },
+      // Not as a part of the rules below: those may name destinations, and iptables takes one -d a rule.
+      { when: { destinations: [LOCALHOST[family]] }, action: { do: 'return' }, why: 'loopback address' },
       ...notForThisHost(inbound),
       ...allExclusions(inbound, family),
       ...perProtocol(inbound.include, inbound.protocols, family, 'in').flatMap((when) =>
-        handOver(when, inbound, mark, family),
+        handOver(when, inbound, mark),
       ),
     ],
   };
@@ -82,6 +75,8 @@ function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chai
 /** Brings the answers of local programs to clients whose address the proxy borrowed back to the proxy. */
 function answerChain({ mark, outbound, exempt }: Settings, family: Family): Chain {
   const owners = outbound?.hairpin ? exempt.gids : [];
+  const notPorts = portList(outbound?.hairpin?.exceptPorts ?? []);
+  const except = notPorts.length > 0 ? { notPorts } : {};
   return {
     id: 'answer',
     table: 'mangle',
@@ -89,7 +84,7 @@ function answerChain({ mark, outbound, exempt }: Settings, family: Family): Chai
     rules: [
       { when: { outInterfaces: ['lo'], mark }, action: { do: 'return' }, why: 'proxy as client' },
       ...owners.map((gid): Rule => ({
-        when: { outInterfaces: ['lo'], notDestination: LOCALHOST[family], gid },
+        when: { protocol: 'tcp', outInterfaces: ['lo'], notDestination: LOCALHOST[family], ...except, gid },
         action: { do: 'mark', mark: mark + 1 },
         why: 'proxy calls this host',
       })),

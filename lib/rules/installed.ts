@@ -96,13 +96,11 @@ class Reader {
   }
 
   async iptables(name: string): Promise<InstalledRules<readonly IptablesTable[]>> {
+    const [IPv4, IPv6] = await Promise.all([this.read('iptables-save'), this.read('ip6tables-save')]);
     const rules: Partial<Record<Family, readonly IptablesTable[]>> = {};
     let undo = NOTHING_TO_UNDO;
-    for (const family of FAMILIES) {
-      const all = parseIptablesSave(
-        name,
-        await this.read(family === 'IPv4' ? 'iptables-save' : 'ip6tables-save'),
-      );
+    for (const [family, saved] of Object.entries({ IPv4, IPv6 }) as [Family, string][]) {
+      const all = parseIptablesSave(name, saved);
       const record = all.find(({ table }) => table === 'filter')?.chains.get(chainName(name, 'record'));
       if (record !== undefined) undo = readUndo(record);
       const own = all.filter(({ table }) => table !== 'filter');
@@ -144,8 +142,10 @@ export async function readInstalled(
   required: Backend | undefined,
 ): Promise<Installed> {
   const reader = new Reader(run);
-  const nft = await reader.nftables(name).catch((error: Error) => error);
-  const iptables = await reader.iptables(name).catch((error: Error) => error);
+  const [nft, iptables] = await Promise.all([
+    reader.nftables(name).catch((error: Error) => error),
+    reader.iptables(name).catch((error: Error) => error),
+  ]);
   if (nft instanceof Error && (required === 'nftables' || iptables instanceof Error)) throw nft;
   if (iptables instanceof Error && required === 'iptables') throw iptables;
   const nftables = nft instanceof Error ? undefined : nft.nftables;
@@ -162,8 +162,10 @@ export async function readInstalled(
 
   const routes = [...needs.routes, ...undos.flatMap((undo) => undo.routes)];
   const rules = new Map<string, Listed[]>();
-  for (const route of routes) {
-    rules.set(ruleKey(route), rulesFor(route, await reader.list(route.family, 'rule')));
+  for (const family of FAMILIES) {
+    const own = routes.filter((route) => route.family === family);
+    const listed = own.length > 0 ? await reader.list(family, 'rule') : '';
+    for (const route of own) rules.set(ruleKey(route), rulesFor(route, listed));
   }
   const inTables = new Map<string, Listed[]>();
   for (const { family, table } of tablesOf(routes)) {

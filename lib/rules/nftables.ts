@@ -8,11 +8,17 @@ export type NftLines = readonly string[];
 /** nft's name of the tables for a family. */
 export const NFT_FAMILY: Record<Family, 'ip' | 'ip6'> = { IPv4: 'ip', IPv6: 'ip6' };
 
+/** The priorities of iptables' tables. */
+const IPTABLES_PRIORITY: Record<Chain['table'], number> = { raw: -300, mangle: -150, nat: -100 };
+
 /**
- * One before the priorities of iptables' tables: the rules of a plan come before foreign ones, as they do in the
- * iptables back-end, where they are put at the top.
+ * Before iptables' table of that kind, as in the iptables back-end, where the plan's rules are put at the top. A
+ * number for each chain: of two with the same one the kernel runs the chain first that was made last.
  */
-const PRIORITY: Record<Chain['table'], number> = { raw: -301, mangle: -151, nat: -101 };
+function priority(chain: Chain, all: readonly Chain[]): number {
+  const same = all.filter(({ table, hook }) => table === chain.table && hook === chain.hook);
+  return IPTABLES_PRIORITY[chain.table] - same.length + same.indexOf(chain);
+}
 
 /** The table of a plan, `original-dst-NAME`, one in each family. */
 export function nftTable(name: string): string {
@@ -98,12 +104,13 @@ function ruleLines({ when, action, why }: Rule, family: Family): string[] {
 
 /** The chains of one family as nft will list them. */
 export function nftLines(chains: readonly Chain[], family: Family): NftLines {
-  return chains.flatMap(({ id, table, hook, rules }) => {
+  return chains.flatMap((chain) => {
+    const { id, table, hook, rules } = chain;
     // Only this type looks up the route again when the mark changes.
     const type = table === 'nat' ? 'nat' : table === 'mangle' && hook === 'OUTPUT' ? 'route' : 'filter';
     return [
       `chain ${table}-${id} {`,
-      `type ${type} hook ${hook.toLowerCase()} priority ${PRIORITY[table]}; policy accept;`,
+      `type ${type} hook ${hook.toLowerCase()} priority ${priority(chain, chains)}; policy accept;`,
       ...rules.flatMap((rule) => ruleLines(rule, family)),
       '}',
     ];

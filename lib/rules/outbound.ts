@@ -20,8 +20,9 @@ function hairpin(settings: Settings, { hairpin: option }: Outbound, family: Fami
   const notPorts = portList(option.exceptPorts);
   // The proxy's own queries go to a resolver, also to one on this host.
   if (dns && !notPorts.includes('53')) notPorts.unshift('53');
-  const owners =
-    exempt.uids.length > 0 ? exempt.uids.map((uid) => ({ uid })) : exempt.gids.map((gid) => ({ gid }));
+  // Under tproxy the group is for the mark of inbound's own chain, and the user's connections are redirected here.
+  const byGroup = exempt.uids.length === 0 && inbound.mode === 'redirect';
+  const owners = byGroup ? exempt.gids.map((gid) => ({ gid })) : exempt.uids.map((uid) => ({ uid }));
   return owners.map((owner) => ({
     when: {
       protocol: 'tcp',

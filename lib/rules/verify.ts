@@ -8,6 +8,14 @@ import type { Difference } from './types.ts';
 
 type Lists = ReadonlyMap<string, readonly string[]>;
 
+/** Sets have no order; nft lists them in one of its own, which depends on the machine's byte order. */
+function sortSets(line: string): string {
+  return line.replaceAll(
+    /\{ (.*?) \}/g,
+    (_, elements: string) => `{ ${elements.split(', ').sort().join(', ')} }`,
+  );
+}
+
 /** The chains of a table, each with its lines; the first is its hook. */
 function nftChains(lines: NftLines): Lists {
   const chains = new Map<string, string[]>();
@@ -15,7 +23,7 @@ function nftChains(lines: NftLines): Lists {
   for (const line of lines) {
     const [, chain] = /^chain (\S+) \{$/.exec(line) ?? [];
     if (chain !== undefined) chains.set(chain, (current = []));
-    else if (line !== '}') current.push(line);
+    else if (line !== '}') current.push(sortSets(line));
   }
   return chains;
 }
