@@ -33,9 +33,16 @@ bool means_not_local(int error) {
   return error == -ENETUNREACH || error == -EHOSTUNREACH || error == -EACCES || error == -EINVAL;
 }
 
+// connect(2) to 0.0.0.0 or :: goes to loopback; IPv6's route for :: does not say so.
+bool is_unspecified(const Endpoint& endpoint) {
+  static constexpr uint8_t kZero[sizeof(endpoint.bytes)] = {};
+  return memcmp(endpoint.bytes, kZero, sizeof(kZero)) == 0;
+}
+
 }  // namespace
 
 int is_local_destination(const Endpoint& destination, uint32_t mark) {
+  if (is_unspecified(destination)) return 1;
   const OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (!fd.valid()) return -errno;
 
