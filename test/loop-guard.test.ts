@@ -19,9 +19,15 @@ const refused = (address: string, port: number, mark?: number): boolean => {
   return error !== undefined;
 };
 
-/** Asks a child process; `wrap` makes the message. */
-function asker<Q>(t: Test, file: string, env: NodeJS.ProcessEnv = {}): (question: Q) => Promise<string> {
-  const child: ChildProcess = fork(file, { env: { ...process.env, ...env } });
+/** Asks a child process. `measured`: with the coverage tool's loader, which costs a second for each process. */
+function asker<Q>(
+  t: Test,
+  file: string,
+  env: NodeJS.ProcessEnv = {},
+  measured = false,
+): (question: Q) => Promise<string> {
+  const execArgv = measured ? process.execArgv : [];
+  const child: ChildProcess = fork(file, { env: { ...process.env, ...env }, execArgv });
   const exited = once(child, 'exit');
   t.teardown(async () => {
     if (child.connected) child.disconnect();
@@ -125,7 +131,7 @@ await inNamespace(t, import.meta.url, async () => {
   });
 
   t.test('worker threads see each other, until they end', async (t) => {
-    const worker = new Worker(party);
+    const worker = new Worker(party, { execArgv: [] });
     const ask = async (question: Question): Promise<string> => {
       worker.postMessage(question);
       return (await once(worker, 'message'))[0] as string;
@@ -153,7 +159,12 @@ await inNamespace(t, import.meta.url, async () => {
 
   for (const policy of ['rr', 'none']) {
     t.test(`cluster workers see each other, NODE_CLUSTER_SCHED_POLICY=${policy}`, async (t) => {
-      const ask = asker<[0 | 1, Question]>(t, primary, { NODE_CLUSTER_SCHED_POLICY: policy });
+      const ask = asker<[0 | 1, Question]>(
+        t,
+        primary,
+        { NODE_CLUSTER_SCHED_POLICY: policy },
+        policy === 'rr',
+      );
       t.equal(await ask([0, { do: 'listen', port: 20003 }]), 'listening');
       t.equal(await ask([1, { do: 'dial', port: 20003 }]), 'ERR_INTERCEPT_LOOP');
       t.equal(await ask([1, { do: 'dial', port: 20004 }]), 'dial');
