@@ -6,6 +6,7 @@ import { familyOf, unmap, type Endpoint } from './address.ts';
 import { binding } from './binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from './egress.ts';
 import { checkBoolean, checkInteger, codedError, invalidType, systemError } from './errors.ts';
+import { foreignRuntimeName } from './runtime.ts';
 import { adoptFd, retryConnect } from './socket-fd.ts';
 
 const { EADDRINUSE, EADDRNOTAVAIL } = constants.errno;
@@ -150,11 +151,6 @@ function unsupportedRuntime(): Error {
   );
 }
 
-/** Bun and Deno accept a prepared fd and ignore it: they would dial from the wrong address without a word. */
-function ignoresPreparedSockets(): boolean {
-  return process.versions['bun'] !== undefined || process.versions['deno'] !== undefined;
-}
-
 /**
  * `socket(2)`, `setsockopt(2)`, `bind(2)`, `connect(2)`: net.connect with a source address that may be foreign, a
  * mark, an interface.
@@ -187,7 +183,8 @@ export function connect(options: ConnectOptions): Socket {
     );
   }
   if (isSpecial(options)) {
-    if (ignoresPreparedSockets()) throw unsupportedRuntime();
+    // Bun and Deno accept a prepared fd and ignore it: they would dial from the wrong address without a word.
+    if (foreignRuntimeName() !== undefined) throw unsupportedRuntime();
     binding(); // a missing binary is the caller's error, now
   }
   const dial: ConnectOptions = source === undefined ? options : { ...options, source };

@@ -32,3 +32,4 @@ export {
 export { relay, type Relay, type RelayOptions } from './relay.ts';
 export { setRelayThreads } from './relay-engine.ts';
 export type { RelayOutcome, RelaySide } from './relay-outcome.ts';
+export { VirtualListeners, type ConnectionTarget, type VirtualListenerAddress } from './virtual-listeners.ts';

@@ -1,11 +1,12 @@
 import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { codedError, type CodedError } from './errors.ts';
+import { foreignRuntimeName } from './runtime.ts';
 import { socketFd } from './socket-fd.ts';
 
 /** Bun's and Deno's sockets buffer and close in ways of their own, below anything that could be asked of them. */
 export function foreignRuntime(): CodedError | undefined {
-  const runtime = ['bun', 'deno'].find((name) => process.versions[name] !== undefined);
+  const runtime = foreignRuntimeName();
   if (runtime === undefined) return undefined;
   return codedError(
     'ERR_UNSUPPORTED_RUNTIME',
