@@ -155,13 +155,14 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   };
 
   let claimed: number | undefined;
-  const claim = (): void => {
-    claimed = listener.get()?.port;
-    if (claimed !== undefined) claimPort(claimed);
-  };
   const release = (): void => {
     if (claimed !== undefined) releasePort(claimed);
     claimed = undefined;
+  };
+  const claim = (): void => {
+    release(); // a server that listens again while it has connections does not emit 'close' in between
+    claimed = listener.get()?.port;
+    if (claimed !== undefined) claimPort(claimed);
   };
 
   // Over `emit` and not by a listener: a listener is seen by listenerCount(), can be overtaken by

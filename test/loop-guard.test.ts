@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { createServer, intercept } from '../lib/index.ts';
 import { loopRefusal } from '../lib/loop-guard.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
-import { listening } from './fixtures/connections.ts';
+import { accepted, listening } from './fixtures/connections.ts';
 import type { Question } from './fixtures/loop-party.ts';
 
 const party = fileURLToPath(new URL('fixtures/loop-party.js', import.meta.url));
@@ -114,6 +114,19 @@ await inNamespace(t, import.meta.url, async () => {
     second.listen(port, '127.0.0.2');
     await once(second, 'listening');
     t.equal(refused('127.0.0.1', port), true, 'listening once more');
+    second.close();
+    await once(second, 'close');
+
+    second.listen(0, '127.0.0.2');
+    await once(second, 'listening');
+    const { port: before } = second.address() as { port: number };
+    const held = await accepted(t, second, before, '127.0.0.2');
+    second.close();
+    second.listen(port, '127.0.0.2');
+    await once(second, 'listening');
+    t.equal(refused('127.0.0.2', before), false, 'moved with a connection open: no longer there');
+    t.equal(refused('127.0.0.2', port), true, 'moved with a connection open: but here');
+    held.destroy();
     second.close();
     await once(second, 'close');
 
