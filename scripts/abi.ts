@@ -75,7 +75,6 @@ export function checkAbi(file: string, libc?: string): AbiReport {
     if (version !== undefined) problems.push(`wants ${name} in the version ${version}`);
     if (!names.has(name)) {
       problems.push(`wants ${name}, which is not in scripts/abi-symbols.txt`);
-      continue;
     }
     const versions = libcSymbols.filter((symbol) => symbol.name === name);
     // Without a version the loader takes glibc's oldest; from one implementation under several names any will do.

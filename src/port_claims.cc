@@ -2,17 +2,38 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <system_error>
 
 namespace original_dst {
 
+namespace {
+
+// The number of this process's pid namespace, `pid:[4026531836]`. By readlink(2), because the
+// stat(2) that a binary asks for today is not there before glibc 2.33. Returns 0 or -errno.
+int read_pid_namespace(uint64_t* number) {
+  char text[64];
+  const ssize_t length = readlink("/proc/self/ns/pid", text, sizeof(text));
+  if (length < 0) return -errno;
+  const char* end = text + length;
+  const void* bracket = memchr(text, '[', static_cast<size_t>(length));
+  if (bracket == nullptr) return -EBADMSG;
+  const std::from_chars_result parsed =
+      std::from_chars(static_cast<const char*>(bracket) + 1, end, *number);
+  return parsed.ec == std::errc() ? 0 : -EBADMSG;
+}
+
+}  // namespace
+
 int PortClaims::lock(int command, short type, uint32_t program, uint16_t port, short* found) {
   if (!fd_.valid()) {
-    struct stat pid_namespace;
-    if (stat("/proc/self/ns/pid", &pid_namespace) != 0) return -errno;
+    const int status = read_pid_namespace(&pid_namespace_);
+    if (status != 0) return status;
     OwnedFd opened(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
     if (!opened.valid()) return -errno;
-    pid_namespace_ = pid_namespace.st_ino;
     fd_ = static_cast<OwnedFd&&>(opened);
   }
   // 24 + 22 + 16 bits: namespace numbers count up from 0xf0000000, and a pid is below 2^22.
