@@ -48,6 +48,7 @@ class Engine {
 
   constructor() {
     const batch = this.#native.relayStart((count) => this.#onClosed(count));
+    /* c8 ignore next -- no memory for an event handle */
     if (typeof batch === 'number') throw systemError(batch, { syscall: 'relay' });
     this.#closed = new Uint32Array(batch);
   }
@@ -60,6 +61,7 @@ class Engine {
     onClose: (outcome: RelayOutcome) => void,
   ): NativeMover | number {
     const id = this.#takeSlot();
+    /* c8 ignore next -- more relays than a process can have descriptors for */
     if (id < 0) return id;
     const thread = this.#leastLoaded();
     const status = this.#native.relayAdd(
@@ -103,6 +105,7 @@ class Engine {
   #takeSlot(): number {
     if (this.#free.length === 0) {
       const memory = this.#native.relaySlab();
+      /* c8 ignore next */
       if (typeof memory === 'number') return memory;
       const first = this.#slabs.length * this.#slotsPerSlab;
       this.#slotsPerSlab = memory.byteLength / SLOT_BYTES;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -36,6 +37,11 @@ void store(double* to, uint64_t value) {
 void reset_on_close(int fd) {
   const linger abort = {1, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
+}
+
+bool has_unread(int fd) {
+  int count = 0;
+  return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
 }
 
 RelaySide other(RelaySide side) { return side == kClient ? kUpstream : kClient; }
@@ -339,8 +345,10 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   // An end whose stream was cut must not take it for a whole one, so it gets RST, not FIN.
   const bool broken = reason == kRelayReset || reason == kRelayError;
   for (RelayEndpoint& end : relay->ends) {
-    const bool cut = relay->flows[other(end.side)].bytes_underway();
-    if (broken || cut) reset_on_close(end.fd.get());
+    const RelayEndpoint& source = relay->ends[other(end.side)];
+    if (broken || relay->flows[source.side].bytes_underway() || has_unread(source.fd.get())) {
+      reset_on_close(end.fd.get());
+    }
     // Explicitly, because our descriptor may not be the last one of the socket, and then epoll
     // would go on to report events of a relay that is gone.
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);

@@ -160,7 +160,13 @@ Flow::Io Flow::copy(FlowTools& tools) {
 
 Flow::Io Flow::finish() {
   if (shutdown(sink_, SHUT_WR) == 0) return Io::kEnd;
-  return fail(errno == ENOTCONN ? ECONNRESET : errno, true);
+  if (errno != ENOTCONN) return fail(errno, true);
+  // The connection is over: by an error, or because both sides had sent FIN before, ours by the
+  // program that handed the socket over.
+  int error = 0;
+  socklen_t length = sizeof(error);
+  getsockopt(sink_, SOL_SOCKET, SO_ERROR, &error, &length);
+  return error == 0 ? Io::kEnd : fail(error, true);
 }
 
 void Flow::return_pipe(FlowTools& tools) {

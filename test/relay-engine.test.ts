@@ -70,25 +70,6 @@ t.test('a close listener that throws does not keep others from hearing', async (
   for (const outcome of await Promise.all(closed)) t.same(outcome, [{ reason: 'aborted' }]);
 });
 
-t.test('out of descriptors', async (t) => {
-  const child = spawn(
-    'sh',
-    ['-c', 'ulimit -n 64 && exec "$@"', 'sh', process.execPath, ...process.execArgv, STAGES, 'descriptors'],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-  const chunks: Buffer[] = [];
-  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
-  t.same(await once(child, 'close'), [0, null]);
-  t.same(JSON.parse(String(Buffer.concat(chunks))), {
-    native: 'EMFILE',
-    any: { reason: 'end' },
-    anyGot: 'ahead and after',
-    withoutPipes: 8 * 1024 * 1024,
-  });
-});
-
 t.test('the process ends cleanly', async (t) => {
   for (const stage of ['unref', 'idle', 'moving', 'exit', 'throw', 'waiting', 'closing']) {
     const child = spawn(process.execPath, [...process.execArgv, STAGES, stage], {

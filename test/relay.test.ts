@@ -41,12 +41,12 @@ for (const engine of ['native', 'pipe'] as const) {
       t.equal(joined.bytesToClient, 14);
       t.ok(client.destroyed);
       t.ok(upstream.destroyed);
-      t.equal(joined.destroy(), joined, 'destroying it again does nothing');
+      t.equal(joined.destroy().unref().ref(), joined, 'nothing left to destroy or to keep alive');
     });
 
     t.test('live counters', async (t) => {
       const { left, client, upstream, right } = await world(t);
-      const joined = relay(client, upstream, { engine });
+      const joined = relay(client, upstream, { engine }).unref().ref();
       left.write('12345');
       await once(right, 'data');
       t.equal(joined.bytesToUpstream, 5);
@@ -106,7 +106,7 @@ for (const engine of ['native', 'pipe'] as const) {
       await once(server, 'listening');
       // A host name: there is not even a descriptor yet.
       const upstream = connect((server.address() as AddressInfo).port, 'localhost');
-      const joined = relay(client, upstream, { engine });
+      const joined = relay(client, upstream, { engine }).unref();
       left.end('request');
       t.equal(String((await readAll(left)).data), 'hello');
       t.same(await outcome(joined), { reason: 'end' });
@@ -122,6 +122,7 @@ for (const engine of ['native', 'pipe'] as const) {
       t.match(how, { reason: 'error', side: 'upstream', error: { code: 'ECONNREFUSED' } });
       t.equal((await atLeft).end, 'ECONNRESET');
       t.equal(joined.bytesToUpstream, 0);
+      t.equal(joined.bytesToClient, 0);
     });
 
     t.test('RST becomes RST, from either side', async (t) => {
@@ -321,6 +322,15 @@ t.test('a unix socket will do', async (t) => {
   left.end(large);
   t.ok((await readAll(left)).data.equals(large));
   t.same(await outcome(joined), { reason: 'end' });
+
+  for (const engine of ['native', 'pipe'] as const) {
+    const other = await make();
+    const broken = relay(other.accepted, connect({ path, allowHalfOpen: true }), { engine });
+    other.dialled.write('x');
+    await once(other.dialled, 'data');
+    other.dialled.resetAndDestroy();
+    t.same(await outcome(broken), { reason: 'reset', side: 'client' });
+  }
 });
 
 t.test('what cannot be handed over is refused, and left as it was', async (t) => {
