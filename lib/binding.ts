@@ -11,6 +11,8 @@ export interface Binding {
   readFacts(fd: number): number;
   addressText(slot: number): string;
   conntrackActive(family: 4 | 6): number;
+  /** For facts' local and peer; the seconds that the entry has left, its destination in facts' original. */
+  conntrackLookup(protocol: number, zone: number): number;
   isInterfaceAddress(): number;
   setTransparent(fd: number, on: boolean): number;
   getTransparent(fd: number): number;
@@ -52,6 +54,33 @@ export interface Binding {
   relayDestroy(id: number, thread: number): number;
   relayRef(on: boolean): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;
+  /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
+  readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;
+}
+
+/** UDP sockets by slot number (src/datagram_glue.cc). */
+export interface NativeDatagramHub {
+  /** 0 or the negative errno with which the constructor failed. */
+  readonly status: number;
+  /** The memory that receive and open fill; laid out as 33 times struct Datagram of src/datagram.h. */
+  readonly records: ArrayBuffer;
+  open(
+    address: string,
+    port: number,
+    transparent: boolean,
+    ipv6Only: boolean,
+    reuseAddress: boolean,
+    mark: number,
+    receiveBuffer: number,
+    limit: number,
+  ): number;
+  receive(slot: number): number;
+  copy(to: Uint8Array): number;
+  arm(slot: number): number;
+  send(slot: number, data: Uint8Array, address: string, port: number, source: string | undefined): number;
+  drops(slot: number): number;
+  close(slot: number): number;
+  ref(on: boolean): void;
 }
 
 let loaded: Binding | undefined;

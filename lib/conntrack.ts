@@ -17,10 +17,15 @@ export function conntrackActive(family: 4 | 6): boolean | undefined {
   const now = performance.now();
   const known = probed.get(family);
   if (known && now - known.at < BELIEVED_MS) return known.active;
-  const answer = binding().conntrackActive(family);
-  const active = answer < 0 ? undefined : answer === 1;
+  const active = conntrackActiveNow(family);
   probed.set(family, { active, at: now });
   return active;
+}
+
+/** The same, found out anew. */
+export function conntrackActiveNow(family: 4 | 6): boolean | undefined {
+  const answer = binding().conntrackActive(family);
+  return answer < 0 ? undefined : answer === 1;
 }
 
 /** Does this kernel have connection tracking at all, loaded or built in? */

@@ -23,6 +23,8 @@ export interface SystemErrorContext {
   option?: string;
   address?: string;
   port?: number;
+  /** What can be done about it, where the caller knows better than the list below. */
+  hint?: string;
 }
 
 const CAPABILITY_REMEDY =
@@ -30,11 +32,26 @@ const CAPABILITY_REMEDY =
   'or grant it once with `setcap cap_net_admin+ep "$(readlink -f "$(command -v node)")"`; ' +
   'in a container add the capability NET_ADMIN';
 
+function conntrackHint(code: string): string | undefined {
+  if (code === 'EPERM') {
+    return `only conntrack knows, and asking it needs CAP_NET_ADMIN in the user namespace that owns this network namespace: ${CAPABILITY_REMEDY}`;
+  }
+  if (code === 'ENOENT') {
+    return 'conntrack is active here but has no entry for this flow: it was flushed, timed out, the rules say notrack, or they put it into a zone that was not asked for';
+  }
+  if (code === 'EEXIST') {
+    return 'several conntrack zones have an entry for this flow, with different destinations: ask for one zone only';
+  }
+  if (code !== 'EPROTONOSUPPORT' && code !== 'EINVAL') return undefined;
+  return 'only conntrack knows, and this kernel cannot be asked: load nf_conntrack_netlink (`modprobe nf_conntrack_netlink`)';
+}
+
 function hintFor(code: string, context: SystemErrorContext): string | undefined {
   const { syscall, option } = context;
   if (code === 'EPERM' && (option === 'IP_TRANSPARENT' || option === 'SO_MARK')) {
     return `${option} needs CAP_NET_ADMIN (or CAP_NET_RAW) in the user namespace that owns this network namespace: ${CAPABILITY_REMEDY}`;
   }
+  if (option === 'IPCTNL_MSG_CT_GET') return conntrackHint(code);
   if (code === 'ENOPROTOOPT' && option === 'SO_ORIGINAL_DST') {
     return 'this kernel has no connection tracking: load nf_conntrack (`modprobe nf_conntrack`); gVisor and qemu-user have none to offer';
   }
@@ -60,7 +77,7 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
 export function systemError(errno: number, context: SystemErrorContext): SystemError {
   const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
   const { syscall, option, address, port } = context;
-  const hint = hintFor(code, context);
+  const hint = context.hint ?? hintFor(code, context);
   const call = option === undefined ? syscall : `${syscall} ${option}`;
   const at = address === undefined ? '' : ` ${address}${port ? `:${port}` : ''}`;
   const error = new Error(`${call} ${code}: ${text}${at}${hint === undefined ? '' : ` (${hint})`}`);

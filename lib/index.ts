@@ -2,6 +2,15 @@ export type { Endpoint } from './address.ts';
 export { connectOriginal, type ConnectOriginalOptions } from './connect-original.ts';
 export { connect, type ConnectOptions, type DialOptions, type Source } from './dial.ts';
 export type { EgressPolicy } from './egress.ts';
+export {
+  createDatagramSocket,
+  type DatagramAddress,
+  type DatagramInfo,
+  type DatagramSocketOptions,
+  type DatagramStats,
+  type InterceptedDatagramSocket,
+} from './datagram.ts';
+export type { DatagramDestination } from './datagram-destination.ts';
 export type { CodedError, SystemError } from './errors.ts';
 export {
   type ConnectionEvents,

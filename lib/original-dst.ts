@@ -2,13 +2,14 @@ import { Socket, type Server } from 'node:net';
 import { constants } from 'node:os';
 import { type Endpoint, isWildcard, unmap } from './address.ts';
 import { binding } from './binding.ts';
-import { conntrackActive, conntrackPresent } from './conntrack.ts';
+import { conntrackActive, conntrackActiveNow, conntrackPresent } from './conntrack.ts';
+import { TCP } from './conntrack-lookup.ts';
 import { invalidType, systemError } from './errors.ts';
 import { endpointAt, familyAt, originalStatus, peerStatus, portAt, sameEndpoint, Slot } from './facts.ts';
 import { isOwnAddress } from './own-address.ts';
 import { acceptingServer, socketFd } from './socket-fd.ts';
 
-const { EBADF, ENOENT, ENOPROTOOPT } = constants.errno;
+const { EBADF, ENOENT, ENOPROTOOPT, EOPNOTSUPP } = constants.errno;
 
 /** A destination that is known, and how the connection came here. */
 export interface KnownDst extends Endpoint {
@@ -58,14 +59,28 @@ function dialable(listener: ListenerAddress | undefined): boolean {
   return unmap(listener.address) === endpointAt(Slot.local).address;
 }
 
+/**
+ * MPTCP sockets do not answer SO_ORIGINAL_DST; their first subflow is a TCP connection with the same addresses,
+ * which conntrack can be asked about by netlink. 0 with the answer in facts.original, or a negative errno.
+ */
+function originalOfMptcp(): number {
+  return Math.min(0, binding().conntrackLookup(TCP, 0));
+}
+
+/** Is there no answer because no connection here has one? */
+function neverTracked(errno: number): boolean {
+  if (errno === -ENOPROTOOPT) return !conntrackPresent();
+  // Could not ask: rules may have come since the last probe, and this connection after them.
+  const active = errno === -ENOENT ? conntrackActive : conntrackActiveNow;
+  return active(familyAt(Slot.local)) === false;
+}
+
 /** What it means that the kernel has no answer for a connection whose local address could be a plain listener's. */
-function withoutAnswer(errno: number): OriginalDst {
-  const neverTracked =
-    errno === -ENOPROTOOPT ? !conntrackPresent() : conntrackActive(familyAt(Slot.local)) === false;
+function withoutAnswer(errno: number, syscall: string, option: string): OriginalDst {
   // Without conntrack there is no NAT, so nobody can have redirected it. With conntrack at work every connection
   // has an entry, so this one's was lost, and the local address may be the proxy's own.
-  if (neverTracked) return { ...endpointAt(Slot.local), kind: 'direct' };
-  return unknown(errno, 'getsockopt', 'SO_ORIGINAL_DST');
+  if (neverTracked(errno)) return { ...endpointAt(Slot.local), kind: 'direct' };
+  return unknown(errno, syscall, option);
 }
 
 /**
@@ -76,9 +91,13 @@ function withoutAnswer(errno: number): OriginalDst {
 export function recoverFromFd(fd: number, listener: ListenerAddress | undefined): OriginalDst {
   const status = binding().readFacts(fd);
   if (status !== 0) return unknown(status, 'getsockname');
-  const answer = originalStatus();
+  const mptcp = originalStatus() === -EOPNOTSUPP;
+  const answer = mptcp ? originalOfMptcp() : originalStatus();
   if (answer !== 0) {
-    return dialable(listener) ? withoutAnswer(answer) : { ...endpointAt(Slot.local), kind: 'tproxy' };
+    if (!dialable(listener)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+    return mptcp
+      ? withoutAnswer(answer, 'netlink', 'IPCTNL_MSG_CT_GET')
+      : withoutAnswer(answer, 'getsockopt', 'SO_ORIGINAL_DST');
   }
   if (sameEndpoint(Slot.original, Slot.local)) {
     return { ...endpointAt(Slot.local), kind: dialable(listener) ? 'direct' : 'tproxy' };

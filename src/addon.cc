@@ -2,7 +2,10 @@
 // as a number; lib/errors.ts makes errors of those, so that there is one place which does.
 #include <napi.h>
 
+#include "arguments.h"
 #include "cgroup_bpf.h"
+#include "conntrack.h"
+#include "datagram_glue.h"
 #include "dial_glue.h"
 #include "endpoint.h"
 #include "local_address.h"
@@ -24,10 +27,6 @@ int32_t fd_argument(const Napi::CallbackInfo& info) {
   return value == fd ? fd : -1;
 }
 
-bool flag_argument(const Napi::CallbackInfo& info, size_t index) {
-  return info[index].IsBoolean() && info[index].As<Napi::Boolean>().Value();
-}
-
 }  // namespace
 
 // One instance per environment (worker threads load the addon again): all state is in members.
@@ -44,6 +43,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("readFacts", &Addon::ReadFacts),
                              InstanceMethod("addressText", &Addon::AddressText),
                              InstanceMethod("conntrackActive", &Addon::ConntrackActive),
+                             InstanceMethod("conntrackLookup", &Addon::ConntrackLookup),
                              InstanceMethod("isInterfaceAddress", &Addon::IsInterfaceAddress),
                              InstanceMethod("setTransparent", &Addon::SetTransparent),
                              InstanceMethod("getTransparent", &Addon::GetTransparent),
@@ -55,6 +55,7 @@ class Addon : public Napi::Addon<Addon> {
                          });
     init_dial(env, exports, &port_claims_);
     init_relay(env, exports);
+    init_datagram(env, exports);
   }
 
  private:
@@ -93,6 +94,19 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Number::New(info.Env(), conntrack_active(fd_argument(info)));
   }
 
+  // (IP protocol, conntrack zone) → the seconds that the entry of facts.local and facts.peer has
+  // left, its destination in facts.original; or -errno
+  Napi::Value ConntrackLookup(const Napi::CallbackInfo& info) {
+    const ConntrackQuestion question = {facts_->local, facts_->peer,
+                                        static_cast<uint8_t>(number_argument(info, 0)),
+                                        static_cast<uint16_t>(number_argument(info, 1))};
+    ConntrackAnswer answer;
+    const int status = conntrack_.lookup(question, &answer);
+    if (status != 0) return Napi::Number::New(info.Env(), status);
+    facts_->original = answer.original;
+    return Napi::Number::New(info.Env(), answer.seconds);
+  }
+
   // () → is facts.local an address of this host's interfaces? 1, 0 or -errno
   Napi::Value IsInterfaceAddress(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), is_interface_address(facts_->local));
@@ -115,8 +129,7 @@ class Addon : public Napi::Addon<Addon> {
   }
 
   Napi::Value SetMark(const Napi::CallbackInfo& info) {
-    const uint32_t mark = info[1].IsNumber() ? info[1].As<Napi::Number>().Uint32Value() : 0;
-    return Napi::Number::New(info.Env(), set_mark(fd_argument(info), mark));
+    return Napi::Number::New(info.Env(), set_mark(fd_argument(info), number_argument(info, 1)));
   }
 
   Napi::Value SetBindAddressNoPort(const Napi::CallbackInfo& info) {
@@ -145,6 +158,7 @@ class Addon : public Napi::Addon<Addon> {
   PortClaims port_claims_;
   Facts* facts_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> facts_buffer_;
+  Conntrack conntrack_;
 };
 
 NODE_API_ADDON(Addon)

@@ -26,8 +26,6 @@ size_t ipv4_text(const uint8_t* bytes, char* text) {
   return static_cast<size_t>(at - text);
 }
 
-bool is_link_local(const uint8_t* bytes) { return bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80; }
-
 uint32_t parse_scope(const char* scope) {
   const uint32_t index = if_nametoindex(scope);
   if (index != 0) return index;
@@ -40,19 +38,24 @@ uint32_t parse_scope(const char* scope) {
 
 }  // namespace
 
-int endpoint_from_sockaddr(const sockaddr_storage& from, Endpoint* to) {
+int endpoint_from_bytes(const uint8_t* address, size_t length, Endpoint* to) {
   *to = {};
-  if (from.ss_family == AF_INET) {
+  sa_family_t family;
+  if (length < sizeof(family)) return -EINVAL;
+  memcpy(&family, address, sizeof(family));
+  if (family == AF_INET) {
     sockaddr_in v4;
-    memcpy(&v4, &from, sizeof(v4));
+    if (length < sizeof(v4)) return -EINVAL;
+    memcpy(&v4, address, sizeof(v4));
     to->family = 4;
     to->port = ntohs(v4.sin_port);
     memcpy(to->bytes, &v4.sin_addr, 4);
     return 0;
   }
-  if (from.ss_family != AF_INET6) return -EAFNOSUPPORT;
+  if (family != AF_INET6) return -EAFNOSUPPORT;
   sockaddr_in6 v6;
-  memcpy(&v6, &from, sizeof(v6));
+  if (length < sizeof(v6)) return -EINVAL;
+  memcpy(&v6, address, sizeof(v6));
   to->port = ntohs(v6.sin6_port);
   if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
     to->family = 4;
@@ -61,8 +64,12 @@ int endpoint_from_sockaddr(const sockaddr_storage& from, Endpoint* to) {
   }
   to->family = 6;
   memcpy(to->bytes, &v6.sin6_addr, 16);
-  if (is_link_local(to->bytes)) to->scope = v6.sin6_scope_id;
+  if (is_link_local(*to)) to->scope = v6.sin6_scope_id;
   return 0;
+}
+
+int endpoint_from_sockaddr(const sockaddr_storage& from, Endpoint* to) {
+  return endpoint_from_bytes(reinterpret_cast<const uint8_t*>(&from), sizeof(from), to);
 }
 
 socklen_t endpoint_to_sockaddr(const Endpoint& from, bool mapped, sockaddr_storage* to) {
@@ -87,6 +94,10 @@ socklen_t endpoint_to_sockaddr(const Endpoint& from, bool mapped, sockaddr_stora
   }
   memcpy(to, &v6, sizeof(v6));
   return sizeof(v6);
+}
+
+bool is_link_local(const Endpoint& endpoint) {
+  return endpoint.family == 6 && endpoint.bytes[0] == 0xfe && (endpoint.bytes[1] & 0xc0) == 0x80;
 }
 
 size_t endpoint_text(const Endpoint& endpoint, char (&text)[kAddressTextSize]) {

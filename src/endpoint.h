@@ -23,6 +23,11 @@ static_assert(sizeof(Endpoint) == 24, "lib/binding.ts knows this layout");
 // Room for "ffff:…:ffff%interface" and the terminating zero.
 constexpr size_t kAddressTextSize = INET6_ADDRSTRLEN + 1 + IF_NAMESIZE;
 
+// A struct sockaddr in memory that may be too short or hold anything at all. Returns 0, -EINVAL
+// when the address does not fit in `length` bytes, or -EAFNOSUPPORT for a family that is neither
+// IPv4 nor IPv6; `to` is then no address (family 0).
+int endpoint_from_bytes(const uint8_t* address, size_t length, Endpoint* to);
+
 // Canonical form: an IPv4-mapped IPv6 address becomes the IPv4 address that it stands for, so that
 // one destination has one spelling whichever kind of listener accepted it. Returns 0, or
 // -EAFNOSUPPORT for a family that is neither IPv4 nor IPv6.
@@ -31,6 +36,9 @@ int endpoint_from_sockaddr(const sockaddr_storage& from, Endpoint* to);
 // The reverse; `mapped` asks for the ::ffff: form of an IPv4 address, which an AF_INET6 socket
 // needs. Returns the length of the address written.
 socklen_t endpoint_to_sockaddr(const Endpoint& from, bool mapped, sockaddr_storage* to);
+
+// fe80::/10: an address that says nothing without its interface.
+bool is_link_local(const Endpoint& endpoint);
 
 // inet_ntop(3), with "%interface" behind a link-local address, as Node prints it.
 // Returns the length of the text.

@@ -1,0 +1,42 @@
+import { constants } from 'node:os';
+import { type Endpoint, formatEndpoint } from './address.ts';
+import { binding } from './binding.ts';
+import { endpointAt, Slot } from './facts.ts';
+
+const { EEXIST, ENOENT } = constants.errno;
+
+/** Protocol numbers of IP. */
+export const TCP = 6;
+export const UDP = 17;
+
+/** What conntrack remembers of a flow. */
+export interface ConntrackEntry {
+  /** Where its first packet was going. */
+  original: Endpoint;
+  /** Until the entry times out unless another packet comes. */
+  seconds: number;
+}
+
+/**
+ * ctnetlink (`NETLINK_NETFILTER`, `IPCTNL_MSG_CT_GET`) by the reply tuple: the entry of the flow whose addresses are
+ * facts.local and facts.peer, in one of the given conntrack zones.
+ *
+ * @returns the entry, or a negative errno: `ENOENT` (no entry), `EPERM` (needs CAP_NET_ADMIN), `EEXIST` (two zones
+ *   disagree, and nothing tells which one the packet went through), others where the kernel has no ctnetlink
+ * Source: net/netfilter/nf_conntrack_netlink.c, ctnetlink_get_conntrack.
+ */
+export function lookupEntry(
+  protocol: typeof TCP | typeof UDP,
+  zones: readonly number[],
+): ConntrackEntry | number {
+  let found: ConntrackEntry | undefined;
+  for (const zone of zones) {
+    const answer = binding().conntrackLookup(protocol, zone);
+    if (answer === -ENOENT) continue;
+    if (answer < 0) return answer;
+    const original = endpointAt(Slot.original);
+    if (found && formatEndpoint(found.original) !== formatEndpoint(original)) return -EEXIST;
+    found = { original, seconds: answer };
+  }
+  return found ?? -ENOENT;
+}

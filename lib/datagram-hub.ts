@@ -1,0 +1,200 @@
+import { constants } from 'node:os';
+import type { Endpoint } from './address.ts';
+import { binding, type NativeDatagramHub } from './binding.ts';
+import { EndpointCache } from './endpoint-cache.ts';
+import { systemError, type SystemError, type SystemErrorContext } from './errors.ts';
+import { setSlot, Slot } from './facts.ts';
+
+/** Where the fields of struct Datagram (src/datagram.h) are, in 32-bit words. */
+const RECORD_WORDS = 16;
+const DESTINATION = 6;
+const SIZE = 12;
+const KEPT = 13;
+const OFFSET = 14;
+const DROPS = 15;
+
+/** As many datagrams as one receive can bring (kBatch of src/datagram.h). */
+export const BATCH = 32;
+
+/** The largest datagram that can come in (kMaxDatagram of src/datagram.h). */
+export const MAX_DATAGRAM = 65535;
+
+/** What a socket can fail at before bind(2), in the order of enum OpenStep (src/datagram.h). */
+const STEPS: readonly SystemErrorContext[] = [
+  { syscall: 'socket' },
+  { syscall: 'setsockopt' },
+  { syscall: 'setsockopt', option: 'IP_TRANSPARENT' },
+  { syscall: 'setsockopt', option: 'SO_MARK' },
+];
+
+interface Hub {
+  native: NativeDatagramHub;
+  records: Int32Array;
+  /** Who reads which slot. */
+  readers: ((() => void) | undefined)[];
+  /** How many ports want the event loop to stay. */
+  referenced: number;
+}
+
+let shared: Hub | undefined;
+
+/** One for each thread: module state is a worker's own. */
+function hub(): Hub {
+  if (shared !== undefined) return shared;
+  const readers: Hub['readers'] = [];
+  // A slot that was closed while its message was on the way, and taken again: a read in vain does no harm.
+  const native = new (binding().DatagramHub)((slot) => readers[slot]?.());
+  if (native.status !== 0) throw systemError(native.status, { syscall: 'epoll_create' });
+  return (shared = { native, records: new Int32Array(native.records), readers, referenced: 0 });
+}
+
+export interface PortOptions {
+  address: string;
+  port: number;
+  transparent: boolean;
+  ipv6Only: boolean;
+  /** SO_REUSEADDR */
+  reuseAddress: boolean;
+  /** 0: none */
+  mark: number;
+  /** SO_RCVBUF; 0: the system's default */
+  receiveBufferSize: number;
+  /** How many bytes of a datagram are kept. */
+  maxSize: number;
+}
+
+const ADDRESS_TAKEN =
+  'a socket without SO_REUSEADDR holds that port, on this address or on all of them (a resolver of this host, say): ' +
+  'answers cannot leave from there until it is bound to its own addresses only';
+
+function bindContext(errno: number, { address, port, reuseAddress }: PortOptions): SystemErrorContext {
+  const taken = reuseAddress && errno === -constants.errno.EADDRINUSE;
+  return { syscall: 'bind', address, port, ...(taken ? { hint: ADDRESS_TAKEN } : {}) };
+}
+
+const sources = new EndpointCache();
+const destinations = new EndpointCache();
+
+/** A bound UDP socket that tells the destination of each datagram. */
+export class DatagramPort {
+  /** What it is bound to. */
+  readonly address: Readonly<Endpoint>;
+  readonly #hub: Hub;
+  readonly #slot: number;
+  #payload: Buffer = Buffer.alloc(0);
+  #open = true;
+  #referenced = false;
+  #drops = 0;
+
+  /**
+   * @param onReadable called when there may be something to receive, and then not again before arm()
+   * @throws the system error of socket, setsockopt or bind
+   */
+  constructor(options: PortOptions, onReadable: (port: DatagramPort) => void) {
+    this.#hub = hub();
+    const { native, records, readers } = this.#hub;
+    const { address, port, transparent, ipv6Only, reuseAddress, mark, receiveBufferSize, maxSize } = options;
+    const slot = native.open(
+      address,
+      port,
+      transparent,
+      ipv6Only,
+      reuseAddress,
+      mark,
+      receiveBufferSize,
+      maxSize,
+    );
+    const opened = BATCH * RECORD_WORDS;
+    if (slot < 0) {
+      throw systemError(slot, STEPS[records[opened + SIZE]!] ?? bindContext(slot, options));
+    }
+    this.#slot = slot;
+    this.address = destinations.get(records, opened);
+    readers[slot] = () => onReadable(this);
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  /** recvmmsg(2): how many datagrams there are to be read below, or a negative errno. */
+  receive(): number {
+    const { native, records } = this.#hub;
+    const count = native.receive(this.#slot);
+    if (count <= 0) return count;
+    const last = (count - 1) * RECORD_WORDS;
+    this.#drops = records[last + DROPS]! >>> 0 || this.#drops;
+    // One memory for the batch: a Buffer of its own for each datagram takes three times as long.
+    this.#payload = Buffer.allocUnsafe(records[last + OFFSET]! + records[last + KEPT]!);
+    native.copy(this.#payload);
+    return count;
+  }
+
+  /** The datagram of that number in the last receive: its bytes, or as many of them as were kept. */
+  data(index: number): Buffer {
+    const { records } = this.#hub;
+    const record = index * RECORD_WORDS;
+    const offset = records[record + OFFSET]!;
+    return this.#payload.subarray(offset, offset + records[record + KEPT]!);
+  }
+
+  /** How long it was when it was sent. */
+  size(index: number): number {
+    return this.#hub.records[index * RECORD_WORDS + SIZE]!;
+  }
+
+  source(index: number): Readonly<Endpoint> {
+    return sources.get(this.#hub.records, index * RECORD_WORDS);
+  }
+
+  /** IP_ORIGDSTADDR or IPV6_ORIGDSTADDR: what it was delivered to. Undefined if the kernel did not say. */
+  local(index: number): Readonly<Endpoint> | undefined {
+    const at = index * RECORD_WORDS + DESTINATION;
+    const { records } = this.#hub;
+    return records[at] === 0 ? undefined : destinations.get(records, at);
+  }
+
+  /** Puts that datagram's addresses where the addon looks for them: facts.peer and facts.local. */
+  toFacts(index: number): void {
+    const { records } = this.#hub;
+    setSlot(Slot.peer, records, index * RECORD_WORDS);
+    setSlot(Slot.local, records, index * RECORD_WORDS + DESTINATION);
+  }
+
+  /** Asks for one more call of onReadable. */
+  arm(): void {
+    this.#hub.native.arm(this.#slot);
+  }
+
+  /** sendmsg(2), from `source` if given, else from the address that the kernel chooses. */
+  send(data: Uint8Array, to: { address: string; port: number }, source?: string): SystemError | undefined {
+    const { address, port } = to;
+    const status = this.#hub.native.send(this.#slot, data, address, port, source);
+    return status === 0 ? undefined : systemError(status, { syscall: 'sendmsg', address, port });
+  }
+
+  /** How many datagrams the kernel has dropped for want of room. */
+  drops(): number {
+    if (!this.#open) return this.#drops;
+    // The same counter twice: SO_MEMINFO's, which is up to date, or, on a kernel without (negative), what
+    // SO_RXQ_OVFL said beside the last datagram.
+    return Math.max(this.#hub.native.drops(this.#slot), this.#drops);
+  }
+
+  /** Does this port keep the event loop alive? */
+  ref(on: boolean): void {
+    if (this.#referenced === on || !this.#open) return;
+    this.#referenced = on;
+    this.#hub.referenced += on ? 1 : -1;
+    this.#hub.native.ref(this.#hub.referenced > 0);
+  }
+
+  /** Once. */
+  close(): void {
+    this.ref(false);
+    this.#drops = this.drops();
+    this.#open = false;
+    this.#hub.readers[this.#slot] = undefined;
+    this.#hub.native.close(this.#slot);
+  }
+}

@@ -1,0 +1,383 @@
+import { EventEmitter } from 'node:events';
+import { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import { type Endpoint, familyOf } from './address.ts';
+import { type DatagramDestination, DestinationFinder, isShared } from './datagram-destination.ts';
+import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-hub.ts';
+import {
+  checkBoolean,
+  checkInteger,
+  invalidType,
+  outOfRange,
+  systemError,
+  type SystemError,
+} from './errors.ts';
+import { ReplySockets } from './reply-sockets.ts';
+
+const { EAGAIN, EBADF } = constants.errno;
+
+/** How many batches are read before the event loop gets its turn: enough to share its cost, few enough to be fair. */
+const BATCHES_A_TURN = 4;
+
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
+export interface DatagramSocketOptions {
+  /** A literal IP address. Default `'::'`: all addresses, of IPv4 too. */
+  address?: string;
+  /** Default 0: the kernel chooses one. */
+  port?: number;
+  /** Leave IPv4 to others. Default false. */
+  ipv6Only?: boolean;
+  /** Set IP_TRANSPARENT, for TPROXY rules. Needs CAP_NET_ADMIN or CAP_NET_RAW. Default false. */
+  transparent?: boolean;
+  /** SO_MARK of all that is sent, also from reply sockets. Needs CAP_NET_ADMIN or, from Linux 5.17, CAP_NET_RAW. */
+  mark?: number;
+  /** SO_RCVBUF in bytes; beyond net.core.rmem_max with CAP_NET_ADMIN. The kernel doubles it, for its overhead. */
+  receiveBufferSize?: number;
+  /** How many bytes of a datagram are kept; the rest of a longer one is cut off. Default 65535: nothing ever is. */
+  maxSize?: number;
+  /** The conntrack zones that the rules put intercepted datagrams into. Default `[0]`. */
+  conntrackZones?: readonly number[];
+  /** At most how many reply sockets there are at a time. Default 256. */
+  maxReplySockets?: number;
+  /** After how many milliseconds without use a reply socket is closed. Default 30000. */
+  replySocketTimeout?: number;
+}
+
+interface Delivery {
+  /** Who sent it. NAT may have changed the port; answers are to go here all the same. */
+  readonly source: Readonly<Endpoint>;
+  /** The address of this host that the kernel delivered it to: after NAT. Undefined if the kernel did not say. */
+  readonly local: Readonly<Endpoint> | undefined;
+  /** How long it was when it was sent. */
+  readonly size: number;
+  /** Is `size` more than was kept? */
+  readonly truncated: boolean;
+}
+
+/**
+ * What is known about a datagram. `kind` as for connections:
+ * - `redirect`: NAT (REDIRECT, DNAT) rewrote the destination; conntrack remembers this one.
+ * - `tproxy`: delivered here unmodified (TPROXY, sk_lookup, AnyIP).
+ * - `direct`: nobody redirected it; the client sent it to this address.
+ * - `unknown`: not established, for the reason in `cause`; never a guess.
+ */
+export type DatagramInfo = Delivery & DatagramDestination;
+
+/** What a socket has seen so far. */
+export interface DatagramStats {
+  redirect: number;
+  tproxy: number;
+  direct: number;
+  unknown: number;
+  /** How many of the above were cut off at `maxSize`. */
+  truncated: number;
+  /** How many the kernel threw away because they came faster than they were read (SO_RXQ_OVFL, SO_MEMINFO). */
+  dropped: number;
+  /** Errors of recvmmsg by their code, each of them survived. */
+  errors: Record<string, number>;
+  /** How many reply sockets are open. */
+  replySockets: number;
+}
+
+/** An address and port to send to or from. */
+export interface DatagramAddress {
+  address: string;
+  port: number;
+}
+
+function checkAddress(name: string, value: unknown): asserts value is string {
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  if (familyOf(value) === undefined) throw outOfRange(name, 'a literal IP address', value);
+}
+
+function checkDatagramAddress(name: string, value: unknown): asserts value is DatagramAddress {
+  if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value);
+  const { address, port } = value as DatagramAddress;
+  checkAddress(`${name}.address`, address);
+  checkInteger(`${name}.port`, port, 1, 65535);
+}
+
+function checkZones(name: string, value: unknown): asserts value is readonly number[] {
+  if (!Array.isArray(value)) throw invalidType(name, 'an instance of Array', value);
+  if (value.length === 0 || value.length > 16)
+    throw outOfRange(`${name}.length`, '>= 1 && <= 16', value.length);
+  for (const zone of value as unknown[]) checkInteger(name, zone, 0, 65535);
+}
+
+function bytesOf(data: string | NodeJS.ArrayBufferView): Uint8Array {
+  if (typeof data === 'string') return Buffer.from(data);
+  if (data instanceof Uint8Array) return data;
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  throw invalidType('data', 'of type string or an instance of Buffer, TypedArray, or DataView', data);
+}
+
+/**
+ * `bind(2)` with IP_RECVORIGDSTADDR and IPV6_RECVORIGDSTADDR, then `recvmmsg(2)`: a UDP socket whose messages come
+ * with the destination that the client meant. Bound when this returns; literal addresses only.
+ *
+ * A thread waits for it; reading happens here, batch after batch, and only as fast as the handlers keep up: what
+ * does not fit into the kernel's buffer meanwhile is dropped there, and counted in `stats.dropped`.
+ *
+ * @throws the system error of socket, setsockopt (`EPERM`) or bind (`EADDRINUSE`, …), argument errors,
+ *   `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
+ * Capability: none to learn destinations under TPROXY; CAP_NET_ADMIN for `transparent`, for answers from foreign
+ * addresses, and under REDIRECT, where only conntrack knows (netlink); without it those are `unknown`.
+ * Source: ip(7), ipv6(7), recvmmsg(2); Documentation/networking/tproxy.rst.
+ */
+export function createDatagramSocket(options: DatagramSocketOptions = {}): InterceptedDatagramSocket {
+  if (typeof options !== 'object' || options === null)
+    throw invalidType('options', 'of type object', options);
+  const { address = '::', port = 0, ipv6Only = false, transparent = false, mark = 0 } = options;
+  const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0] } = options;
+  const { maxReplySockets = 256, replySocketTimeout = 30_000 } = options;
+  checkAddress('options.address', address);
+  checkInteger('options.port', port, 0, 65535);
+  checkBoolean('options.ipv6Only', ipv6Only);
+  checkBoolean('options.transparent', transparent);
+  checkInteger('options.mark', mark, 0, 2 ** 32 - 1);
+  checkInteger('options.receiveBufferSize', receiveBufferSize, 0, 2 ** 30);
+  checkInteger('options.maxSize', maxSize, 1, MAX_DATAGRAM);
+  checkZones('options.conntrackZones', conntrackZones);
+  checkInteger('options.maxReplySockets', maxReplySockets, 1, 65536);
+  checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_TIMEOUT);
+  return new InterceptedDatagramSocket(
+    { address, port, transparent, ipv6Only, reuseAddress: false, mark, receiveBufferSize, maxSize },
+    [...conntrackZones],
+    maxReplySockets,
+    replySocketTimeout,
+  );
+}
+
+/** A UDP socket that knows where its datagrams were going; see {@link createDatagramSocket}. */
+export class InterceptedDatagramSocket extends EventEmitter<{
+  message: [data: Buffer, info: DatagramInfo];
+  close: [];
+}> {
+  readonly #options: PortOptions;
+  readonly #zones: readonly number[];
+  readonly #main: DatagramPort;
+  readonly #replies: ReplySockets<DatagramPort>;
+  readonly #finders = new Map<DatagramPort, DestinationFinder>();
+  /** Ports to be read once resume() is called. */
+  readonly #paused = new Set<DatagramPort>();
+  /** Ports to be closed once they are empty. */
+  readonly #retired = new Set<DatagramPort>();
+  readonly #stats = { redirect: 0, tproxy: 0, direct: 0, unknown: 0, truncated: 0 };
+  readonly #errors: Record<string, number> = {};
+  #repliesDropped = 0;
+  #isPaused = false;
+  #referenced = true;
+
+  /** @internal Use {@link createDatagramSocket}. */
+  constructor(options: PortOptions, zones: readonly number[], maxReplies: number, replyTimeout: number) {
+    super();
+    this.#options = options;
+    this.#zones = zones;
+    this.#replies = new ReplySockets(maxReplies, replyTimeout, (port) => this.#retire(port));
+    this.#main = this.#open(options);
+    this.#main.ref(true);
+  }
+
+  /** What it is bound to. Also after close(). */
+  address(): Readonly<Endpoint> {
+    return this.#main.address;
+  }
+
+  /** A snapshot. Also after close(). */
+  get stats(): DatagramStats {
+    let dropped = this.#repliesDropped;
+    for (const port of this.#finders.keys()) dropped += port.drops();
+    return { ...this.#stats, dropped, errors: { ...this.#errors }, replySockets: this.#replies.size };
+  }
+
+  /**
+   * `sendmsg(2)`, from any address.
+   *
+   * @param to.destination where to
+   * @param to.source the address and port that the datagram is to come from. With this socket's own port it leaves
+   *   from this socket (IP_PKTINFO, IPV6_PKTINFO), else from a transparent socket bound to it, which is kept for
+   *   the next one; datagrams that come in there are this socket's messages too. Default: this socket, and the
+   *   address that the kernel chooses.
+   * @returns undefined once the kernel has taken it, else the reason why not: an address that a client made up must
+   *   not be able to throw here. `EAGAIN`: the send buffer is full, `EPERM`: no right to that source (or a firewall's
+   *   no), `EADDRINUSE`: another program's socket holds the source, `EBADF`: closed, …
+   * @throws argument errors
+   * Capability: CAP_NET_ADMIN or CAP_NET_RAW for a source that is not this socket's.
+   */
+  send(
+    data: string | NodeJS.ArrayBufferView,
+    to: { destination: DatagramAddress; source?: DatagramAddress | undefined },
+  ): SystemError | undefined {
+    const bytes = bytesOf(data);
+    if (typeof to !== 'object' || to === null) throw invalidType('to', 'of type object', to);
+    const { destination, source } = to;
+    checkDatagramAddress('to.destination', destination);
+    if (source === undefined) return this.#main.send(bytes, destination);
+    checkDatagramAddress('to.source', source);
+    return this.#sendFrom(bytes, destination, source);
+  }
+
+  /**
+   * Answers a message, from the address that its client sent it to: a client that has connected its socket takes
+   * answers from nowhere else.
+   *
+   * Under REDIRECT the answer leaves from this socket and conntrack puts the original address back; from a socket
+   * bound to the original it would be a flow of its own, and NAT would change its port.
+   *
+   * @returns as {@link InterceptedDatagramSocket.send}
+   */
+  reply(data: string | NodeJS.ArrayBufferView, info: DatagramInfo): SystemError | undefined {
+    const bytes = bytesOf(data);
+    if (typeof info !== 'object' || info === null) throw invalidType('info', 'of type object', info);
+    checkDatagramAddress('info.source', info.source);
+    const source = info.kind === 'tproxy' ? info.destination : info.local;
+    if (source === undefined || isShared(source.address)) return this.#main.send(bytes, info.source);
+    return this.#sendFrom(bytes, info.source, source);
+  }
+
+  /** Stops reading. What is in the hands of this process already (32 datagrams at most) is still emitted. */
+  pause(): this {
+    this.#isPaused = true;
+    return this;
+  }
+
+  resume(): this {
+    this.#isPaused = false;
+    for (const port of this.#paused) this.#readSoon(port);
+    this.#paused.clear();
+    return this;
+  }
+
+  /** Keep the event loop alive, as it does from the beginning. */
+  ref(): this {
+    this.#referenced = true;
+    this.#main.ref(true);
+    return this;
+  }
+
+  /** Do not keep the event loop alive. */
+  unref(): this {
+    this.#referenced = false;
+    this.#main.ref(false);
+    return this;
+  }
+
+  /** Closes it and its reply sockets, at once; no `'message'` follows, `'close'` does. */
+  close(): this {
+    if (!this.#main.isOpen) return this;
+    this.#main.close();
+    this.#replies.clear();
+    for (const port of this.#retired) this.#shut(port);
+    process.nextTick(() => this.emit('close'));
+    return this;
+  }
+
+  #open(options: PortOptions): DatagramPort {
+    const port = new DatagramPort(options, (port) => this.#read(port));
+    this.#finders.set(port, new DestinationFinder(port.address, this.#zones));
+    return port;
+  }
+
+  #sendFrom(
+    bytes: Uint8Array,
+    destination: DatagramAddress,
+    source: DatagramAddress,
+  ): SystemError | undefined {
+    if (!this.#main.isOpen) return systemError(-EBADF, { syscall: 'sendmsg' });
+    if (source.port === this.#main.address.port) return this.#main.send(bytes, destination, source.address);
+    let port: DatagramPort;
+    try {
+      port = this.#replies.get(source.address, source.port, () => this.#openReply(source));
+    } catch (error) {
+      return error as SystemError;
+    }
+    return port.send(bytes, destination);
+  }
+
+  #openReply({ address, port }: DatagramAddress): DatagramPort {
+    // SO_REUSEADDR: the sockets of several processes can answer from one address.
+    return this.#open({
+      ...this.#options,
+      address,
+      port,
+      ipv6Only: true,
+      transparent: true,
+      reuseAddress: true,
+    });
+  }
+
+  /** A client's datagram may have come in meanwhile: it is read before the socket is closed. */
+  #retire(port: DatagramPort): void {
+    this.#retired.add(port);
+    // Not at once: this may be a handler's answer to a datagram of a batch that is still being delivered.
+    this.#readSoon(port);
+  }
+
+  #shut(port: DatagramPort): void {
+    port.close();
+    this.#retired.delete(port);
+    this.#finders.delete(port);
+    this.#repliesDropped += port.drops();
+  }
+
+  #readSoon(port: DatagramPort): void {
+    setImmediate(() => this.#read(port));
+  }
+
+  #read(port: DatagramPort): void {
+    if (!port.isOpen) return;
+    const finder = this.#finders.get(port)!;
+    for (let batch = 0; batch < BATCHES_A_TURN; batch++) {
+      if (this.#isPaused) {
+        this.#paused.add(port);
+        return;
+      }
+      const count = port.receive();
+      if (count < 0 && count !== -EAGAIN) this.#countError(count);
+      this.#deliver(port, finder, count);
+      if (!port.isOpen) return;
+      if (count < BATCH) {
+        if (this.#retired.has(port)) this.#shut(port);
+        else port.arm();
+        return;
+      }
+    }
+    // More is there: no need of the thread to say so, unless the event loop may end meanwhile. (An immediate that
+    // is unref'ed is no way out: it waits until something else wakes the loop.)
+    if (this.#referenced) this.#readSoon(port);
+    else port.arm();
+  }
+
+  #deliver(port: DatagramPort, finder: DestinationFinder, count: number): void {
+    finder.startBatch();
+    for (let index = 0; index < count && this.#main.isOpen; index++) {
+      const data = port.data(index);
+      const source = port.source(index);
+      const local = port.local(index);
+      const size = port.size(index);
+      const truncated = size > data.length;
+      const decided = finder.recall(source, local) ?? this.#decide(port, finder, index);
+      this.#stats[decided.kind]++;
+      if (truncated) this.#stats.truncated++;
+      try {
+        this.emit('message', data, { source, local, size, truncated, ...decided });
+      } catch (error) {
+        // The handler's own failure is the program's to see, and no reason for the datagrams behind to be lost.
+        process.nextTick(() => {
+          throw error;
+        });
+      }
+    }
+  }
+
+  #decide(port: DatagramPort, finder: DestinationFinder, index: number): DatagramDestination {
+    port.toFacts(index);
+    return finder.decide(port.source(index), port.local(index)!);
+  }
+
+  #countError(errno: number): void {
+    const code = getSystemErrorName(errno);
+    this.#errors[code] = (this.#errors[code] ?? 0) + 1;
+  }
+}
