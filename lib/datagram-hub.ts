@@ -30,6 +30,9 @@ const STEPS: readonly SystemErrorContext[] = [
 interface Hub {
   native: NativeDatagramHub;
   records: Int32Array;
+  /** The addresses in records. Two caches, because each is quickest at what it was asked last. */
+  sources: EndpointCache;
+  destinations: EndpointCache;
   /** Who reads which slot. */
   readers: ((() => void) | undefined)[];
   /** How many ports want the event loop to stay. */
@@ -45,7 +48,14 @@ function hub(): Hub {
   // A slot that was closed while its message was on the way, and taken again: a read in vain does no harm.
   const native = new (binding().DatagramHub)((slot) => readers[slot]?.());
   if (native.status !== 0) throw systemError(native.status, { syscall: 'epoll_create' });
-  return (shared = { native, records: new Int32Array(native.records), readers, referenced: 0 });
+  return (shared = {
+    native,
+    records: new Int32Array(native.records),
+    sources: new EndpointCache(native.records),
+    destinations: new EndpointCache(native.records),
+    readers,
+    referenced: 0,
+  });
 }
 
 export interface PortOptions {
@@ -72,9 +82,6 @@ function bindContext(errno: number, { address, port, reuseAddress }: PortOptions
   return { syscall: 'bind', address, port, ...(taken ? { hint: ADDRESS_TAKEN } : {}) };
 }
 
-const sources = new EndpointCache();
-const destinations = new EndpointCache();
-
 /** A bound UDP socket that tells the destination of each datagram. */
 export class DatagramPort {
   /** What it is bound to. */
@@ -92,7 +99,7 @@ export class DatagramPort {
    */
   constructor(options: PortOptions, onReadable: (port: DatagramPort) => void) {
     this.#hub = hub();
-    const { native, records, readers } = this.#hub;
+    const { native, records, sources, readers } = this.#hub;
     const { address, port, transparent, ipv6Only, reuseAddress, mark, receiveBufferSize, maxSize } = options;
     const slot = native.open(
       address,
@@ -109,7 +116,7 @@ export class DatagramPort {
       throw systemError(slot, STEPS[records[opened + SIZE]!] ?? bindContext(slot, options));
     }
     this.#slot = slot;
-    this.address = destinations.get(records, opened);
+    this.address = sources.get(opened)!;
     readers[slot] = () => onReadable(this);
   }
 
@@ -144,14 +151,12 @@ export class DatagramPort {
   }
 
   source(index: number): Readonly<Endpoint> {
-    return sources.get(this.#hub.records, index * RECORD_WORDS);
+    return this.#hub.sources.get(index * RECORD_WORDS)!;
   }
 
   /** IP_ORIGDSTADDR or IPV6_ORIGDSTADDR: what it was delivered to. Undefined if the kernel did not say. */
   local(index: number): Readonly<Endpoint> | undefined {
-    const at = index * RECORD_WORDS + DESTINATION;
-    const { records } = this.#hub;
-    return records[at] === 0 ? undefined : destinations.get(records, at);
+    return this.#hub.destinations.get(index * RECORD_WORDS + DESTINATION);
   }
 
   /** Puts that datagram's addresses where the addon looks for them: facts.peer and facts.local. */

@@ -35,10 +35,12 @@ export function peerStatus(): number {
   return facts().words[PEER_STATUS]!;
 }
 
-/** Puts an address found elsewhere, six words from `at`, where the functions below and the addon look for it. */
+/** Puts an address found elsewhere, from word `at` of `source`, where the functions below and the addon look. */
 export function setSlot(slot: Slot, source: Int32Array, at: number): void {
-  const memory = view();
-  for (let word = 0; word < SLOT_WORDS; word++) memory[slot * SLOT_WORDS + word] = source[at + word]!;
+  const { words } = facts();
+  for (let word = 0; word < WORDS_PER_ENDPOINT; word++) {
+    words[slot * WORDS_PER_ENDPOINT + word] = source[at + word]!;
+  }
 }
 
 /** Are two of the addresses the same, port included? The interface of a link-local address is not compared. */

@@ -103,8 +103,10 @@ void ReceiveBuffers::Free::operator()(void* memory) const { free(memory); }
 
 bool ReceiveBuffers::allocate() {
   data_.reset(static_cast<uint8_t*>(malloc(kBatch * kStride)));
-  headers_.reset(static_cast<Headers*>(calloc(1, sizeof(Headers))));
-  return data_ != nullptr && headers_ != nullptr;
+  headers_.reset(static_cast<Headers*>(malloc(sizeof(Headers))));
+  if (data_ == nullptr || headers_ == nullptr) return false;
+  memset(headers_.get(), 0, sizeof(Headers));
+  return true;
 }
 
 int ReceiveBuffers::receive_batch(int fd, size_t limit, Datagram (&batch)[kBatch]) {

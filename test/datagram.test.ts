@@ -166,15 +166,15 @@ await inNamespace(t, import.meta.url, async () => {
   });
 
   t.test('closing one whose datagram has been announced already', async (t) => {
-    const sockets = [createDatagramSocket(LOOPBACK), createDatagramSocket(LOOPBACK)];
-    t.teardown(() => sockets.map((socket) => socket.close()));
+    const both = [createDatagramSocket(LOOPBACK), createDatagramSocket(LOOPBACK)];
+    t.teardown(() => both.map((socket) => socket.close()));
     const from = await client('udp4');
     t.teardown(() => from.close());
     let seen = 0;
-    for (const socket of sockets) {
+    for (const socket of both) {
       socket.on('message', () => {
         seen++;
-        for (const other of sockets) other.close();
+        for (const other of both) other.close();
       });
       from.send('x', socket.address().port, '127.0.0.1');
     }

@@ -48,20 +48,17 @@ const skip =
 await inNamespace(t, import.meta.url, async () => {
   defaultRoutes();
 
-  await t.test(
-    'nobody redirects: no conntrack, so the local address is the one dialled',
-    { skip },
-    async (t) => {
-      for (const wrapper of [[], UNPRIVILEGED]) {
-        const connect = await start(t, '0.0.0.0', wrapper);
-        t.match(await connect('192.0.2.1', PORT, IPPROTO_MPTCP), {
-          kind: 'direct',
-          address: '192.0.2.1',
-          port: PORT,
-        });
-      }
-    },
-  );
+  for (const wrapper of [[], UNPRIVILEGED]) {
+    const name = 'nobody redirects: no conntrack, so the local address is the one dialled';
+    await t.test([name, ...wrapper].join(' '), { skip }, async (t) => {
+      const connect = await start(t, '0.0.0.0', wrapper);
+      t.match(await connect('192.0.2.1', PORT, IPPROTO_MPTCP), {
+        kind: 'direct',
+        address: '192.0.2.1',
+        port: PORT,
+      });
+    });
+  }
 
   await t.test('redirected', { skip }, async (t) => {
     rules(
