@@ -55,9 +55,6 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
   if (code === 'ENOPROTOOPT' && option === 'SO_ORIGINAL_DST') {
     return 'this kernel has no connection tracking: load nf_conntrack (`modprobe nf_conntrack`); gVisor and qemu-user have none to offer';
   }
-  if (code === 'ENOTSUP' && option === 'SO_ORIGINAL_DST') {
-    return 'an MPTCP socket does not answer SO_ORIGINAL_DST: listen with plain TCP, as Node does by itself';
-  }
   if (code === 'ENOENT' && option === 'SO_ORIGINAL_DST') {
     return 'conntrack is active here but has no entry for this connection: it was flushed, timed out, or the rules say notrack';
   }

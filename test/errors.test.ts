@@ -9,7 +9,8 @@ import {
   systemError,
 } from '../lib/errors.ts';
 
-const { EACCES, EADDRINUSE, ENOENT, ENOPROTOOPT, EOPNOTSUPP, EPERM } = constants.errno;
+const { EACCES, EADDRINUSE, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOPROTOOPT, EPERM, EPROTONOSUPPORT } =
+  constants.errno;
 
 t.test('systemError has the shape of Node’s own', async (t) => {
   const error = systemError(-EACCES, { syscall: 'bind', address: '192.0.2.1', port: 80 });
@@ -41,8 +42,18 @@ t.test('hints say what can be done', async (t) => {
   t.match(hint(-EPERM, { option: 'SO_MARK' }), /^SO_MARK needs CAP_NET_ADMIN/);
   t.equal(hint(-EPERM, { option: 'SO_PRIORITY' }), undefined);
   t.match(hint(-ENOPROTOOPT, { option: 'SO_ORIGINAL_DST' }), /modprobe nf_conntrack/);
-  t.match(hint(-EOPNOTSUPP, { option: 'SO_ORIGINAL_DST' }), /MPTCP/);
   t.match(hint(-ENOENT, { option: 'SO_ORIGINAL_DST' }), /flushed, timed out/);
+  for (const [errno, text] of [
+    [EPERM, /CAP_NET_ADMIN.*setpriv/],
+    [ENOENT, /no entry for this flow/],
+    [EEXIST, /several conntrack zones/],
+    [EPROTONOSUPPORT, /modprobe nf_conntrack_netlink/],
+    [EINVAL, /modprobe nf_conntrack_netlink/],
+  ] as const) {
+    t.match(hint(-errno, { option: 'IPCTNL_MSG_CT_GET' }), text);
+  }
+  t.equal(hint(-ENOBUFS, { option: 'IPCTNL_MSG_CT_GET' }), undefined);
+  t.equal(hint(-EPERM, { option: 'IP_TRANSPARENT', hint: 'the caller’s' }), 'the caller’s');
   t.match(hint(-EADDRINUSE, { syscall: 'bind', address: '192.0.2.1', port: 80 }), /client’s port/);
   t.equal(hint(-EADDRINUSE, { syscall: 'bind', address: '192.0.2.1', port: 0 }), undefined);
   t.equal(hint(-EADDRINUSE, { syscall: 'listen', port: 80 }), undefined);
