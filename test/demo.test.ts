@@ -144,7 +144,7 @@ await inNamespace(t, import.meta.url, () => {
 
   t.test('nothing outlives the command, whatever ends it', async (t) => {
     const started = join(t.testdir({}), 'started');
-    const child = start(t, { openssl: `touch '${started}'; exec sleep 1` }, covered);
+    const child = start(t, { openssl: `touch '${started}'; exec sleep 60` }, covered);
     while (!existsSync(started)) await delay(20);
     const family = withDescendants(child.pid!);
     t.equal(family.length, 5, 'the command, unshare, the inside, the servers, openssl');
