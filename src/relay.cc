@@ -346,7 +346,8 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   const bool broken = reason == kRelayReset || reason == kRelayError;
   for (RelayEndpoint& end : relay->ends) {
     const RelayEndpoint& source = relay->ends[other(end.side)];
-    if (broken || relay->flows[source.side].bytes_underway() || has_unread(source.fd.get())) {
+    const Flow& flow = relay->flows[source.side];
+    if (broken || flow.bytes_underway() || (!flow.done() && has_unread(source.fd.get()))) {
       reset_on_close(end.fd.get());
     }
     // Explicitly, because our descriptor may not be the last one of the socket, and then epoll

@@ -46,32 +46,34 @@ await inNamespace(t, import.meta.url, async () => {
     await once(servers.child, 'exit');
   });
 
-  t.test('redirect-proxy', async (t) => {
-    const proxy = await startExample(t, 'redirect-proxy');
+  for (const options of [[], ['--no-relay']]) {
+    t.test(`redirect-proxy ${options.join(' ')}`, async (t) => {
+      const proxy = await startExample(t, 'redirect-proxy', ...options);
 
-    for (const [address, at, client, seen] of [
-      ['198.51.100.30', '198.51.100.30:9000', '192.0.2.2', '198.51.100.1'],
-      ['2001:db8:a::30', '[2001:db8:a::30]:9000', '2001:db8::2', '2001:db8:a::1'],
-    ] as const) {
-      const size = 300_000;
-      const { sha256, received } = await exchange(address, 9000, 40001, size);
-      // The server answers after the client's FIN, so an answer shows that half-close went through.
-      t.same(JSON.parse(received), { server: at, client: seen, sha256 }, 'the true destination answered');
-      const line = new RegExp(
-        `${client} 40001 → ${address} 9000 end: sent ${size}, received ${received.length}\n`,
+      for (const [address, at, client, seen] of [
+        ['198.51.100.30', '198.51.100.30:9000', '192.0.2.2', '198.51.100.1'],
+        ['2001:db8:a::30', '[2001:db8:a::30]:9000', '2001:db8::2', '2001:db8:a::1'],
+      ] as const) {
+        const size = 300_000;
+        const { sha256, received } = await exchange(address, 9000, 40001, size);
+        // The server answers after the client's FIN, so an answer shows that half-close went through.
+        t.same(JSON.parse(received), { server: at, client: seen, sha256 }, 'the true destination answered');
+        const line = new RegExp(
+          `${client} 40001 → ${address} 9000 end: sent ${size}, received ${received.length}\n`,
+        );
+        t.ok(await proxy.printed(line));
+      }
+
+      t.ok(await isReset('http://192.0.2.1:15001/'), 'who dials the proxy itself is reset');
+      t.ok(
+        await proxy.printed(/192\.0\.2\.2 \d+ → 192\.0\.2\.1 15001 failed: .*the dial would come back here/),
       );
-      t.ok(await proxy.printed(line));
-    }
 
-    t.ok(await isReset('http://192.0.2.1:15001/'), 'who dials the proxy itself is reset');
-    t.ok(
-      await proxy.printed(/192\.0\.2\.2 \d+ → 192\.0\.2\.1 15001 failed: .*the dial would come back here/),
-    );
-
-    t.match(await curl('http://198.51.100.10/'), '198.51.100.10:80', 'and the proxy goes on');
-    await t.rejects(curl('http://198.51.100.10:81/'), 'nobody listens at the destination');
-    t.ok(await proxy.printed(/→ 198\.51\.100\.10 81 failed: .*ECONNREFUSED/));
-  });
+      t.match(await curl('http://198.51.100.10/'), '198.51.100.10:80', 'and the proxy goes on');
+      await t.rejects(curl('http://198.51.100.10:81/'), 'nobody listens at the destination');
+      t.ok(await proxy.printed(/→ 198\.51\.100\.10 81 failed: .*ECONNREFUSED/));
+    });
+  }
 
   t.test('tproxy-proxy', async (t) => {
     const proxy = await startExample(t, 'tproxy-proxy');
