@@ -2,6 +2,7 @@ import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { codedError, type CodedError } from './errors.ts';
 import { foreignRuntimeName } from './runtime.ts';
+import { reset } from './reset.ts';
 import { socketFd } from './socket-fd.ts';
 
 /** Bun's and Deno's sockets buffer and close in ways of their own, below anything that could be asked of them. */
@@ -90,8 +91,6 @@ export function takeBytes(socket: Socket): Buffer | undefined {
 
 /** RST where there is a connection to be reset, so that nobody takes a cut stream for a whole one. */
 export function abandon(socket: Socket): void {
-  if (socket.destroyed) return;
-  // TLS and pipes have no RST; Node throws for them.
-  if (socket.connecting || socket instanceof TLSSocket || socket.remotePort === undefined) socket.destroy();
-  else socket.resetAndDestroy();
+  if (socket.connecting) socket.destroy();
+  else reset(socket);
 }
