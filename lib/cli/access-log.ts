@@ -1,0 +1,47 @@
+import { formatEndpoint } from '../address.ts';
+import type { OriginalDst } from '../original-dst.ts';
+import type { RelayOutcome } from '../relay-outcome.ts';
+import { bytes, type Paint } from './output.ts';
+
+/** One connection, from accept to end. */
+export interface AccessRecord {
+  /** When it was accepted, RFC 3339. */
+  time: string;
+  client: string;
+  /** Undefined where it is not known where the client was going. */
+  destination?: string;
+  kind: OriginalDst['kind'];
+  bytesToUpstream: number;
+  bytesToClient: number;
+  durationMs: number;
+  /** `end`, `idle`, `aborted`, `reset by client`, or an error's code: `ECONNREFUSED`, `ERR_EGRESS_DENIED`. */
+  reason: string;
+}
+
+/** An outcome in a word or three. */
+export function reasonOf(outcome: RelayOutcome): string {
+  if (outcome.reason === 'error') return outcome.error.code;
+  return outcome.reason === 'reset' ? `reset by ${outcome.side}` : outcome.reason;
+}
+
+/** The part of a record that is known at accept. */
+export function begin(
+  client: { address: string; port: number },
+  dst: OriginalDst,
+): Pick<AccessRecord, 'time' | 'client' | 'destination' | 'kind'> {
+  return {
+    time: new Date().toISOString(),
+    client: formatEndpoint(client),
+    ...(dst.kind === 'unknown' ? {} : { destination: formatEndpoint(dst) }),
+    kind: dst.kind,
+  };
+}
+
+const UNREMARKABLE = new Set(['end', 'idle', 'aborted']);
+
+/** One line for people. */
+export function accessText(record: AccessRecord, paint: Paint): string {
+  const { time, client, destination = 'unknown', kind, bytesToUpstream, bytesToClient } = record;
+  const reason = UNREMARKABLE.has(record.reason) ? record.reason : paint('red', record.reason);
+  return `${paint('dim', time)} ${client} → ${paint('bold', destination)} ${kind} ↑ ${bytes(bytesToUpstream)} ↓ ${bytes(bytesToClient)} ${record.durationMs} ms ${reason}\n`;
+}

@@ -1,0 +1,84 @@
+import { isIPv6 } from 'node:net';
+import { InvalidArgumentError } from 'commander';
+import { familyOf } from '../address.ts';
+import type { Family, PortRange } from '../rules/index.ts';
+import { parseCidr } from '../rules/ranges.ts';
+
+/** A whole number from `min` to `max`, decimal or (marks) hexadecimal. */
+export function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^(\d+|0x[0-9a-f]+)$/i.test(text) ? Number(text) : Number.NaN;
+    if (!(value >= min && value <= max)) {
+      throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
+
+export const port = integer(1, 65535);
+export const mark = integer(1, 2 ** 32 - 1);
+export const id = integer(0, 2 ** 32 - 2);
+
+/** `4`, `6` */
+export function family(text: string): Family {
+  if (text !== '4' && text !== '6') throw new InvalidArgumentError('It must be 4 or 6.');
+  return text === '4' ? 'IPv4' : 'IPv6';
+}
+
+/** Makes of a parser of one value one of several, with commas between them, and of the option one to repeat. */
+export function list<T>(parse: (text: string) => T): (text: string, previous?: T[]) => T[] {
+  return (text, previous = []) => [...previous, ...text.split(',').map((each) => parse(each))];
+}
+
+/** `80`, `8000-8999` */
+export function portRange(text: string): PortRange {
+  const [, first, last] = /^(\d+)(?:-(\d+))?$/.exec(text) ?? [];
+  if (first === undefined) throw new InvalidArgumentError('It must be a port (80) or a range (8000-8999).');
+  return last === undefined ? port(first) : `${port(first)}-${port(last)}`;
+}
+
+/** `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32` */
+export function cidr(text: string): string {
+  try {
+    parseCidr('', text);
+    return text;
+  } catch {
+    throw new InvalidArgumentError(
+      'It must be an address or a prefix: 10.0.0.0/8, 192.0.2.1, 2001:db8::/32.',
+    );
+  }
+}
+
+/** A prefix, and the port where one is named. */
+export interface Target {
+  cidr: string;
+  port: number | undefined;
+}
+
+/** `10.0.0.0/8`, `10.0.0.0/8:443`, `2001:db8::/32`, `[2001:db8::/32]:443` */
+export function target(text: string): Target {
+  // Two colons or more without brackets are an IPv6 prefix alone.
+  const [, bracketed, dotted, portText] = /^(?:\[([^\]]*)\]|([^:]*))(?::([^:]*))?$/.exec(text) ?? [];
+  return {
+    cidr: cidr(bracketed ?? dotted ?? text),
+    port: portText === undefined ? undefined : port(portText),
+  };
+}
+
+export interface ListenAddress {
+  host: string;
+  port: number;
+}
+
+/** `15001`, `127.0.0.1:15001`, `[::1]:15001`; port 0 lets the kernel choose. */
+export function listenAddress(text: string): ListenAddress {
+  const [, bracketed, bare, number] = /^(?:\[([^\]]+)\]:|([^:[\]]+):)?(\d+)$/.exec(text) ?? [];
+  const host = bracketed ?? bare ?? '::';
+  const valid = bracketed === undefined ? familyOf(host) !== undefined : isIPv6(host);
+  if (number === undefined || !valid) {
+    throw new InvalidArgumentError(
+      'It must be a port or an address and a port: 15001, 127.0.0.1:15001, [::1]:15001.',
+    );
+  }
+  return { host, port: integer(0, 65535)(number) };
+}

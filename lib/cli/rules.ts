@@ -1,0 +1,201 @@
+import { Command } from 'commander';
+import {
+  apply,
+  applyCommands,
+  type ApplyOptions,
+  commandLine,
+  planRules,
+  remove,
+  removeCommands,
+  type RulePlan,
+  type Step,
+  toIpCommands,
+  toIptables,
+  toNftables,
+  verify,
+} from '../rules/index.ts';
+import { addSections, common, EXIT_STATUS, type Section } from './help.ts';
+import { paintFor } from './output.ts';
+import { addRulesOptions, rulesConfig, type RulesOptions } from './rules-options.ts';
+
+/** Steps as a shell script that does the same. */
+function script(steps: readonly Pick<Step, 'command' | 'stdin'>[]): string {
+  return steps
+    .map((step) =>
+      step.stdin === undefined
+        ? `${commandLine(step)}\n`
+        : `${commandLine(step)} <<'RULES'\n${step.stdin}RULES\n`,
+    )
+    .join('');
+}
+
+/** The installation of a plan on a host that has nothing of it, as a shell script. */
+function printed(plan: RulePlan, { backend }: ApplyOptions): string {
+  const { IPv4, IPv6 } = toIptables(plan);
+  const rules: Pick<Step, 'command' | 'stdin'>[] =
+    backend === 'iptables'
+      ? [
+          ...(IPv4 === undefined
+            ? []
+            : [{ command: ['iptables-restore', '--noflush'] as const, stdin: IPv4 }]),
+          ...(IPv6 === undefined
+            ? []
+            : [{ command: ['ip6tables-restore', '--noflush'] as const, stdin: IPv6 }]),
+        ]
+      : [{ command: ['nft', '-f', '-'], stdin: toNftables(plan) }];
+  const sysctls = plan.sysctls.map(({ key, value }) => `sysctl -w ${key.replaceAll('/', '.')}=${value}`);
+  return script(rules) + [...toIpCommands(plan), ...sysctls].map((line) => `${line}\n`).join('');
+}
+
+function backendOf({ backend }: RulesOptions): ApplyOptions {
+  return backend === undefined ? {} : { backend };
+}
+
+/** The session that must not be cut off, as sshd names it. */
+function withSession(config: ReturnType<typeof rulesConfig>): typeof config {
+  const { SSH_CONNECTION: sshConnection } = process.env;
+  return sshConnection === undefined ? config : { sshConnection, ...config };
+}
+
+/** Shows what would be run. On standard error that nothing is done, so that the script alone can be piped on. */
+function dryRun(steps: readonly Step[]): void {
+  process.stdout.write(script(steps));
+  process.stderr.write('# A dry run: nothing was changed. Add --yes to run this.\n');
+}
+
+const PRIVILEGES: Section = {
+  title: 'Privileges',
+  text: 'CAP_NET_ADMIN in this network namespace, for a dry run too: it asks what is there.',
+};
+
+const NO_PRIVILEGES: Section = { title: 'Privileges', text: 'None.' };
+
+function examples(...lines: string[]): Section {
+  return { title: 'Examples', text: lines.join('\n') };
+}
+
+function printCommand(): Command {
+  const command = common(new Command('print'));
+  addRulesOptions(command)
+    .optionsGroup('Output:')
+    .option('--json', 'print the plan as JSON')
+    .summary('print the rules as a shell script')
+    .description('Prints the rules as a shell script. Asks nothing of the system; works everywhere.')
+    .action((options: RulesOptions & { json?: true }) => {
+      const plan = planRules(rulesConfig(command, options));
+      process.stdout.write(
+        options.json ? `${JSON.stringify(plan, null, 2)}\n` : printed(plan, backendOf(options)),
+      );
+    });
+  return addSections(
+    command,
+    NO_PRIVILEGES,
+    EXIT_STATUS,
+    examples(
+      'original-dst rules print --preset sidecar',
+      'original-dst rules print --port 15001 --exempt-uid 1337 --backend iptables',
+      'original-dst rules print --port 15001 --exempt-mark 7 --ports 80,443 | ssh root@gateway sh',
+    ),
+  );
+}
+
+function applyCommand(): Command {
+  const command = common(new Command('apply'));
+  addRulesOptions(command)
+    .optionsGroup('Execution:')
+    .option('-y, --yes', 'do it; without, only show what would be run')
+    .summary('install the rules (a dry run unless --yes)')
+    .description(
+      'Installs the rules in this network namespace, in tables and chains of their own name; those of others are not touched. May be repeated. If a step fails, what was there before is brought back.',
+    )
+    .action(async (options: RulesOptions & { yes?: true }) => {
+      const plan = planRules(withSession(rulesConfig(command, options)));
+      if (options.yes) await apply(plan, backendOf(options));
+      else dryRun(await applyCommands(plan, backendOf(options)));
+    });
+  return addSections(
+    command,
+    PRIVILEGES,
+    EXIT_STATUS,
+    examples(
+      'original-dst rules apply --port 15001 --ports 80,443 --exempt-uid 1337 --yes',
+      'original-dst rules apply --port 15006 --mode tproxy --direction inbound --exclude-ports 22 --yes',
+    ),
+  );
+}
+
+function verifyCommand(): Command {
+  const command = common(new Command('verify'));
+  addRulesOptions(command)
+    .summary('compare what is installed with the plan')
+    .description('Compares what is installed with what the options ask for and names the first difference.')
+    .action(async (options: RulesOptions) => {
+      const difference = await verify(planRules(rulesConfig(command, options)), backendOf(options));
+      const paint = paintFor(command);
+      if (difference === undefined) {
+        process.stdout.write(`${paint('green', '✔')} installed as planned\n`);
+        return;
+      }
+      const { where, expected = 'nothing', found = 'nothing' } = difference;
+      process.stdout.write(
+        `${paint('red', '✖')} ${paint('bold', where)}\n    expected: ${expected}\n    found:    ${found}\n`,
+      );
+      process.exitCode = 1;
+    });
+  return addSections(
+    command,
+    PRIVILEGES,
+    EXIT_STATUS,
+    examples('original-dst rules verify --port 15001 --ports 80,443 --exempt-uid 1337'),
+  );
+}
+
+function removeCommand(): Command {
+  const command = common(new Command('remove'));
+  command
+    .argument('[name]', 'the name the rules were installed under', 'default')
+    .option('-y, --yes', 'do it; without, only show what would be run')
+    .summary('remove installed rules (a dry run unless --yes)')
+    .description(
+      'Removes what was installed under a name, with either back-end, whole or in part: rules, routing, and settings as they were.',
+    )
+    .action(async (name: string, { yes }: { yes?: true }) => {
+      const steps = yes ? [] : await removeCommands(name);
+      const found = yes ? await remove(name) : steps.length > 0;
+      if (!found) process.stderr.write(`# Nothing is installed under the name ${name}.\n`);
+      else if (!yes) dryRun(steps);
+    });
+  return addSections(
+    command,
+    PRIVILEGES,
+    EXIT_STATUS,
+    examples('original-dst rules remove', 'original-dst rules remove proxy --yes'),
+  );
+}
+
+export function rulesCommand(): Command {
+  const command = common(new Command('rules'));
+  command
+    .summary('print, install, check and remove interception rules')
+    .description(
+      'Rules that send connections to a transparent proxy: nftables or iptables, and the routes of TPROXY.',
+    )
+    .addCommand(printCommand())
+    .addCommand(applyCommand())
+    .addCommand(verifyCommand())
+    .addCommand(removeCommand());
+  return addSections(
+    command,
+    {
+      title: 'Privileges',
+      text: 'None for print. CAP_NET_ADMIN in this network namespace for the others.',
+    },
+    EXIT_STATUS,
+    examples(
+      'original-dst rules print --preset sidecar',
+      'original-dst rules apply --port 15001 --ports 80,443 --exempt-uid 1337 --yes',
+      'original-dst rules verify --port 15001 --ports 80,443 --exempt-uid 1337',
+      'original-dst rules remove --yes',
+    ),
+  );
+}
