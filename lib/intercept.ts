@@ -127,6 +127,7 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   };
   const verdicts = { redirect: 'emit', tproxy: 'emit', direct, unknown } as const;
   const listener = new ListenerMemo(server);
+  const boundTo = (): ListenerAddress | undefined => listener.get();
 
   /** Returns false when no handler is to see the socket. */
   const accept = (socket: Socket): boolean => {
@@ -136,7 +137,7 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     let decided = originalDst(socket);
     if (decided === undefined) {
       // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
-      decided = recoverFromFd(fd, acceptedBy === server ? listener.get() : listenerAddress(acceptedBy));
+      decided = recoverFromFd(fd, acceptedBy === server ? boundTo : () => listenerAddress(acceptedBy));
       annotate(socket, decided);
     } else if (acceptedBy === server) {
       return true; // a handler looked at the first bytes and emitted it once more

@@ -36,6 +36,9 @@ export interface ListenerAddress {
   port: number;
 }
 
+/** Asked for only where the answer turns on it: a redirected connection spares the listener's getsockname(2). */
+type BoundTo = () => ListenerAddress | undefined;
+
 /**
  * The answer is kept in a property of the socket and not in a WeakMap, because http2 hands its users a Proxy of the
  * socket, which passes properties through and is another key.
@@ -52,7 +55,8 @@ function unknown(errno: number, syscall: string, option?: string): UnknownDst {
 }
 
 /** Can a client have dialled the accepted socket's local address and have reached this listener by that? */
-function dialable(listener: ListenerAddress | undefined): boolean {
+function dialable(boundTo: BoundTo | undefined): boolean {
+  const listener = boundTo?.();
   if (listener === undefined) return isOwnAddress();
   if (portAt(Slot.local) !== listener.port) return false;
   if (isWildcard(listener.address)) return isOwnAddress();
@@ -88,25 +92,25 @@ function withoutAnswer(errno: number, syscall: string, option: string): Original
  * In this order: what conntrack says, unless it says nothing new or speaks of the wrong end; a local address
  * that the listener cannot have been dialled at; else nobody redirected it.
  */
-export function recoverFromFd(fd: number, listener: ListenerAddress | undefined): OriginalDst {
+export function recoverFromFd(fd: number, boundTo: BoundTo | undefined): OriginalDst {
   const status = binding().readFacts(fd);
   if (status !== 0) return unknown(status, 'getsockname');
   const mptcp = originalStatus() === -EOPNOTSUPP;
   const answer = mptcp ? originalOfMptcp() : originalStatus();
   if (answer !== 0) {
-    if (!dialable(listener)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+    if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
     return mptcp
       ? withoutAnswer(answer, 'netlink', 'IPCTNL_MSG_CT_GET')
       : withoutAnswer(answer, 'getsockopt', 'SO_ORIGINAL_DST');
   }
   if (sameEndpoint(Slot.original, Slot.local)) {
-    return { ...endpointAt(Slot.local), kind: dialable(listener) ? 'direct' : 'tproxy' };
+    return { ...endpointAt(Slot.local), kind: dialable(boundTo) ? 'direct' : 'tproxy' };
   }
   // Without the peer's address the next check cannot be made, and without it the answer may be the client itself.
   if (peerStatus() !== 0) return unknown(peerStatus(), 'getpeername');
   if (sameEndpoint(Slot.original, Slot.peer)) {
     // Conntrack saw the proxy's packet first (the client's were notrack) and took the proxy for the client.
-    if (!dialable(listener)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+    if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
     return unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
   }
   return { ...endpointAt(Slot.original), kind: 'redirect' };
@@ -144,7 +148,7 @@ export function recoverOriginalDst(socket: Socket): OriginalDst {
   const decided =
     fd === undefined
       ? unknown(-EBADF, 'getsockname')
-      : recoverFromFd(fd, listenerAddress(acceptingServer(socket)));
+      : recoverFromFd(fd, () => listenerAddress(acceptingServer(socket)));
   annotate(socket, decided);
   return decided;
 }

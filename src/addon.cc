@@ -21,9 +21,10 @@ namespace {
 // binary from acting on fd 0: without C++ exceptions `As<Number>()` of anything else is 0, and so
 // is Int32Value() of NaN or of 2³², and 0 is a valid fd.
 int32_t fd_argument(const Napi::CallbackInfo& info) {
-  if (!info[0].IsNumber()) return -1;
-  const double value = info[0].As<Napi::Number>().DoubleValue();
-  const int32_t fd = info[0].As<Napi::Number>().Int32Value();
+  double value = 0;
+  if (napi_get_value_double(info.Env(), info[0], &value) != napi_ok) return -1;
+  if (!(value >= 0 && value <= INT32_MAX)) return -1;
+  const auto fd = static_cast<int32_t>(value);
   return value == fd ? fd : -1;
 }
 
