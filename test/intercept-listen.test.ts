@@ -14,7 +14,7 @@ import {
   type InterceptServer,
   type OriginalDst,
 } from '../lib/index.ts';
-import { accepted, client, rules } from './fixtures/connections.ts';
+import { accepted, client, redirectChain, rules } from './fixtures/connections.ts';
 import { startInherited } from './fixtures/inherited.ts';
 import { defaultRoutes, inNamespace, sh } from './fixtures/netns.ts';
 import { type Program, startProgram } from './fixtures/program.ts';
@@ -23,14 +23,7 @@ const DESTINATION = '198.51.100.7';
 const CLUSTER = fileURLToPath(new URL('fixtures/cluster-server.js', import.meta.url));
 
 function redirectTo(t: Test, port: number): void {
-  rules(
-    t,
-    'inet',
-    `chain output {
-      type nat hook output priority -100
-      ip daddr 198.51.100.0/24 tcp dport 80 redirect to :${port}
-    }`,
-  );
+  rules(t, 'inet', redirectChain(port));
 }
 
 /** Redirected and direct connections are told apart. */

@@ -8,7 +8,7 @@ import * as tls from 'node:tls';
 import t, { type Test } from 'tap';
 import { intercept, originalDst, type OriginalDst } from '../lib/index.ts';
 import { makeCertificate } from './fixtures/certificate.ts';
-import { listening, rules } from './fixtures/connections.ts';
+import { listening, redirectChain, rules } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace } from './fixtures/netns.ts';
 
 const HOSTS = ['198.51.100.7', '2001:db8:2::7'];
@@ -16,15 +16,7 @@ const insecure = { rejectUnauthorized: false };
 
 async function redirected(t: Test, server: Server): Promise<void> {
   const port = await listening(t, server);
-  rules(
-    t,
-    'inet',
-    `chain output {
-      type nat hook output priority -100
-      ip daddr 198.51.100.0/24 tcp dport 80 redirect to :${port}
-      ip6 daddr 2001:db8:2::/64 tcp dport 80 redirect to :${port}
-    }`,
-  );
+  rules(t, 'inet', redirectChain(port));
 }
 
 const authority = (host: string): string => (host.includes(':') ? `[${host}]:80` : `${host}:80`);

@@ -21,6 +21,7 @@ import {
   dialled,
   flushConntrack,
   listening,
+  redirectChain,
   rules,
   TRACKING,
   ZONED,
@@ -32,14 +33,7 @@ const DESTINATION = '198.51.100.7';
 /** Listens, and has connections to port 80 of 198.51.100.0/24 redirected. */
 async function redirected(t: Test, server: Server): Promise<number> {
   const port = await listening(t, server);
-  rules(
-    t,
-    'inet',
-    `chain output {
-      type nat hook output priority -100
-      ip daddr 198.51.100.0/24 tcp dport 80 redirect to :${port}
-    }`,
-  );
+  rules(t, 'inet', redirectChain(port));
   return port;
 }
 

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { beliefsExpired, rules } from './fixtures/connections.ts';
+import { beliefsExpired, redirectChain, rules } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace } from './fixtures/netns.ts';
 import { startInherited } from './fixtures/inherited.ts';
 
@@ -61,15 +61,7 @@ await inNamespace(t, import.meta.url, async () => {
   }
 
   await t.test('redirected', { skip }, async (t) => {
-    rules(
-      t,
-      'inet',
-      `chain output {
-        type nat hook output priority -100
-        ip daddr 198.51.100.0/24 tcp dport 80 redirect to :${PORT}
-        ip6 daddr 2001:db8:2::/64 tcp dport 80 redirect to :${PORT}
-      }`,
-    );
+    rules(t, 'inet', redirectChain(PORT));
     await beliefsExpired();
     for (const [listen, ...dial] of [
       ['0.0.0.0', '198.51.100.7'],

@@ -12,19 +12,13 @@ import {
   dialled,
   flushConntrack,
   listening,
+  redirectChain,
   rules,
   TRACKING,
   untrackedTo,
   ZONED,
 } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace, sh } from './fixtures/netns.ts';
-
-const redirectTo = (port: number): string => `
-  chain output {
-    type nat hook output priority -100
-    ip daddr 198.51.100.0/24 tcp dport 80 redirect to :${port}
-    ip6 daddr 2001:db8:2::/64 tcp dport 80 redirect to :${port}
-  }`;
 
 const V4 = { kind: 'redirect', address: '198.51.100.7', port: 80, family: 'IPv4' };
 const V6 = { kind: 'redirect', address: '2001:db8:2::7', port: 80, family: 'IPv6' };
@@ -43,7 +37,7 @@ await inNamespace(t, import.meta.url, async () => {
   for (const { answers, ...listener } of listeners) {
     await t.test(`redirected to a listener on ${JSON.stringify(listener)}`, async (t) => {
       const server = createServer();
-      rules(t, 'inet', redirectTo(await listening(t, server, listener)));
+      rules(t, 'inet', redirectChain(await listening(t, server, listener)));
       for (const expected of answers) {
         const socket = await accepted<InterceptedSocket>(t, server, 80, expected.address);
         t.same(socket.originalDst, expected);
@@ -89,7 +83,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('an IPv6 connection is not answered with an IPv4 stranger’s entry', async (t) => {
     const server = createServer();
     const port = await listening(t, server);
-    rules(t, 'inet', redirectTo(port));
+    rules(t, 'inet', redirectChain(port));
     const stranger = await accepted(t, server, port, '127.0.0.6', { localAddress: '127.0.0.6' });
     const socket = await accepted<InterceptedSocket>(t, server, 80, V6.address, {
       localPort: stranger.remotePort,
@@ -103,7 +97,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('direct, with conntrack at work', async (t) => {
     const server = createServer();
     const port = await listening(t, server);
-    rules(t, 'inet', redirectTo(port));
+    rules(t, 'inet', redirectChain(port));
     for (const [address, family] of [
       ['127.0.0.1', 'IPv4'],
       ['127.5.6.7', 'IPv4'],
@@ -126,7 +120,7 @@ await inNamespace(t, import.meta.url, async () => {
     for (const host of ['127.0.0.1', '::1', '::ffff:127.0.0.1']) {
       const server = createServer();
       const port = await listening(t, server, { host });
-      rules(t, 'inet', redirectTo(port));
+      rules(t, 'inet', redirectChain(port));
       const address = host === '::ffff:127.0.0.1' ? '127.0.0.1' : host;
       const socket = await accepted<InterceptedSocket>(t, server, port, address);
       t.match(socket.originalDst, { kind: 'direct', address, port });
@@ -137,7 +131,7 @@ await inNamespace(t, import.meta.url, async () => {
     sh('ip link add d0 type veth peer name d1 && ip addr add 192.0.2.77/32 dev d0');
     const server = createServer();
     const port = await listening(t, server);
-    rules(t, 'inet', redirectTo(port));
+    rules(t, 'inet', redirectChain(port));
     const socket = await accepted<InterceptedSocket>(t, server, port, '192.0.2.77');
     t.match(socket.originalDst, { kind: 'direct', address: '192.0.2.77', port });
   });
@@ -146,7 +140,7 @@ await inNamespace(t, import.meta.url, async () => {
     sh('ip route add local 203.0.113.64/26 dev lo && ip -6 route add local 2001:db8:9::/64 dev lo');
     const server = createServer();
     const port = await listening(t, server);
-    rules(t, 'inet', redirectTo(port));
+    rules(t, 'inet', redirectChain(port));
     for (const address of ['203.0.113.70', '2001:db8:9::5']) {
       const socket = await accepted<InterceptedSocket>(t, server, port, address);
       t.match(socket.originalDst, { kind: 'tproxy', address, port });
@@ -156,7 +150,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('the entry is gone before accept', async (t) => {
     const server = createServer();
     const port = await listening(t, server);
-    rules(t, 'inet', redirectTo(port));
+    rules(t, 'inet', redirectChain(port));
     for (const { address } of [V4, V6]) {
       const connection = once(server, 'connection');
       await dialled(t, 80, address);
@@ -175,7 +169,7 @@ await inNamespace(t, import.meta.url, async () => {
 
   await t.test('the entry goes away after accept: the answer was kept', async (t) => {
     const server = createServer();
-    rules(t, 'inet', redirectTo(await listening(t, server)));
+    rules(t, 'inet', redirectChain(await listening(t, server)));
     for (const expected of [V4, V6]) {
       const socket = await accepted<InterceptedSocket>(t, server, 80, expected.address);
       flushConntrack();
@@ -188,7 +182,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('connections in a conntrack zone are out of SO_ORIGINAL_DST’s sight: unknown', async (t) => {
     const server = createServer();
     const port = await listening(t, server);
-    rules(t, 'inet', ZONED + redirectTo(port));
+    rules(t, 'inet', ZONED + redirectChain(port));
     await beliefsExpired();
     flushConntrack();
     for (const { address } of [V4, V6]) {
@@ -225,7 +219,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('the client is gone before accept', async (t) => {
     const server = createServer((socket) => socket.on('error', () => {}));
     const port = await listening(t, server);
-    rules(t, 'inet', redirectTo(port));
+    rules(t, 'inet', redirectChain(port));
     for (const expected of [V4, V6]) {
       const connection = once(server, 'connection');
       connectAndReset(80, expected.address);
@@ -239,7 +233,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('a transparent listener that is reached by REDIRECT', async (t) => {
     const server = createServer({ transparent: true });
     const port = await listening(t, server);
-    rules(t, 'inet', redirectTo(port));
+    rules(t, 'inet', redirectChain(port));
     for (const expected of [V4, V6]) {
       const socket = await accepted<InterceptedSocket>(t, server, 80, expected.address);
       t.same(socket.originalDst, expected);
