@@ -1,0 +1,163 @@
+// npm run bench:udp: datagrams a second and CPU for each, against node:dgram and a recvmmsg(2) loop in C.
+// All receivers take turns in every round and medians are compared, because a shared machine is slow now and fast
+// then. Sender and receiver have a core each.
+import { type ChildProcessByStdio, execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const INSIDE = 'ORIGINAL_DST_BENCH_INSIDE';
+const ROUNDS = Number(process.env['ROUNDS'] ?? 7);
+const FLOOD_MS = 700;
+const PACED_RATE = 20_000;
+const PINGS = 2000;
+const SIZES = [64, 1200];
+
+if (process.env[INSIDE] !== '1') {
+  const again = ['-Urn', process.execPath, fileURLToPath(import.meta.url)];
+  const { status } = spawnSync('unshare', again, {
+    stdio: 'inherit',
+    env: { ...process.env, [INSIDE]: '1' },
+  });
+  process.exit(status ?? 1);
+}
+
+const C = 'C, recvmmsg';
+const DGRAM = 'node:dgram';
+const RECEIVERS = [C, DGRAM, 'original-dst', 'original-dst behind TPROXY', 'original-dst behind REDIRECT'];
+const TPROXIED = '198.51.100.7';
+const REDIRECTED = '198.51.101.7';
+
+const directory = mkdtempSync(join(tmpdir(), 'original-dst-bench-'));
+const peer = join(directory, 'udp');
+const onCore = (core: number, command: string[]): [string, string[]] =>
+  cpus().length > 1 ? ['taskset', ['-c', String(core), ...command]] : [command[0]!, command.slice(1)];
+
+class Receiver {
+  readonly target: string[];
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(
+    child: ChildProcessByStdio<Writable, Readable, null>,
+    lines: AsyncIterator<string>,
+    target: string[],
+  ) {
+    this.#child = child;
+    this.#lines = lines;
+    this.target = target;
+  }
+
+  static async start(kind: string): Promise<Receiver> {
+    const script = fileURLToPath(new URL('udp-receiver.js', import.meta.url));
+    const command = kind === C ? [peer, 'receive'] : [process.execPath, script, kind];
+    const child = spawn(...onCore(1, command), { stdio: ['pipe', 'pipe', 'inherit'] });
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const port = (await lines.next()).value as string;
+    if (kind.endsWith('TPROXY')) rules('tproxied', TPROXY.replace('PORT', port));
+    else if (kind.endsWith('REDIRECT')) rules('redirected', REDIRECT.replace('PORT', port));
+    else return new Receiver(child, lines, ['127.0.0.1', port]);
+    return new Receiver(child, lines, [kind.endsWith('TPROXY') ? TPROXIED : REDIRECTED, '53']);
+  }
+
+  /** What has been received since the last call. */
+  async count(): Promise<{ received: number; known?: number; cpu: number; us: number }> {
+    this.#child.stdin.write('\n');
+    return JSON.parse((await this.#lines.next()).value as string) as never;
+  }
+
+  close(): void {
+    this.#child.stdin.end();
+    spawnSync('nft', ['flush ruleset']);
+  }
+}
+
+const TPROXY = `chain output {
+    type route hook output priority mangle
+    ip daddr ${TPROXIED} udp dport 53 meta mark set 1
+  }
+  chain prerouting {
+    type filter hook prerouting priority mangle
+    meta mark 1 udp dport 53 tproxy ip to :PORT accept
+  }`;
+const REDIRECT = `chain output {
+    type nat hook output priority -100
+    ip daddr ${REDIRECTED} udp dport 53 redirect to :PORT
+  }`;
+
+function rules(table: string, chains: string): void {
+  execFileSync('nft', ['-f', '-'], { input: `table inet ${table} {\n${chains}\n}` });
+}
+
+const send = (...args: (string | number)[]): Promise<{ stdout: string }> =>
+  run(...onCore(0, [peer, ...args.map(String)]));
+
+const samples = new Map<string, number[]>();
+const sample = (name: string, kind: string, value: number): void => {
+  const key = `${name}|${kind}`;
+  samples.set(key, [...(samples.get(key) ?? []), value]);
+};
+const median = (name: string, kind: string): number => {
+  const sorted = (samples.get(`${name}|${kind}`) ?? []).sort((a, b) => a - b);
+  return sorted[sorted.length >> 1]!;
+};
+
+async function measure(kind: string): Promise<void> {
+  const receiver = await Receiver.start(kind);
+  await send('flood', ...receiver.target, 64, 200); // to warm up
+  for (const size of SIZES) {
+    await sleep(50);
+    await receiver.count();
+    const { stdout } = await send('flood', ...receiver.target, size, FLOOD_MS);
+    await sleep(50);
+    const { received, known, cpu } = await receiver.count();
+    if (known !== undefined && kind !== DGRAM && known !== received)
+      throw new Error('destinations are missing');
+    sample(`flood, ${size} bytes: datagrams/s`, kind, received / (FLOOD_MS / 1000));
+    sample(`flood, ${size} bytes: µs of CPU each`, kind, cpu / received);
+    sample(`flood, ${size} bytes: % of those sent`, kind, (100 * received) / Number(stdout));
+  }
+  await send('paced', ...receiver.target, 64, FLOOD_MS, PACED_RATE);
+  const { received, cpu } = await receiver.count();
+  sample(`${PACED_RATE}/s, 64 bytes: µs of CPU each`, kind, cpu / received);
+  sample(
+    'one at a time: µs round trip',
+    kind,
+    Number((await send('ping', ...receiver.target, PINGS)).stdout),
+  );
+  receiver.close();
+}
+
+execFileSync('sh', [
+  '-ec',
+  `ip link set lo up
+   ip addr add 192.0.2.1/32 dev lo
+   ip route add default dev lo src 192.0.2.1
+   ip rule add fwmark 1 lookup 100
+   ip route add local default dev lo table 100`,
+]);
+try {
+  const source = fileURLToPath(new URL('../../bench/udp.c', import.meta.url));
+  execFileSync('cc', ['-O2', '-Wall', '-o', peer, source], { stdio: 'inherit' });
+  for (let round = 0; round < ROUNDS; round++) for (const kind of RECEIVERS) await measure(kind);
+  const names = new Set([...samples.keys()].map((key) => key.split('|')[0]!));
+  console.log(`medians of ${ROUNDS} rounds; × is against ${DGRAM}\n`);
+  for (const name of names) {
+    console.log(name);
+    for (const kind of RECEIVERS) {
+      const value = median(name, kind);
+      const ratio = value / median(name, DGRAM);
+      console.log(
+        `  ${kind.padEnd(30)}${value.toFixed(value < 100 ? 2 : 0).padStart(10)}${ratio.toFixed(2).padStart(8)} ×`,
+      );
+    }
+  }
+} finally {
+  rmSync(directory, { recursive: true });
+}
