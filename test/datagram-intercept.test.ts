@@ -1,14 +1,8 @@
 import t from 'tap';
 import { createDatagramSocket } from '../lib/index.ts';
-import { inNamespace, nft } from './fixtures/netns.ts';
-import {
-  client,
-  connectedClient,
-  nextMessage,
-  redirectRules,
-  tproxyRoutes,
-  tproxyRules,
-} from './fixtures/udp.ts';
+import { tproxyRoutes } from './fixtures/connections.ts';
+import { defaultRoutes, inNamespace, nft } from './fixtures/netns.ts';
+import { client, connectedClient, nextMessage, redirectRules, tproxyRules } from './fixtures/udp.ts';
 
 const NETWORKS = [
   { type: 'udp4', family: 'IPv4', address: '198.51.100.7', other: '198.51.100.8', self: '192.0.2.1' },
@@ -20,6 +14,7 @@ const MODES = [
 ] as const;
 
 await inNamespace(t, import.meta.url, async () => {
+  defaultRoutes();
   tproxyRoutes();
 
   for (const { kind, rules, transparent } of MODES) {
