@@ -5,7 +5,7 @@ import t from 'tap';
 import { formatEndpoint, unmap } from '../lib/address.ts';
 import { apply, planRules, remove, sidecar as preset } from '../lib/rules/index.ts';
 import { inNamespace } from './fixtures/netns.ts';
-import { buildPod, dialFromPod, FAMILIES, through, V4, V6, type Dial } from './fixtures/pod.ts';
+import { buildPod, dialFromPod, FAMILIES, refused, through, V4, V6, type Dial } from './fixtures/pod.ts';
 import { sidecarRules } from './fixtures/sidecar-rules.ts';
 import {
   APP_PORT,
@@ -102,17 +102,9 @@ await inNamespace(
     );
 
     await t.test('loops are refused, whatever way they come', async (t) => {
-      const refused = async (dial: Dial, host: string, port: number, side: string): Promise<void> => {
+      const loop = async (dial: Dial, host: string, port: number, side: string): Promise<void> => {
         const destination = formatEndpoint({ address: host, port });
-        const code = await new Promise<string>((resolve) => {
-          const failed = ({ code }: NodeJS.ErrnoException): void => resolve(code!);
-          dial({ host, port }).then((socket) => {
-            // The reset may have come before: reading finds out.
-            if (socket.errored) failed(socket.errored);
-            socket.on('error', failed).resume();
-          }, failed);
-        });
-        t.equal(code, 'ECONNRESET', destination);
+        t.equal(await refused(dial, { host, port }), 'ECONNRESET', destination);
         t.match(await sidecar.visit(), {
           side,
           destination,
@@ -124,11 +116,11 @@ await inNamespace(
       };
       for (const { loopback, pod: own } of Object.values(FAMILIES)) {
         // The listener itself, by whatever address.
-        await refused(dialFromPod, loopback, 15001, 'outbound');
-        await refused(dialFromPod, own, 15006, 'inbound');
+        await loop(dialFromPod, loopback, 15001, 'outbound');
+        await loop(dialFromPod, own, 15006, 'inbound');
         // From outside, where the rule sends even what is for the other listener to the inbound one.
-        await refused(dialFromClient, own, 15001, 'inbound');
-        await refused(dialFromClient, own, 15006, 'inbound');
+        await loop(dialFromClient, own, 15001, 'inbound');
+        await loop(dialFromClient, own, 15006, 'inbound');
       }
       const { inbound, outbound } = await sidecar.state();
       t.equal(inbound.refused['ERR_INTERCEPT_LOOP'], 6);
