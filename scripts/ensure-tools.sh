@@ -15,6 +15,11 @@ package_of() {
     setcap | capsh) echo libcap2-bin ;;
     readelf | strip) echo binutils ;;
     aarch64-linux-gnu-g++) echo g++-aarch64-linux-gnu ;;
+    qemu-system-x86_64) echo qemu-system-x86 ;;
+    qemu-system-aarch64) echo qemu-system-arm ;;
+    busybox) echo busybox-static ;;
+    depmod | modprobe) echo kmod ;;
+    xz) echo xz-utils ;;
     clang++) echo 'clang libclang-rt-14-dev' ;;
     *) echo "$1" ;;
   esac

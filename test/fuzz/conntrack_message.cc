@@ -1,0 +1,67 @@
+// sources: src/conntrack_message.cc
+// Any answer is refused or read within its bounds; every question is a message that says its own
+// length.
+#include "conntrack_message.h"
+
+#include <errno.h>
+#include <fuzzer/FuzzedDataProvider.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vector>
+
+namespace {
+
+constexpr uint32_t kSequence = 7;
+
+void check(bool holds) {
+  if (!holds) abort();
+}
+
+void check_answer(const std::vector<uint8_t>& message) {
+  original_dst::ConntrackAnswer answer;
+  const int status =
+      original_dst::parse_conntrack_answer(message.data(), message.size(), kSequence, &answer);
+  check(status <= 0);
+  if (status == 0) check(answer.original.family == 4 || answer.original.family == 6);
+}
+
+void check_question(FuzzedDataProvider& input) {
+  original_dst::ConntrackQuestion question = {};
+  const uint16_t family = input.ConsumeBool() ? 4 : 6;
+  for (original_dst::Endpoint* endpoint : {&question.local, &question.peer}) {
+    endpoint->family = family;
+    endpoint->port = input.ConsumeIntegral<uint16_t>();
+    input.ConsumeData(endpoint->bytes, family == 4 ? 4 : 16);
+  }
+  question.protocol = input.ConsumeIntegral<uint8_t>();
+  question.zone = input.ConsumeIntegral<uint16_t>();
+  uint8_t message[original_dst::kConntrackQuestionSize];
+  const size_t length = original_dst::write_conntrack_question(question, kSequence, message);
+  nlmsghdr header;
+  memcpy(&header, message, sizeof(header));
+  check(length <= sizeof(message) && header.nlmsg_len == length && header.nlmsg_seq == kSequence);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  check_answer(std::vector<uint8_t>(data, data + size));
+
+  // The same bytes behind a header that lets them through to the attributes.
+  nlmsghdr header = {};
+  header.nlmsg_len = static_cast<uint32_t>(sizeof(header) + sizeof(nfgenmsg) + size);
+  header.nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW;
+  header.nlmsg_seq = kSequence;
+  std::vector<uint8_t> message(header.nlmsg_len);
+  memcpy(message.data(), &header, sizeof(header));
+  if (size > 0) memcpy(message.data() + sizeof(header) + sizeof(nfgenmsg), data, size);
+  check_answer(message);
+
+  FuzzedDataProvider input(data, size);
+  check_question(input);
+  return 0;
+}
