@@ -1,0 +1,155 @@
+// HTTP/1: every request is passed on over the connection that was dialled for its own, headers as they came, and
+// written down with where it was really going.
+import { Agent, createServer, request as send, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { relay } from 'original-dst';
+import { log } from './access-log.ts';
+import { sessions, type Facts, type Session } from './session.ts';
+import { counter } from './stats.ts';
+
+const requests = counter('sidecar_http_requests_total', 'HTTP requests, by response status; 0: none came.');
+
+/** One client connection with the one upstream connection that belongs to it. */
+class Exchange extends Agent implements Session {
+  readonly facts: Facts;
+  readonly client: Socket;
+  readonly upstream: Socket;
+  active = 0;
+  draining = false;
+
+  constructor(facts: Facts, client: Socket, upstream: Socket) {
+    super({ keepAlive: true, maxSockets: 1 });
+    this.facts = facts;
+    this.client = client;
+    this.upstream = upstream;
+    sessions.add(this);
+    client.on('close', () => {
+      sessions.delete(this);
+      upstream.destroy();
+    });
+    // The server's end of a keep-alive connection is the client's too, once it has its answer.
+    upstream.on('close', () => this.endIfIdle());
+  }
+
+  /** The agent's way to a connection: there is one, and no other. */
+  override createConnection(): Socket {
+    return this.upstream;
+  }
+
+  endIfIdle(): void {
+    if (this.active === 0 && (this.draining || this.upstream.destroyed)) this.client.end();
+  }
+
+  drain(): void {
+    this.draining = true;
+    this.endIfIdle();
+  }
+
+  override destroy(): void {
+    this.client.destroy();
+  }
+}
+
+const exchanges = new WeakMap<Socket, Exchange>();
+
+function record(exchange: Exchange, request: IncomingMessage, start: number, status: number): void {
+  const { facts } = exchange;
+  requests({ direction: facts.direction, status });
+  log({
+    ...facts,
+    protocol: 'http',
+    method: request.method,
+    host: request.headers.host,
+    path: request.url,
+    status,
+    ms: Math.round(performance.now() - start),
+  });
+}
+
+function sendOn(exchange: Exchange, request: IncomingMessage): ReturnType<typeof send> {
+  const { method, url: path, rawHeaders: headers } = request;
+  return send({ agent: exchange, method: method!, path: path!, headers, setHost: false });
+}
+
+/** The headers that the client gets: those of the answer, but for what an HTTP/1.0 client cannot read. */
+function answerHeaders(answer: IncomingMessage, except: readonly string[]): string[] {
+  return answer.rawHeaders.filter((_, i, all) => !except.includes(all[i - (i % 2)]!.toLowerCase()));
+}
+
+function onRequest(request: IncomingMessage, response: ServerResponse): void {
+  const exchange = exchanges.get(request.socket)!;
+  const start = performance.now();
+  exchange.active++;
+  const onward = sendOn(exchange, request);
+  let status = 0;
+  request.pipe(onward);
+  onward.on('response', (answer) => {
+    status = answer.statusCode!;
+    response.sendDate = false;
+    const unreadable = request.httpVersion === '1.0' ? ['transfer-encoding'] : [];
+    response.writeHead(status, answer.statusMessage, answerHeaders(answer, unreadable));
+    answer.pipe(response, { end: false });
+    answer.on('end', () => {
+      response.addTrailers(answer.trailers as Record<string, string>);
+      response.end();
+    });
+    // Half an answer must not look like a whole one.
+    answer.on('error', () => exchange.client.destroy());
+  });
+  onward.on('error', () => {
+    if (response.headersSent) exchange.client.destroy();
+    else response.writeHead(502, { connection: 'close' }).end('no answer from the destination\n');
+  });
+  response.on('close', () => {
+    if (!response.writableFinished) onward.destroy();
+    exchange.active--;
+    record(exchange, request, start, status);
+    exchange.endIfIdle();
+  });
+}
+
+/** WebSocket and the like: the request goes on as it is, and with 101 both connections become a plain relay. */
+function onUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+  const exchange = exchanges.get(socket)!;
+  const start = performance.now();
+  exchange.active++;
+  const onward = sendOn(exchange, request).end();
+  const answerWith = (answer: IncomingMessage, headers: string[]): void => {
+    let lines = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
+    for (let i = 0; i < headers.length; i += 2) lines += `${headers[i]}: ${headers[i + 1]}\r\n`;
+    socket.write(`${lines}\r\n`, 'latin1');
+    record(exchange, request, start, answer.statusCode!);
+  };
+  onward.on('upgrade', (answer, upstream, upstreamHead) => {
+    sessions.delete(exchange);
+    answerWith(answer, answer.rawHeaders);
+    if (head.length > 0) socket.unshift(head);
+    if (upstreamHead.length > 0) upstream.unshift(upstreamHead);
+    const passing = relay(socket, upstream as Socket, { engine: 'any' });
+    const session: Session = { drain: () => {}, destroy: () => void passing.destroy() };
+    sessions.add(session);
+    passing.on('close', () => sessions.delete(session));
+  });
+  onward.on('response', (answer) => {
+    answerWith(answer, [
+      ...answerHeaders(answer, ['connection', 'transfer-encoding', 'keep-alive']),
+      'Connection',
+      'close',
+    ]);
+    answer.pipe(socket);
+  });
+  onward.on('error', () => {
+    record(exchange, request, start, 0);
+    socket.destroy();
+  });
+}
+
+// It listens nowhere: connections are handed to it. Time limits are the client's and the server's affair.
+const server = createServer({ requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 0 }, onRequest);
+server.on('upgrade', onUpgrade);
+server.on('clientError', (_error, socket) => socket.destroy());
+
+export function forwardHttp(facts: Facts, client: Socket, upstream: Socket): void {
+  exchanges.set(client, new Exchange(facts, client, upstream));
+  server.emit('connection', client);
+}
