@@ -11,11 +11,9 @@ import {
 import { pipeline } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
-import { buildStage, on, REDIRECT_PORT, SCRATCH, TPROXY_PORT } from '../lib/demo/stage.ts';
-import type { Exchange } from '../lib/demo/tcp-client.ts';
+import { on, REDIRECT_PORT, SCRATCH, TPROXY_PORT } from '../lib/demo/stage.ts';
 import {
   connectOriginal,
   createServer,
@@ -27,20 +25,9 @@ import {
 import { accepted, connectAndReset, listening, rules } from './fixtures/connections.ts';
 import { openSockets, socketsLeft } from './fixtures/fds.ts';
 import { inNamespace } from './fixtures/netns.ts';
-import { startProgram } from './fixtures/program.ts';
+import { exchange, startStage } from './fixtures/stage.ts';
 
 const run = promisify(execFile);
-const node = (path: string, ...args: (string | number)[]): string[] => [
-  process.execPath,
-  fileURLToPath(new URL(`../${path}`, import.meta.url)),
-  ...args.map(String),
-];
-
-async function exchange(address: string, localPort: number): Promise<Exchange> {
-  const [command, args] = on('client', node('lib/demo/tcp-client.js', address, 9000, localPort, 50_000));
-  return JSON.parse((await run(command, args)).stdout) as Exchange;
-}
-
 /** A proxy that passes everything on; `'upstream'` is emitted with each connection that it makes. */
 async function proxy(
   t: Test,
@@ -68,13 +55,7 @@ async function failure(
 }
 
 await inNamespace(t, import.meta.url, async () => {
-  buildStage();
-  const [command, args] = on('server', node('lib/demo/servers.js'));
-  const servers = await startProgram(t, command, args, /ready/);
-  t.teardown(async () => {
-    servers.child.stdin!.end();
-    await once(servers.child, 'exit');
-  });
+  await startStage(t);
 
   t.test('REDIRECT: the destination is dialled from this host', async (t) => {
     const before = openSockets();
@@ -83,7 +64,7 @@ await inNamespace(t, import.meta.url, async () => {
       ['198.51.100.30', '198.51.100.30:9000', '198.51.100.1'],
       ['2001:db8:a::30', '[2001:db8:a::30]:9000', '2001:db8:a::1'],
     ] as const) {
-      const { sha256, received } = await exchange(address, 40001);
+      const { sha256, received } = await exchange(address, 9000, 40001, 50_000);
       t.same(JSON.parse(received), { server: at, client: from, sha256 });
     }
     t.match(server.interceptStats, { redirect: 2, refused: {} });
@@ -106,7 +87,7 @@ await inNamespace(t, import.meta.url, async () => {
         ['203.0.113.30', '203.0.113.30:9000', '192.0.2.2'],
         ['2001:db8:b::30', '[2001:db8:b::30]:9000', '2001:db8::2'],
       ] as const) {
-        const { sha256, received } = await exchange(address, port);
+        const { sha256, received } = await exchange(address, 9000, port, 50_000);
         t.same(JSON.parse(received), { server: at, client: from, sha256 }, `${preserveSource}: ${address}`);
       }
       if (preserveSource === 'port') t.same(ports, [port, port]);

@@ -5,14 +5,13 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import type { Greeting } from '../lib/demo/servers.ts';
-import { buildStage, on, SCRATCH } from '../lib/demo/stage.ts';
-import type { Exchange } from '../lib/demo/tcp-client.ts';
+import { on, SCRATCH } from '../lib/demo/stage.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 import { type Program, startProgram } from './fixtures/program.ts';
+import { exchange, startStage } from './fixtures/stage.ts';
 
 const run = promisify(execFile);
 const built = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url));
-const node = (path: string, ...args: string[]): string[] => [process.execPath, built(path), ...args];
 
 function startExample(t: Test, name: string, ...args: string[]): Promise<Program> {
   return startProgram(t, process.execPath, [built(`examples/${name}.js`), ...args], /listening/);
@@ -30,21 +29,10 @@ async function isReset(url: string): Promise<boolean> {
   return [7, 55, 56].includes(failure.code!) && !/timed out|refused/.test(failure.stderr!);
 }
 
-async function exchange(address: string, port: number, localPort: number, size: number): Promise<Exchange> {
-  const client = node('lib/demo/tcp-client.js', address, String(port), String(localPort), String(size));
-  return JSON.parse((await run(...on('client', client))).stdout) as Exchange;
-}
-
 const secure = ['--cacert', `${SCRATCH}/cert.pem`, 'https://secure.example/'];
 
 await inNamespace(t, import.meta.url, async () => {
-  buildStage();
-  const [command, args] = on('server', node('lib/demo/servers.js'));
-  const servers = await startProgram(t, command, args, /ready/);
-  t.teardown(async () => {
-    servers.child.stdin!.end();
-    await once(servers.child, 'exit');
-  });
+  await startStage(t);
 
   for (const options of [[], ['--no-relay']]) {
     t.test(`redirect-proxy ${options.join(' ')}`, async (t) => {
@@ -192,7 +180,11 @@ await inNamespace(t, import.meta.url, async () => {
     for (const [, count, file] of lines.matchAll(/^ *(\d+) (examples\/.*)$/gm)) {
       t.ok(Number(count) < 80, `${file} has ${count} lines`);
     }
-    t.equal(spawnSync('grep', ['-n', "from '\\.", '-r', 'examples']).status, 1, 'no relative import');
+    t.equal(
+      spawnSync('grep', ['-n', "from '\\.\\.", '-r', 'examples']).status,
+      1,
+      'nothing from outside their folder',
+    );
     t.end();
   });
 });

@@ -4,7 +4,6 @@ import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'nod
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { apply, planRules, remove, sidecar } from 'original-dst/rules';
 
 const run = promisify(execFile);
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
@@ -23,7 +22,6 @@ const NETWORK = `
 mount -t tmpfs tmpfs /run
 mkdir /run/netns
 ip link set lo up
-ip -6 addr add ::6/128 dev lo nodad
 ip netns add outside
 ip link add eth0 type veth peer name eth0 netns outside
 ip addr add 10.244.1.2/24 dev eth0
@@ -170,7 +168,7 @@ function check(ok: boolean, ...lines: string[]): void {
 async function showMode(mode: 'REDIRECT' | 'TPROXY'): Promise<void> {
   const user = mode === 'TPROXY' ? as(0, 1337) : as(1337);
   console.log(`\n${mode}: the sidecar runs as user ${mode === 'TPROXY' ? 0 : 1337}, group 1337`);
-  await apply(planRules(sidecar({ inbound: mode === 'TPROXY' ? 'tproxy' : 'redirect' })));
+  await run(process.execPath, [here('init.js')], { env: { ...process.env, INTERCEPTION_MODE: mode } });
   const proxy = new Program([...user, process.execPath, here('sidecar.js')], {
     INTERCEPTION_MODE: mode,
     DRAIN_SECONDS: '5',
@@ -228,7 +226,6 @@ async function inside(): Promise<void> {
   try {
     await Promise.all([workload.printed(/ready/), remote.printed(/ready/)]);
     await showMode('REDIRECT');
-    await remove('sidecar');
     await showMode('TPROXY');
   } finally {
     workload.child.kill();

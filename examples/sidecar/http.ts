@@ -67,13 +67,22 @@ function record(exchange: Exchange, request: IncomingMessage, start: number, sta
 }
 
 function sendOn(exchange: Exchange, request: IncomingMessage): ReturnType<typeof send> {
-  const { method, url: path, rawHeaders: headers } = request;
+  const { method, url: path, rawHeaders } = request;
+  // HTTP/1.0 may come without a Host, and goes on as HTTP/1.1, which may not.
+  const headers =
+    request.headers.host === undefined ? ['Host', exchange.facts.destination, ...rawHeaders] : rawHeaders;
   return send({ agent: exchange, method: method!, path: path!, headers, setHost: false });
 }
 
-/** The headers that the client gets: those of the answer, but for what an HTTP/1.0 client cannot read. */
-function answerHeaders(answer: IncomingMessage, except: readonly string[]): string[] {
+/** The headers of the answer, but for these. */
+function headersWithout(answer: IncomingMessage, except: readonly string[]): string[] {
   return answer.rawHeaders.filter((_, i, all) => !except.includes(all[i - (i % 2)]!.toLowerCase()));
+}
+
+/** What must not be passed on: an HTTP/1.0 client reads no chunks, and without chunks there are no trailers. */
+function unfit(request: IncomingMessage, answer: IncomingMessage): string[] {
+  if (request.httpVersion === '1.0') return ['transfer-encoding', 'trailer', 'connection', 'keep-alive'];
+  return answer.headers['transfer-encoding'] === undefined ? ['trailer'] : [];
 }
 
 function onRequest(request: IncomingMessage, response: ServerResponse): void {
@@ -86,8 +95,13 @@ function onRequest(request: IncomingMessage, response: ServerResponse): void {
   onward.on('response', (answer) => {
     status = answer.statusCode!;
     response.sendDate = false;
-    const unreadable = request.httpVersion === '1.0' ? ['transfer-encoding'] : [];
-    response.writeHead(status, answer.statusMessage, answerHeaders(answer, unreadable));
+    try {
+      response.writeHead(status, answer.statusMessage, headersWithout(answer, unfit(request, answer)));
+    } catch {
+      // Something that Node reads but would not write. The client must not be told anything else instead.
+      exchange.client.destroy();
+      return;
+    }
     answer.pipe(response, { end: false });
     answer.on('end', () => {
       response.addTrailers(answer.trailers as Record<string, string>);
@@ -132,7 +146,7 @@ function onUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): void
   });
   onward.on('response', (answer) => {
     answerWith(answer, [
-      ...answerHeaders(answer, ['connection', 'transfer-encoding', 'keep-alive']),
+      ...headersWithout(answer, ['connection', 'transfer-encoding', 'keep-alive']),
       'Connection',
       'close',
     ]);
