@@ -62,11 +62,16 @@ function firstWords(client: Socket, upstream: Socket): Promise<string> {
     const onOther = (): void => done('');
     // Not before there is an upstream: a client whose destination refuses must learn that, and not get an answer.
     const onConnect = (): void => {
-      client.on('readable', onClient);
+      // A client that sent FIN and nothing else has ended by now, and says so no more.
+      if (client.readableEnded) {
+        done('');
+        return;
+      }
+      client.on('readable', onClient).on('end', onOther);
       upstream.on('readable', onOther);
     };
     const done = (words: string): void => {
-      client.off('readable', onClient).off('close', onOther);
+      client.off('readable', onClient).off('end', onOther).off('close', onOther);
       upstream.off('connect', onConnect).off('readable', onOther).off('close', onOther);
       resolve(words);
     };
