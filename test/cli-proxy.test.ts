@@ -1,9 +1,10 @@
-// `original-dst proxy` and `rules` on real traffic: this namespace is the host, `far` is the network around it.
+// `original-dst proxy` on real traffic: this namespace is the host, `far` is the network around it.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import { cliBatch, RunningCli } from './fixtures/cli.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
+import { traces } from './fixtures/traces.ts';
 
 /** Says who it thinks the client is. */
 const WEB = `
@@ -17,22 +18,8 @@ const WEB = `
 /** An RST, at whatever moment it reached curl. */
 const REFUSED = /^curl: (7|35|52|56)$/;
 
-/** Everything that rules may leave behind. */
-function traces(): string {
-  return sh(`
-    nft list ruleset
-    iptables-save; ip6tables-save
-    ip rule; ip -6 rule
-    ip route show table all; ip -6 route show table all
-    cat /proc/sys/net/ipv4/ip_forward
-  `)
-    .split('\n')
-    .filter((line) => !line.startsWith('#'))
-    .join('\n');
-}
-
 function curl(...args: string[]): string {
-  const { stdout, status } = spawnSync('curl', ['-sS', '-m', '5', '--noproxy', '*', ...args], {
+  const { stdout, status } = spawnSync('curl', ['-sS', '-m', '20', '--noproxy', '*', ...args], {
     encoding: 'utf8',
   });
   return status === 0 ? stdout.trim() : `curl: ${status}`;
@@ -143,6 +130,28 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(traces(), before);
   });
 
+  t.test('a gateway, by TPROXY, from the client’s own address', async (t) => {
+    sh(`
+      ip netns add lan
+      ip link add lan0 type veth peer name eth0 netns lan
+      ip link set lan0 addrgenmode none
+      ip addr add 10.2.0.1/24 dev lan0
+      ip link set lan0 up
+      ip -n lan addr add 10.2.0.2/24 dev eth0
+      ip -n lan link set eth0 up
+      ip -n lan route add default via 10.2.0.1
+      ip -n far route add 10.2.0.0/24 via 10.1.0.1
+    `);
+    const before = traces();
+    const gateway = '--with-rules --mode tproxy --direction gateway --interfaces lan0 --preserve-source';
+    const proxy = await running(t, ...gateway.split(' '));
+    const answer = sh('ip netns exec lan curl -sS -m 20 http://198.51.100.7/');
+    t.equal(answer, '::ffff:10.2.0.2\n', 'the server sees the client');
+    await proxy.until('stdout', /Z 10\.2\.0\.2:\d+ → 198\.51\.100\.7:80 tproxy .* end\n/);
+    t.equal(await end(proxy, 'SIGINT'), 0);
+    t.equal(traces(), before);
+  });
+
   t.test('who may be dialled, and failures', async (t) => {
     const proxy = await running(
       t,
@@ -217,47 +226,5 @@ await inNamespace(t, import.meta.url, async () => {
     t.match(ssh!.stderr, /would capture SSH connections like the one in use/);
     t.equal(traces(), before);
     t.equal(await end(proxy, 'SIGINT'), 0);
-  });
-
-  t.test('rules apply, verify, remove', async (t) => {
-    const before = traces();
-    const flow = '--port 15001 --mode tproxy --exempt-mark 7';
-    const [dry, missing] = cliBatch([`rules apply ${flow}`, `rules verify ${flow}`]);
-    t.equal(dry!.status, 0);
-    t.match(dry!.stdout, /^nft -f - <<'RULES'$/m);
-    t.match(dry!.stderr, /A dry run: nothing was changed/);
-    t.equal(missing!.status, 1);
-    t.match(missing!.stdout, /^✖ .*\n {4}expected: .*\n {4}found: {4}nothing\n$/);
-    t.equal(traces(), before);
-
-    const [applied, installed, again, other, removal] = cliBatch([
-      `rules apply ${flow} --yes`,
-      `rules verify ${flow}`,
-      `rules apply ${flow} --backend nftables --yes`,
-      `rules verify ${flow} --ports 80`,
-      'rules remove',
-    ]);
-    t.same(applied, { status: 0, stdout: '', stderr: '' });
-    t.same(installed, { status: 0, stdout: '✔ installed as planned\n', stderr: '' });
-    t.same(again, applied, 'it may be repeated');
-    t.equal(other!.status, 1);
-    t.equal(removal!.status, 0);
-    t.match(removal!.stderr, /A dry run/);
-    t.not(traces(), before);
-    sh(removal!.stdout);
-    t.equal(traces(), before, 'the script of a dry run does the same');
-
-    sh(dry!.stdout);
-    const [verified, removed, none, misnamed] = cliBatch([
-      `rules verify ${flow}`,
-      'rules remove --yes',
-      'rules remove default',
-      'rules remove Default',
-    ]);
-    t.same(verified, installed, 'this one too');
-    t.same(removed, applied);
-    t.same(none, { status: 0, stdout: '', stderr: '# Nothing is installed under the name default.\n' });
-    t.match(misnamed!.stderr, /^original-dst: 'Default' cannot name rules/);
-    t.equal(traces(), before);
   });
 });

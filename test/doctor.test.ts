@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import t from 'tap';
 import { diagnose, type DiagnoseOptions, type Finding, worst } from '../lib/doctor/index.ts';
+import { thisHost } from '../lib/doctor/host.ts';
 import { parseIptables, parseNftables } from '../lib/doctor/found-rules.ts';
 import { fakeHost, type Machine } from './fixtures/fake-host.ts';
 
@@ -38,6 +39,13 @@ t.test('the whole of this machine', async (t) => {
   }
   const ids = new Set(findings.map(({ id }) => id));
   for (const id of ['kernel', 'nat-ipv4', 'tproxy-ipv6']) t.ok(ids.has(id), id);
+});
+
+t.test('what is not there is nothing', async (t) => {
+  t.equal(thisHost.read('/nonexistent'), undefined);
+  t.equal(thisHost.link('/nonexistent'), undefined);
+  t.same(thisHost.list('/nonexistent'), []);
+  t.equal((await thisHost.run('/nonexistent', [])).status, null);
 });
 
 t.test('worst', async (t) => {

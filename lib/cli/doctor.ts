@@ -50,7 +50,10 @@ export function doctorCommand(): Command {
       mark,
     )
     .addOption(choice('--direction <direction>', 'what is intercepted', ['outbound', 'inbound', 'gateway']))
-    .option('--self-test', 'also send a connection through each mode in a private network namespace')
+    .option(
+      '--self-test',
+      'also send connections and datagrams through each mode in a private network namespace',
+    )
     .option('--json', 'print the findings as JSON')
     .action(async (options: DiagnoseOptions & { json?: true }) => {
       const { json, ...asked } = options;

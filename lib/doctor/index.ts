@@ -39,7 +39,7 @@ export interface DiagnoseOptions {
   mark?: number;
   /** `gateway` asks for forwarding too. */
   direction?: 'outbound' | 'inbound' | 'gateway';
-  /** Also send a connection through each mode in a private network namespace. Default false. */
+  /** Also send connections and datagrams through each mode in a private network namespace. Default false. */
   selfTest?: boolean;
   /** Where the facts are read. Default: the machine this process runs on. */
   host?: Host;

@@ -1,9 +1,11 @@
 // Run by self-test.ts in a network namespace made for it: builds its own little network, intercepts one connection
 // in each mode and prints what was recovered as JSON.
 import { execFileSync } from 'node:child_process';
+import { createSocket as createUdpSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { type AddressInfo, connect, type Socket } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { formatEndpoint } from '../address.ts';
+import { createDatagramSocket } from '../datagram.ts';
 import { createServer } from '../intercept.ts';
 import type { OriginalDst } from '../original-dst.ts';
 
@@ -61,51 +63,106 @@ const RULES = {
 };
 type Mode = keyof typeof RULES;
 
-/** Intercepts one connection and says where it was going, as the server saw it. */
+interface Dialled {
+  address: string;
+  port: number;
+}
+
+interface Listener {
+  port: number;
+  close(): void;
+}
+
+/** Both ends of a trial: a listener that answers with what it recovered, and a client that reads the answer. */
+interface Protocol {
+  listen(transparent: boolean): Promise<Listener>;
+  ask(dialled: Dialled, signal: AbortSignal): Promise<string>;
+}
+
+const PROTOCOLS: Record<'tcp' | 'udp', Protocol> = {
+  tcp: {
+    async listen(transparent) {
+      const server = createServer({ transparent }, (socket) =>
+        socket.end(JSON.stringify(socket.originalDst)),
+      );
+      server.listen(0, '::');
+      await once(server, 'listening');
+      return { port: (server.address() as AddressInfo).port, close: () => server.close() };
+    },
+    async ask({ address, port }, signal) {
+      const socket = connect({ host: address, port, signal });
+      const [answer] = (await once(socket, 'data')) as [Buffer];
+      socket.destroy();
+      return answer.toString();
+    },
+  },
+  udp: {
+    async listen(transparent) {
+      const socket = createDatagramSocket({ transparent });
+      // In the form of a connection's. The answer must come from where the client sent to, or is not received.
+      socket.on('message', (_, info) => {
+        const { destination, ...decided } = info;
+        socket.reply(JSON.stringify({ ...decided, ...destination }), info);
+      });
+      return { port: socket.address().port, close: () => socket.close() };
+    },
+    async ask({ address, port }, signal) {
+      const socket = createUdpSocket({ type: address.includes(':') ? 'udp6' : 'udp4', signal });
+      socket.connect(port, address);
+      await once(socket, 'connect');
+      socket.send('?');
+      const [answer] = (await once(socket, 'message', { signal })) as [Buffer];
+      socket.close();
+      return answer.toString();
+    },
+  },
+};
+
+/** Intercepts one connection, or datagram, and says where it was going, as the listener saw it. */
 async function recover(
+  protocol: keyof typeof PROTOCOLS,
   mode: Mode,
   family: Family,
-  dialled: { address: string; port: number },
+  dialled: Dialled,
 ): Promise<OriginalDst> {
-  const server = createServer({ transparent: mode === 'tproxy' }, (socket) => {
-    socket.end(JSON.stringify(socket.originalDst));
-  });
-  let socket: Socket | undefined;
+  const { listen, ask } = PROTOCOLS[protocol];
+  const listener = await listen(mode === 'tproxy');
   try {
-    server.listen(0, '::');
-    await once(server, 'listening');
-    const { port } = server.address() as AddressInfo;
-    const match = `${NETWORK[family].protocol} daddr ${dialled.address} tcp dport ${dialled.port}`;
-    const rules = RULES[mode](match, port, NETWORK[family].protocol);
+    const match = `${NETWORK[family].protocol} daddr ${dialled.address} ${protocol} dport ${dialled.port}`;
+    const rules = RULES[mode](match, listener.port, NETWORK[family].protocol);
     execFileSync('nft', ['-f', '-'], {
       input: `flush ruleset\ntable inet trial {${rules}\n}\n`,
       stdio: 'pipe',
     });
-    socket = connect({ host: dialled.address, port: dialled.port, signal: AbortSignal.timeout(TIMEOUT_MS) });
-    const [answer] = (await once(socket, 'data')) as [Buffer];
-    return JSON.parse(answer.toString()) as OriginalDst;
+    return JSON.parse(await ask(dialled, AbortSignal.timeout(TIMEOUT_MS))) as OriginalDst;
   } finally {
-    socket?.destroy();
-    server.close();
+    listener.close();
   }
 }
 
+const TRIALS = [
+  { protocol: 'tcp', mode: 'redirect' },
+  { protocol: 'tcp', mode: 'tproxy' },
+  { protocol: 'udp', mode: 'redirect' },
+  { protocol: 'udp', mode: 'tproxy' },
+] as const;
+
 // Whatever happens, nobody waits for this program for ever.
-setTimeout(() => process.exit(1), 4 * TIMEOUT_MS + 1000).unref();
+setTimeout(() => process.exit(1), 2 * TRIALS.length * TIMEOUT_MS + 1000).unref();
 ip('link', 'set', 'lo', 'up');
 const trials: Trial[] = [];
 for (const family of [4, 6] as const) {
+  setUp(family);
   const dialled = { address: NETWORK[family].target, port: 80 };
-  for (const mode of ['redirect', 'tproxy'] as const) {
+  for (const { protocol, mode } of TRIALS) {
     const trial: Trial = {
-      id: `${mode}-ipv${family}`,
-      name: `${mode} IPv${family}`,
+      id: `${mode}-${protocol}-ipv${family}`,
+      name: `${mode} ${protocol.toUpperCase()} IPv${family}`,
       dialled: formatEndpoint(dialled),
       expected: `${mode} ${formatEndpoint(dialled)}`,
     };
     try {
-      if (mode === 'redirect') setUp(family);
-      trial.recovered = await recover(mode, family, dialled);
+      trial.recovered = await recover(protocol, mode, family, dialled);
     } catch (error) {
       trial.error = (error as Error).message;
     }

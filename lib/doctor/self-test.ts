@@ -12,7 +12,7 @@ function describe(recovered: OriginalDst): string {
 }
 
 /**
- * Sends a connection through each mode, with this package, in a network namespace of its own, and reports what was
+ * Sends a connection and a datagram through each mode, with this package, in a network namespace of its own, and reports what was
  * recovered. lib/doctor/self-test-inside.ts is the program that runs there.
  */
 export async function selfTest(context: Context): Promise<Finding[]> {
@@ -33,11 +33,11 @@ export async function selfTest(context: Context): Promise<Finding[]> {
     return answer === expected
       ? finding.ok(
           `${name}: ${answer}`,
-          `A connection to ${dialled} was intercepted and its destination recovered.`,
+          `What was sent to ${dialled} was intercepted, its destination recovered, and the answer came back.`,
         )
       : finding.problem(
           `${name}: ${answer}`,
-          `A connection to ${dialled} should have been recovered as ${expected}. Other findings may say why.`,
+          `What was sent to ${dialled} should have been recovered as ${expected}. Other findings may say why.`,
         );
   });
 }
