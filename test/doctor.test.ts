@@ -198,10 +198,15 @@ t.test('conntrack-table', async (t) => {
 
 t.test('what the kernel supports', async (t) => {
   const none = { 'unshare -Urn true': { status: 1, stderr: 'unshare: Operation not permitted' } };
-  const untried = await ask({ commands: { ...none, 'unshare -n true': { status: 1 } } }, { selfTest: true });
+  const files = { '/proc/sys/kernel/apparmor_restrict_unprivileged_userns': '1\n' };
+  const untried = await ask(
+    { files, commands: { ...none, 'unshare -n true': { status: 1 } } },
+    { selfTest: true },
+  );
   for (const id of ['nat-ipv4', 'nat-ipv6', 'tproxy-ipv4', 'tproxy-ipv6', 'self-test']) {
     t.match(untried(id), [{ level: 'warning', detail: /Operation not permitted/ }], id);
   }
+  t.equal(untried('nat-ipv4')[0]!.remedy, 'sysctl -w kernel.apparmor_restrict_unprivileged_userns=0');
   t.match((await ask({}))('nat-ipv4'), [{ detail: /no unshare\(1\)/ }]);
   const commands = {
     ...none,

@@ -61,8 +61,9 @@ export class Forwarder {
       allowHalfOpen: true,
       ...(originalDst.kind === 'unknown' ? {} : { egress: this.#options.egress(originalDst.port) }),
     });
-    upstream.on('error', (error: NodeJS.ErrnoException) => (refused = error));
-    let refused: NodeJS.ErrnoException | undefined;
+    // A dial that is refused resets the client too, and to the relay the client is then what is missing.
+    let refused: string | undefined;
+    upstream.on('error', ({ code }: NodeJS.ErrnoException) => (refused = code));
     const joined = relay(client, upstream, this.#options.relay);
     this.#open.add(joined);
     joined.once('close', (outcome) => {
@@ -72,7 +73,7 @@ export class Forwarder {
       this.#ended.toUpstream += bytesToUpstream;
       this.#ended.toClient += bytesToClient;
       const durationMs = Math.round(performance.now() - started);
-      const reason = refused?.code ?? reasonOf(outcome);
+      const reason = (outcome.reason === 'aborted' && refused) || reasonOf(outcome);
       this.#options.onEnd({ ...record, bytesToUpstream, bytesToClient, durationMs, reason });
     });
   }

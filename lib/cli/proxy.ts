@@ -75,7 +75,11 @@ async function runProxy(command: Command, options: ProxyOptions): Promise<void> 
     onEnd,
   });
 
-  const end = askedToEnd(() => forwarder.destroy());
+  let graceMs = options.grace * 1000;
+  const end = askedToEnd(() => {
+    graceMs = 0;
+    forwarder.destroy();
+  });
   try {
     const address = await forwarder.listen(options.listen);
     const backend: ApplyOptions = options.backend === undefined ? {} : { backend: options.backend };
@@ -85,7 +89,7 @@ async function runProxy(command: Command, options: ProxyOptions): Promise<void> 
     await end;
     say(`ending: open connections have ${options.grace} s, a second signal ends them at once`);
     if (plan) await remove(plan.name);
-    await forwarder.drain(options.grace * 1000);
+    await forwarder.drain(graceMs);
   } finally {
     status.stop();
     forwarder.close();

@@ -120,8 +120,7 @@ export function flowConfig(options: FlowOptions, mode: Mode, proxyPort: number, 
   const rules = given<DirectionRules>({
     mode,
     port: proxyPort,
-    protocols: undefined,
-    include: given<FlowMatch>({ ports, destinations: to, sources: undefined, interfaces }),
+    include: given<FlowMatch>({ ports, destinations: to, interfaces }),
     exclude: exclusions(options),
   });
   const exempt = given<ExemptRules>({
@@ -129,7 +128,6 @@ export function flowConfig(options: FlowOptions, mode: Mode, proxyPort: number, 
     gids: options.exemptGid,
     marks: options.exemptMark,
     cgroups: options.exemptCgroup,
-    sources: undefined,
   });
   const capture = options.loopback && direction === 'outbound' ? { loopback: 'capture' as const } : {};
   return {
@@ -180,12 +178,6 @@ function presetConfig(command: Command, options: RulesOptions): RulesConfig {
       dns: options.dns === true ? true : undefined,
       proxyUid: options.exemptUid?.[0],
       proxyGid: options.exemptGid?.[0],
-      inboundPorts: undefined,
-      excludeInboundPorts: undefined,
-      excludeInterfaces: undefined,
-      outboundPorts: undefined,
-      outboundCidrs: undefined,
-      dropInvalid: undefined,
     }),
   );
 }

@@ -14,6 +14,7 @@ function describe({ kind, place, port, packets }: FoundRule): string {
 export const rules: Check = async (context) => {
   const { readable, rules } = await context.rules();
   const { port } = context.subject;
+  const remedy = `original-dst rules apply --port ${port ?? 15001} --exempt-uid "$(id -u proxy)"`;
   if (!readable) {
     return [
       finding.warning(
@@ -26,7 +27,6 @@ export const rules: Check = async (context) => {
   if (rules.length === 0) {
     const title = 'no rule of this network namespace intercepts anything';
     const detail = 'Without rules every connection goes where it was going.';
-    const remedy = 'original-dst rules apply';
     return [
       port === undefined ? finding.warning(title, detail, remedy) : finding.problem(title, detail, remedy),
     ];
@@ -37,7 +37,7 @@ export const rules: Check = async (context) => {
       finding.problem(
         `no rule leads to port ${port}`,
         `There is: ${rules.map(describe).join('; ')}. Either the proxy listens at the wrong port or the rules name the wrong one.`,
-        'original-dst rules verify',
+        remedy,
       ),
     ];
   }

@@ -1,6 +1,8 @@
 import type { Check, Context } from '../context.ts';
 import { type Finding, Findings } from '../finding.ts';
+import type { Host } from '../host.ts';
 import { runIn } from '../scratch.ts';
+import { sysctl } from '../sysctl.ts';
 
 type Family = 4 | 6;
 
@@ -35,6 +37,16 @@ const TPROXY: Kind = {
   modules: (family) => `nft_tproxy nf_tproxy_ipv${family}`,
 };
 
+/** The settings by which distributions forbid user namespaces; a kernel has those of its own distribution. */
+function allowNamespaces(host: Host): string {
+  const known = [
+    { name: 'kernel.unprivileged_userns_clone', allowed: 1 },
+    { name: 'kernel.apparmor_restrict_unprivileged_userns', allowed: 0 },
+    { name: 'user.max_user_namespaces', allowed: 10_000 },
+  ].filter(({ name }) => sysctl(host, name) !== undefined);
+  return `sysctl -w ${known.map(({ name, allowed }) => `${name}=${allowed}`).join(' ')}`;
+}
+
 /** Loads a rule in a network namespace of its own: what the kernel takes there, it takes here. */
 async function tryRule(context: Context, kind: Kind, family: Family): Promise<Finding> {
   const finding = new Findings(`${kind.id}-ipv${family}`);
@@ -44,7 +56,7 @@ async function tryRule(context: Context, kind: Kind, family: Family): Promise<Fi
     return finding.warning(
       `${what} was not tried`,
       `No scratch namespace could be made: ${scratch.refused}. Nothing is tried in the namespace in use.`,
-      'sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000',
+      allowNamespaces(context.host),
     );
   }
   const { host } = context;
