@@ -72,9 +72,13 @@ class Receiver {
     return JSON.parse((await this.#lines.next()).value as string) as never;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#child.stdin.end();
     spawnSync('nft', ['flush ruleset']);
+    // The kernel lets go of conntrack a moment later, and of its entries only when told to. While it has any, the
+    // next receiver would take a direct datagram without an entry for one whose entry was lost.
+    await sleep(200);
+    spawnSync('conntrack', ['-F']);
   }
 }
 
@@ -131,7 +135,7 @@ async function measure(kind: string): Promise<void> {
     kind,
     Number((await send('ping', ...receiver.target, PINGS)).stdout),
   );
-  receiver.close();
+  await receiver.close();
 }
 
 execFileSync('sh', [

@@ -14,7 +14,7 @@ import {
 } from './errors.ts';
 import { ReplySockets } from './reply-sockets.ts';
 
-const { EAGAIN, EBADF } = constants.errno;
+const { EAGAIN, EBADF, EINVAL } = constants.errno;
 
 /** How many batches are read before the event loop gets its turn: enough to share its cost, few enough to be fair. */
 const BATCHES_A_TURN = 4;
@@ -95,7 +95,8 @@ function checkDatagramAddress(name: string, value: unknown): asserts value is Da
   if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value);
   const { address, port } = value as DatagramAddress;
   checkAddress(`${name}.address`, address);
-  checkInteger(`${name}.port`, port, 1, 65535);
+  // 0 included: datagrams can come from there, and answering one must not throw. The kernel refuses it.
+  checkInteger(`${name}.port`, port, 0, 65535);
 }
 
 function checkZones(name: string, value: unknown): asserts value is readonly number[] {
@@ -149,7 +150,13 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
   );
 }
 
-/** A UDP socket that knows where its datagrams were going; see {@link createDatagramSocket}. */
+/**
+ * A UDP socket that knows where its datagrams were going; see {@link createDatagramSocket}.
+ *
+ * - `'message'` (data, info): one datagram. `data` shares its memory with the datagrams received beside it: copy what
+ *   is to be kept for long.
+ * - `'close'`
+ */
 export class InterceptedDatagramSocket extends EventEmitter<{
   message: [data: Buffer, info: DatagramInfo];
   close: [];
@@ -285,6 +292,8 @@ export class InterceptedDatagramSocket extends EventEmitter<{
     source: DatagramAddress,
   ): SystemError | undefined {
     if (!this.#main.isOpen) return systemError(-EBADF, { syscall: 'sendmsg' });
+    // To bind(2) it would mean any port, and an answer from another port than the client's question went to.
+    if (source.port === 0) return systemError(-EINVAL, { syscall: 'bind', ...source });
     if (source.port === this.#main.address.port) return this.#main.send(bytes, destination, source.address);
     let port: DatagramPort;
     try {

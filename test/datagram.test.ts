@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -39,8 +40,10 @@ t.test('arguments are checked', async (t) => {
   t.throws(() => socket.send('', null as never), { code: 'ERR_INVALID_ARG_TYPE', message: /"to"/ });
   t.throws(() => socket.send('', {} as never), { code: 'ERR_INVALID_ARG_TYPE', message: /"to.destination"/ });
   t.throws(() => socket.send('', { destination: { address: 'a', port: 9 } }), { code: 'ERR_OUT_OF_RANGE' });
-  t.throws(() => socket.send('', { destination: { address: '::1', port: 0 } }), { code: 'ERR_OUT_OF_RANGE' });
-  t.throws(() => socket.send('', { ...to, source: { address: '::1', port: 0 } }), {
+  t.throws(() => socket.send('', { destination: { address: '::1', port: -1 } }), {
+    code: 'ERR_OUT_OF_RANGE',
+  });
+  t.throws(() => socket.send('', { ...to, source: { address: '::1', port: 65536 } }), {
     code: 'ERR_OUT_OF_RANGE',
   });
   t.throws(() => socket.reply('', undefined as never), { code: 'ERR_INVALID_ARG_TYPE', message: /"info"/ });
@@ -290,6 +293,29 @@ await inNamespace(t, import.meta.url, async () => {
     from.send('x', socket.address().port, '127.0.0.1');
     await nextMessage(socket);
     t.same(socket.stats.errors, {});
+  });
+
+  t.test('ports that cannot be answered, or answered from', async (t) => {
+    const socket = createDatagramSocket(LOOPBACK);
+    t.teardown(() => socket.close());
+    const raw = `
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+s.sendto(struct.pack('!HHHH', 0, ${socket.address().port}, 9, 0) + b'x', ('127.0.0.1', 0))
+`;
+    const message = nextMessage(socket);
+    execFileSync('python3', ['-c', raw]);
+    const [, info] = await message;
+    t.equal(info.source.port, 0);
+    t.match(socket.reply('y', info), { code: 'EINVAL', syscall: 'sendmsg' });
+    const destination = { address: '198.51.100.7', port: 0, family: 'IPv4' } as const;
+    const source = { ...info.source, port: 9 };
+    t.match(socket.reply('y', { ...info, source, kind: 'tproxy', destination }), {
+      code: 'EINVAL',
+      syscall: 'bind',
+      address: '198.51.100.7',
+    });
+    t.equal(socket.stats.replySockets, 0);
   });
 
   t.test('sources without end', async (t) => {

@@ -25,7 +25,7 @@ const port = Number(values.port);
 const mark = Number(values.mark);
 const { transparent } = values;
 const TIMEOUT = 5000;
-const MAX_PENDING = 1000;
+const MAX_PENDING = 500;
 
 /** Names of its own: `name=address`, as often as wanted. */
 const own = new Map<string, string[]>();
@@ -63,7 +63,8 @@ function answer(query: Buffer, ask: Ask): Buffer | null | undefined {
   }
   const [question, ...more] = packet.questions ?? [];
   if (question === undefined || more.length > 0) return refusal(query, FORMERR);
-  const what = `${question.name} ${question.type}`;
+  // A name may hold any byte, and terminals obey some.
+  const what = `${question.name.replace(/[^\w.-]/g, '?')} ${question.type}`;
   const addresses = own.get(question.name.toLowerCase());
   if (addresses !== undefined) {
     log(ask, what, 'answered');
