@@ -62,7 +62,7 @@ function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chai
         why: 'answer to the proxy',
       })),
       FOR_THIS_HOST,
-      // As under NAT the first packet decides: forwarded connections that were there before the rules go on.
+      // As under NAT the first packet decides: forwarded connections that conntrack knew before the rules go on.
       { when: { state: 'not new', notConnmark: captured }, action: { do: 'return' }, why: 'decided before' },
       ...exclusions(gateway, family, 'in', true),
       ...clientQueries(settings, gateway, family).map((when): Rule => ({

@@ -4,7 +4,7 @@ import { CHAIN_IDS, chainName, parseIptablesSave, type IptablesTable } from './i
 import { NFT_FAMILY, nftTable, parseNftTable, type NftLines } from './nftables.ts';
 import { ipList, routesIn, rulesFor, tablesOf, type Listed } from './routing.ts';
 import { stepError } from './run.ts';
-import type { Backend, MarkRoute, RunStep, Step, Sysctl } from './types.ts';
+import type { Backend, MarkRoute, RunStep, Step, StepResult, Sysctl } from './types.ts';
 import { NOTHING_TO_UNDO, readUndo, type Undo } from './undo.ts';
 
 export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6'];
@@ -21,9 +21,9 @@ export interface Installed {
   /** Undefined: the tool is not there, or cannot be used. */
   nftables: InstalledRules<NftLines> | undefined;
   iptables: InstalledRules<readonly IptablesTable[]> | undefined;
-  /** nftables' tables of all owners, `ip nat`. */
+  /** nftables' tables and chains of all owners: `ip nat`, `ip nat OUTPUT`. */
   tables: readonly string[];
-  /** Of these, tables that hold nothing but what iptables puts into a new one, and rules of this plan. */
+  /** Of these, what iptables made for this plan and what holds nothing else. */
   empty: readonly string[];
   /** Rules for the marks and routes in the tables asked for. */
   rules: ReadonlyMap<string, readonly Listed[]>;
@@ -49,45 +49,65 @@ function splitRecord(lines: NftLines): { rules: NftLines; record: NftLines } {
   return { rules: [...lines.slice(0, start), ...lines.slice(end + 1)], record: lines.slice(start, end) };
 }
 
-/** Is it a table as iptables makes it, with nothing in it? Rules of the plan itself do not count. */
-function isUntouched(listing: string, name: string): boolean {
+/**
+ * Which of iptables' chains in a table hold nothing, and whether there is nothing else in the table. What the plan
+ * itself put there does not count.
+ */
+function emptyIn(listing: string, name: string): { chains: string[]; all: boolean } {
   const own = `${chainName(name, '')}(?:${CHAIN_IDS})`;
-  const rest = listing
-    .replaceAll(new RegExp(`^\\tchain ${own} \\{\\n(?:[^]*?\\n)?\\t\\}\\n`, 'gm'), '')
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && line !== '}' && !line.startsWith('# Warning:'))
-    .filter((line) => !new RegExp(` jump ${own}$`).test(line));
-  return rest
-    .slice(1)
-    .every((line) => /^chain [A-Z]+ \{$|^type \w+ hook \w+ priority [\w -]+; policy accept;$/.test(line));
+  const blocks = [...listing.matchAll(/^\t(\w+ \S+) \{\n([^]*?)^\t\}\n/gm)].filter(
+    ([, head]) => !new RegExp(`^chain ${own}$`).test(head!),
+  );
+  const nothing = new RegExp(`^\\t\\t(type \\w+ hook .*; policy accept;|.* jump ${own})$`);
+  const empty = blocks
+    .filter(([, head]) => /^chain [A-Z]+$/.test(head!))
+    .filter(([, , body]) => body!.split('\n').every((line) => line === '' || nothing.test(line)));
+  return {
+    chains: empty.map(([, head]) => head!.replace('chain ', '')),
+    all: empty.length === blocks.length,
+  };
 }
 
+/** Asks each question once. */
 class Reader {
   readonly #run: RunStep;
+  readonly #answers = new Map<string, Promise<StepResult>>();
   constructor(run: RunStep) {
     this.#run = run;
+  }
+
+  #ask(step: Step): Promise<StepResult> {
+    const key = step.command.join(' ');
+    const known = this.#answers.get(key);
+    if (known !== undefined) return known;
+    const answer = this.#run(step);
+    this.#answers.set(key, answer);
+    return answer;
   }
 
   /** The command's output; throws if it fails. */
   async read(...command: [string, ...string[]]): Promise<string> {
     const step = question(...command);
-    const result = await this.#run(step);
+    const result = await this.#ask(step);
     if (result.status !== 0) throw stepError(step, result);
     return result.stdout;
   }
 
   async nftables(name: string): Promise<Pick<Installed, 'tables'> & { nftables: InstalledRules<NftLines> }> {
-    const tables = [...(await this.read('nft', 'list', 'tables')).matchAll(/^table (.*)$/gm)].map(
-      ([, table]) => table!,
-    );
+    const tables: string[] = [];
+    let table = '';
+    for (const line of (await this.read('nft', 'list', 'chains')).split('\n')) {
+      const [, kind, entry] = /^\t?(table|chain) (.*) \{$/.exec(line) ?? [];
+      if (kind === 'table') tables.push((table = entry!));
+      else if (kind === 'chain') tables.push(`${table} ${entry}`);
+    }
     const rules: Partial<Record<Family, NftLines>> = {};
     let undo = NOTHING_TO_UNDO;
     for (const family of FAMILIES) {
-      const table = `${NFT_FAMILY[family]} ${nftTable(name)}`;
-      if (!tables.includes(table)) continue;
+      const own = `${NFT_FAMILY[family]} ${nftTable(name)}`;
+      if (!tables.includes(own)) continue;
       const split = splitRecord(
-        parseNftTable(await this.read('nft', '-y', '-s', 'list', 'table', ...(table.split(' ') as [string]))),
+        parseNftTable(await this.read('nft', '-y', '-s', 'list', 'table', ...own.split(' '))),
       );
       rules[family] = split.rules;
       if (split.record.length > 0) undo = readUndo(split.record);
@@ -111,14 +131,14 @@ class Reader {
 
   /** Undefined: there is no such setting, as when its interface is gone. */
   async sysctl(key: string): Promise<string | undefined> {
-    const result = await this.#run(question('cat', `/proc/sys/${key}`));
+    const result = await this.#ask(question('cat', `/proc/sys/${key}`));
     return result.status === 0 ? result.stdout.trim() : undefined;
   }
 
   /** The answer of `ip`, which calls a table without routes an error. */
   async list(family: Family, what: Parameters<typeof ipList>[1]): Promise<string> {
     const step = question(...(ipList(family, what) as unknown as [string, ...string[]]));
-    const result = await this.#run(step);
+    const result = await this.#ask(step);
     if (result.status !== 0 && !result.stderr.includes('FIB table does not exist'))
       throw stepError(step, result);
     return result.status === 0 ? result.stdout : '[]';
@@ -154,10 +174,11 @@ export async function readInstalled(
   const tables = nft instanceof Error ? [] : nft.tables;
 
   const empty: string[] = [];
-  for (const table of undos.flatMap(({ made }) => made)) {
-    if (!tables.includes(table)) continue;
-    const listing = await reader.read('nft', '-s', 'list', 'table', ...(table.split(' ') as [string]));
-    if (isUntouched(listing, name)) empty.push(table);
+  for (const made of undos.flatMap((undo) => undo.made)) {
+    if (!tables.includes(made)) continue;
+    const [family = '', table = '', chain] = made.split(' ');
+    const { chains, all } = emptyIn(await reader.read('nft', '-s', 'list', 'table', family, table), name);
+    if (chain === undefined ? all : chains.includes(chain)) empty.push(made);
   }
 
   const routes = [...needs.routes, ...undos.flatMap((undo) => undo.routes)];

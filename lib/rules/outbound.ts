@@ -86,7 +86,7 @@ function natChain(settings: Settings, outbound: Outbound, family: Family): Chain
 /**
  * A local program's packets cannot be handed to a socket on their way out: they are marked, which routes them to
  * loopback, and handed over when they come in there. As under NAT the first packet decides, and the connection's
- * mark remembers: connections that were there before the rules go on, and a packet that no socket owns any more
+ * mark remembers: connections that conntrack knew before the rules go on, and a packet that no socket owns any more
  * (a last ACK) goes where its connection goes.
  */
 function markChain(settings: Settings, outbound: Outbound, family: Family): Chain {

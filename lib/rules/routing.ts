@@ -74,7 +74,7 @@ export interface Listed {
 
 /** From the list of a family's rules those that look at that mark. */
 export function rulesFor({ mark, table }: Pick<MarkRoute, 'mark' | 'table'>, json: string): Listed[] {
-  return (JSON.parse(json || '[]') as ListedRule[])
+  return (JSON.parse(json) as ListedRule[])
     .filter(({ fwmark }) => fwmark !== undefined && Number(fwmark) === mark)
     .map((rule) => ({
       text: `fwmark ${rule.fwmark}${rule.fwmask ? `/${rule.fwmask}` : ''} lookup ${rule.table} priority ${rule.priority} protocol ${rule.protocol}`,
@@ -88,7 +88,7 @@ export function rulesFor({ mark, table }: Pick<MarkRoute, 'mark' | 'table'>, jso
 
 /** The routes of one table. */
 export function routesIn(json: string): Listed[] {
-  return (JSON.parse(json || '[]') as ListedRoute[]).map((route) => ({
+  return (JSON.parse(json) as ListedRoute[]).map((route) => ({
     text: `${route.type ?? 'unicast'} ${route.dst} dev ${route.dev} protocol ${route.protocol}`,
     own:
       route.type === 'local' &&

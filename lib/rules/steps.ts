@@ -82,10 +82,19 @@ function deleteTable(table: string): string {
   return `table ${table}\ndelete table ${table}\n`;
 }
 
+/** Deletes a table, `ip nat`, or a chain, `ip nat OUTPUT`. nft has no word for “if it is empty”: it was, just now. */
+function deleteMade(entry: string): string {
+  return entry.split(' ').length === 2 ? deleteTable(entry) : `delete chain ${entry}\n`;
+}
+
 /** Undoes what is not rules, as far as it is there. */
 function undoSteps({ undo }: InstalledRules<unknown>, installed: Installed): Step[] {
   const own = (listed: readonly { own: boolean }[] | undefined): boolean =>
-    listed?.some((entry) => entry.own) ?? false;
+    listed!.some((entry) => entry.own);
+  const changed = ({ key, value }: Sysctl): boolean => installed.sysctls.get(key) !== value;
+  // A switch takes others of its family along, whatever those are now.
+  const family = ({ key }: Sysctl): string => key.slice(0, 'net/ipv4'.length);
+  const switched = new Set(undo.sysctls.filter((sysctl) => isSwitch(sysctl) && changed(sysctl)).map(family));
   return [
     ...undo.routes
       .filter((route) => own(installed.rules.get(ruleKey(route))))
@@ -96,10 +105,9 @@ function undoSteps({ undo }: InstalledRules<unknown>, installed: Installed): Ste
     ...tablesOf(undo.routes)
       .filter((table) => own(installed.routes.get(routeKey(table))))
       .map((table): Step => ({ why: 'empty the routing table for them', command: ipRoute('del', table) })),
-    // A switch first, then what it changed along with it, whatever that is now.
     ...undo.sysctls
       .filter(({ key }) => installed.sysctls.has(key))
-      .filter((sysctl) => !isSwitch(sysctl) || installed.sysctls.get(sysctl.key) !== sysctl.value)
+      .filter((sysctl) => changed(sysctl) || (switched.has(family(sysctl)) && !isSwitch(sysctl)))
       .map((sysctl) => sysctlStep('set it as it was before', sysctl)),
   ];
 }
@@ -112,11 +120,16 @@ function removeNftables(installed: Installed): Step[] {
   const last = nftStep('remove the plan’s tables', all);
   const record = nftRecord(nftables.undo);
   if (record.length === 0) return [last];
+  const rules = families.some((family) => nftables.rules[family]!.length > 0);
   return [
-    nftStep(
-      'remove the rules, keep the record of what is still to be undone',
-      `${all}${nftReplace(name, 'IPv4', record)}`,
-    ),
+    ...(rules
+      ? [
+          nftStep(
+            'remove the rules, keep the record of what is still to be undone',
+            all + nftReplace(name, 'IPv4', record),
+          ),
+        ]
+      : []),
     ...undoSteps(nftables, installed),
     last,
   ];
@@ -130,13 +143,13 @@ function removeIptables(installed: Installed): Step[] {
     .map(([family, change]) => restoreStep('remove the rules', family, change));
   const record = iptablesRecord(name, iptables.undo);
   if (record.length === 0) return rules;
-  const made = installed.empty.filter((table) => iptables.undo.made.includes(table));
-  const others = made.filter((table) => table !== 'ip filter');
+  const made = installed.empty;
+  const others = made.filter((entry) => entry !== 'ip filter');
   return [
     ...rules,
     ...undoSteps(iptables, installed),
     ...(others.length > 0
-      ? [nftStep('remove the empty tables that iptables made', others.map(deleteTable).join(''))]
+      ? [nftStep('remove the empty tables and chains that iptables made', others.map(deleteMade).join(''))]
       : []),
     made.includes('ip filter')
       ? nftStep('remove the record and the table made for it', deleteTable('ip filter'))
@@ -162,11 +175,19 @@ function afterRemoval(installed: Installed): Installed {
   const recorded = undos.flatMap(({ routes }) => routes);
   const recordedSysctls = undos.flatMap(({ sysctls }) => sysctls);
   const none = { rules: {}, undo: NOTHING_TO_UNDO };
-  const without = (
-    all: Installed['rules'],
-    keys: readonly string[],
-  ): Map<string, readonly { text: string; own: boolean }[]> =>
-    new Map([...all].map(([key, listed]) => [key, listed.filter(({ own }) => !own || !keys.includes(key))]));
+  // The same rule may be listed for another mark and table that are asked about, and is then not its own.
+  const without = (all: Installed['rules'], keys: readonly string[]): Installed['rules'] => {
+    const family = (key: string): string => key.split(' ')[0]!;
+    const gone = new Set(
+      keys.flatMap((key) => all.get(key)!.map(({ own, text }) => (own ? `${family(key)} ${text}` : ''))),
+    );
+    return new Map(
+      [...all].map(([key, listed]) => [
+        key,
+        listed.filter(({ text }) => !gone.has(`${family(key)} ${text}`)),
+      ]),
+    );
+  };
   return {
     ...installed,
     nftables: installed.nftables && none,
@@ -221,13 +242,17 @@ function installRules(target: Target, undo: Undo, installed: Installed): Step[] 
   }).filter(({ stdin }) => stdin !== '');
 }
 
-/** The tables that iptables will have to make in nftables, beside those that it made for this plan before. */
+/** What iptables will have to make in nftables, beside what it made for this plan before. */
 function madeTables(target: Target, undo: Undo, installed: Installed): string[] {
   if (target.backend === 'nftables' || installed.nftables === undefined) return [];
   const needed = FAMILIES.flatMap((family) =>
-    (target.iptables[family] ?? []).map(({ table }) => `${NFT_FAMILY[family]} ${table}`),
+    (target.iptables[family] ?? []).flatMap(({ table, jumps }) => {
+      const name = `${NFT_FAMILY[family]} ${table}`;
+      if (undo.made.includes(name)) return [];
+      return installed.tables.includes(name) ? jumps.map(({ hook }) => `${name} ${hook}`) : [name];
+    }),
   );
-  const made = [...needed, 'ip filter'].filter((table) => !installed.tables.includes(table));
+  const made = [...needed, 'ip filter'].filter((entry) => !installed.tables.includes(entry));
   return [...new Set([...undo.made, ...made])];
 }
 
@@ -237,7 +262,7 @@ function madeTables(target: Target, undo: Undo, installed: Installed): string[] 
  */
 export function installSteps(target: Target, installed: Installed): Step[] {
   const { backend } = target;
-  const there = installed[backend] ?? { rules: {}, undo: NOTHING_TO_UNDO };
+  const there = installed[backend]!;
   const other = backend === 'nftables' ? removeIptables(installed) : removeNftables(installed);
   const keys = (sysctls: readonly Sysctl[]): string => sysctls.map(({ key }) => key).join(' ');
   const recorded = there.undo.routes.length + there.undo.sysctls.length > 0;

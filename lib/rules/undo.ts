@@ -11,7 +11,7 @@ export interface Undo {
   routes: readonly MarkRoute[];
   /** With the values from before. */
   sysctls: readonly Sysctl[];
-  /** Tables that iptables made for itself in nftables: `ip nat`. */
+  /** Tables and chains that iptables made for itself in nftables: `ip nat`, `ip nat OUTPUT`. */
   made: readonly string[];
 }
 
@@ -22,7 +22,7 @@ export function writeUndo(undo: Undo): string[] {
   return [
     ...undo.routes.map(({ family, mark, table }) => `undo route ${family} ${mark} ${table}`),
     ...undo.sysctls.map(({ key, value }) => `undo sysctl ${key} ${value}`),
-    ...undo.made.map((table) => `undo table ${table}`),
+    ...undo.made.map((entry) => `undo made ${entry}`),
   ];
 }
 
@@ -39,7 +39,7 @@ export function readUndo(lines: readonly string[]): Undo {
       const [key = '', value = ''] = fact.split(' ');
       return { key, value };
     }),
-    made: of('table'),
+    made: of('made'),
   };
 }
 
