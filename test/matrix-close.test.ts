@@ -4,20 +4,9 @@ import { once } from 'node:events';
 import type { Server, Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { inNamespace, sh } from './fixtures/netns.ts';
-import {
-  buildPod,
-  dialFromPod,
-  failure,
-  FAMILIES,
-  refused,
-  through,
-  type Dial,
-  type Through,
-} from './fixtures/pod.ts';
+import { dialFromPod, failure, FAMILIES, refused, through, type Dial, type Through } from './fixtures/pod.ts';
 import { closed, readAll } from './fixtures/relay-world.ts';
-import { sidecarRules } from './fixtures/sidecar-rules.ts';
-import { APP_PORT, AWAY_PORT, awayServer, podServer } from './fixtures/sidecar-scenarios.ts';
-import { startSidecar } from './fixtures/sidecar.ts';
+import { APP_PORT, AWAY_PORT, podServer, startMesh } from './fixtures/sidecar-scenarios.ts';
 
 t.setTimeout(120_000);
 
@@ -58,12 +47,8 @@ await inNamespace(
   t,
   import.meta.url,
   async () => {
-    const pod = await buildPod(t);
-    const dialFromClient: Dial = (to) => pod.client.dial(to);
-    const sidecar = await startSidecar(t, { mode: 'redirect' });
-    sidecarRules(t, 'redirect');
+    const { sidecar, dialFromClient, web } = await startMesh(t);
     const app = await podServer(t, APP_PORT);
-    const web = await awayServer(t, pod, AWAY_PORT);
 
     /** The same from outside and to the outside, for both families. */
     const ways: { name: string; server: Server; dial: Dial; host: string; port: number }[] = [];

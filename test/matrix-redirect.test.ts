@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import t from 'tap';
 import { formatEndpoint, unmap } from '../lib/address.ts';
-import { apply, planRules, remove, sidecar as preset } from '../lib/rules/index.ts';
 import { inNamespace } from './fixtures/netns.ts';
 import { buildPod, dialFromPod, FAMILIES, refused, through, V4, V6, type Dial } from './fixtures/pod.ts';
 import { sidecarRules } from './fixtures/sidecar-rules.ts';
@@ -12,6 +11,7 @@ import {
   AWAY_PORT,
   awayServer,
   bypasses,
+  byPackageRules,
   converse,
   CONVERSED,
   inbound,
@@ -32,13 +32,7 @@ await inNamespace(
     const sidecar = await startSidecar(t, { mode: 'redirect' });
     const dialFromClient: Dial = (to) => pod.client.dial(to);
 
-    await t.test('by the rules of the package', async (t) => {
-      const plan = planRules(preset());
-      await apply(plan);
-      t.teardown(() => remove(plan.name));
-      await inbound(t, pod, sidecar, 'redirect');
-      await outbound(t, pod, sidecar);
-    });
+    await t.test('by the rules of the package', (t) => byPackageRules(t, pod, sidecar, 'redirect'));
 
     sidecarRules(t, 'redirect');
 

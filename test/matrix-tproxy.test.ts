@@ -1,10 +1,9 @@
 // The same pod with TPROXY for what comes in: the program sees the client's own address.
 import t from 'tap';
-import { apply, planRules, remove, sidecar as preset } from '../lib/rules/index.ts';
 import { inNamespace } from './fixtures/netns.ts';
 import { buildPod } from './fixtures/pod.ts';
 import { sidecarRules } from './fixtures/sidecar-rules.ts';
-import { bypasses, inbound, outbound, ownAddress } from './fixtures/sidecar-scenarios.ts';
+import { bypasses, byPackageRules, inbound, outbound, ownAddress } from './fixtures/sidecar-scenarios.ts';
 import { startSidecar } from './fixtures/sidecar.ts';
 
 t.setTimeout(120_000);
@@ -16,13 +15,7 @@ await inNamespace(
     const pod = await buildPod(t);
     const sidecar = await startSidecar(t, { mode: 'tproxy' });
 
-    await t.test('by the rules of the package', async (t) => {
-      const plan = planRules(preset({ inbound: 'tproxy' }));
-      await apply(plan);
-      t.teardown(() => remove(plan.name));
-      await inbound(t, pod, sidecar, 'tproxy');
-      await outbound(t, pod, sidecar);
-    });
+    await t.test('by the rules of the package', (t) => byPackageRules(t, pod, sidecar, 'tproxy'));
 
     sidecarRules(t, 'tproxy');
 
