@@ -28,10 +28,12 @@
             "src/relay.cc",
             "src/relay_flow.cc",
             "src/relay_glue.cc",
+            "src/relay_listener.cc",
             "src/relay_pipe.cc",
             "src/relay_timers.cc",
             "src/route.cc",
-            "src/socket_options.cc"
+            "src/socket_options.cc",
+            "src/verdicts.cc"
           ],
           "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"],
           "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],

@@ -53,6 +53,19 @@ export interface Binding {
   ): number;
   relayDestroy(id: number, thread: number): number;
   relayRef(on: boolean): number;
+  /** `onUndecided` owns the fds that it is given; -1 says that the closed listener has no relay left. */
+  relayListen(
+    fd: number,
+    port: number,
+    mark: number | null,
+    idleMs: number,
+    halfCloseMs: number,
+    onUndecided: (fd: number) => void,
+  ): number | [listener: number, stats: ArrayBuffer];
+  relayUnlisten(listener: number, destroy: boolean): number;
+  /** Verdict 1: relay, 2: reset, 0: ask again. */
+  relaySetVerdict(listener: number, address: string, port: number, verdict: 0 | 1 | 2, ttlMs: number): number;
+  relayRevokeVerdicts(listener: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;
   /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
   readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;

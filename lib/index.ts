@@ -42,3 +42,11 @@ export { relay, type Relay, type RelayOptions } from './relay.ts';
 export { setRelayThreads } from './relay-engine.ts';
 export type { RelayOutcome, RelaySide } from './relay-outcome.ts';
 export { VirtualListeners, type ConnectionTarget, type VirtualListenerAddress } from './virtual-listeners.ts';
+export {
+  createRelayServer,
+  type LastingVerdict,
+  type RelayServer,
+  type RelayServerOptions,
+  type RelayServerStats,
+  type RelayVerdict,
+} from './relay-server.ts';

@@ -1,6 +1,7 @@
 #include "relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,12 +17,15 @@
 #include <new>
 #include <utility>
 
+#include "relay_listener.h"
+
 namespace original_dst {
 
 namespace {
 
 constexpr size_t kStackSize = size_t{256} * 1024;
 constexpr int kEventsAtOnce = 256;
+constexpr int kAcceptsAtOnce = 64;
 constexpr uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 // After these a short read may be followed by the end, an error, or bytes behind urgent data,
 // without another edge.
@@ -49,9 +53,10 @@ RelaySide other(RelaySide side) { return side == kClient ? kUpstream : kClient; 
 }  // namespace
 
 struct RelayThread::Command {
-  enum Kind : uint8_t { kAdd, kDestroy, kStop };
+  enum Kind : uint8_t { kAdd, kDestroy, kListen, kUnlisten, kUnlistenAndDestroy, kStop };
   Command* next;
   Relay* relay;
+  RelayListener* listener;
   uint32_t id;
   Kind kind;
 };
@@ -102,7 +107,7 @@ int RelayThread::start() {
 void RelayThread::stop() {
   if (started_) {
     // Not from the heap: a thread that cannot be stopped for want of memory is no choice.
-    Command stop = {nullptr, nullptr, 0, Command::kStop};
+    Command stop = {nullptr, nullptr, nullptr, 0, Command::kStop};
     post(&stop);
     pthread_join(thread_, nullptr);
     started_ = false;
@@ -111,6 +116,11 @@ void RelayThread::stop() {
     Relay* const next = relay->next;
     delete relay;
     relay = next;
+  }
+  for (Undecided* one = take_undecided(); one != nullptr;) {
+    Undecided* const next = one->next;
+    delete one;
+    one = next;
   }
   free(table_);
   free(tools_.scratch);
@@ -137,7 +147,7 @@ void RelayThread::post(Command* command) {
 int RelayThread::add(Relay* relay) {
   Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
   if (command == nullptr) return -ENOMEM;
-  *command = {nullptr, relay, relay->id, Command::kAdd};
+  *command = {nullptr, relay, nullptr, relay->id, Command::kAdd};
   post(command);
   return 0;
 }
@@ -147,9 +157,35 @@ int RelayThread::add(Relay* relay) {
 int RelayThread::destroy(uint32_t id) {
   Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
   if (command == nullptr) return -ENOMEM;
-  *command = {nullptr, nullptr, id, Command::kDestroy};
+  *command = {nullptr, nullptr, nullptr, id, Command::kDestroy};
   post(command);
   return 0;
+}
+
+int RelayThread::listen(RelayListener* listener) {
+  Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
+  if (command == nullptr) return -ENOMEM;
+  *command = {nullptr, nullptr, listener, 0, Command::kListen};
+  post(command);
+  return 0;
+}
+
+int RelayThread::unlisten(RelayListener* listener, bool destroy) {
+  Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
+  if (command == nullptr) return -ENOMEM;
+  const Command::Kind kind = destroy ? Command::kUnlistenAndDestroy : Command::kUnlisten;
+  *command = {nullptr, nullptr, listener, 0, kind};
+  post(command);
+  return 0;
+}
+
+Undecided* RelayThread::take_undecided() {
+  pthread_mutex_lock(&mutex_);
+  Undecided* const first = undecided_;
+  undecided_ = nullptr;
+  undecided_tail_ = &undecided_;
+  pthread_mutex_unlock(&mutex_);
+  return first;
 }
 
 Relay* RelayThread::take_closed() {
@@ -177,13 +213,19 @@ void RelayThread::run() {
     bool woken = false;
     // Only noted here: a relay must not go away while events that point to it are still unread.
     for (int i = 0; i < count; i++) {
+      // Listeners are marked in the pointer's lowest bit, which alignment leaves free.
       if (events[i].data.ptr == nullptr) {
         woken = true;
+      } else if ((events[i].data.u64 & 1) != 0) {
+        reinterpret_cast<RelayListener*>(events[i].data.u64 & ~uint64_t{1})->ready = true;
       } else {
         note_events(static_cast<RelayEndpoint*>(events[i].data.ptr), events[i].events);
       }
     }
     if (woken) take_commands();
+    for (RelayListener* one = listeners_; one != nullptr; one = one->next) {
+      if (one->ready && one->listening) accept(one);
+    }
     // Those that were busy when this round began; whoever has more to do queues up again.
     Relay* const last = busy_last_;
     for (bool more = last != nullptr; more && busy_first_ != nullptr;) {
@@ -194,6 +236,7 @@ void RelayThread::run() {
     }
     expire();
   }
+  while (listeners_ != nullptr) end_listening(listeners_, true);
   for (size_t id = 0; id < table_size_; id++) {
     if (table_[id] != nullptr) close(table_[id], kRelayAborted, kNeither, 0);
   }
@@ -213,6 +256,7 @@ void RelayThread::note_events(RelayEndpoint* end, uint32_t events) {
   if ((events & (EPOLLIN | kThorough)) != 0) {
     relay->flows[end->side].source_ready((events & kThorough) != 0);
   }
+  if ((events & EPOLLOUT) != 0) end->writable = true;
   if ((events & EPOLLOUT) != 0) relay->flows[other(end->side)].sink_ready();
   if ((events & EPOLLERR) != 0) end->broken = true;
   enqueue(relay);
@@ -236,6 +280,15 @@ void RelayThread::take_commands() {
       case Command::kDestroy:
         if (Relay* const relay = find(command->id)) close(relay, kRelayAborted, kNeither, 0);
         break;
+      case Command::kListen:
+        begin_listening(command->listener);
+        break;
+      case Command::kUnlisten:
+        end_listening(command->listener, false);
+        break;
+      case Command::kUnlistenAndDestroy:
+        end_listening(command->listener, true);
+        break;
       case Command::kStop:
         stopping_ = true;
         break;
@@ -255,17 +308,144 @@ void RelayThread::begin(Relay* relay) {
     table_size_ = size;
   }
   table_[relay->id] = relay;
+  // Bytes that came along do not wait for an event.
+  if (watch(relay)) enqueue(relay);
+}
+
+// Returns false when the relay has closed.
+bool RelayThread::watch(Relay* relay) {
   relay->last_activity = now_;
   for (RelayEndpoint& end : relay->ends) {
     epoll_event event = {};
     event.events = kEvents;
     event.data.ptr = &end;
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, end.fd.get(), &event) != 0) {
-      return close(relay, kRelayError, end.side, errno);
+      close(relay, kRelayError, end.side, errno);
+      return false;
     }
   }
-  // Bytes that came along do not wait for an event.
-  if (arm(relay)) enqueue(relay);
+  return arm(relay);
+}
+
+void RelayThread::begin_listening(RelayListener* listener) {
+  listener->next = listeners_;
+  listeners_ = listener;
+  listener->listening = true;
+  listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = reinterpret_cast<uint64_t>(listener) | 1;
+  // Our own socket in our own set: refused only for want of memory, and then the listener accepts
+  // nothing, which its clients see as they would any proxy that cannot go on.
+  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener->fd.get(), &event);
+}
+
+void RelayThread::end_listening(RelayListener* listener, bool destroy) {
+  // It may be over by now, and deleted: compared, not looked into.
+  RelayListener* known = listeners_;
+  while (known != nullptr && known != listener) known = known->next;
+  if (known == nullptr) return;
+  if (listener->listening) {
+    listener->listening = false;
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
+    listener->fd.reset();
+    listener->spare.reset();
+    if (listener->first == nullptr) return dismiss(listener);
+  }
+  // The last one takes the listener along.
+  for (Relay* relay = destroy ? listener->first : nullptr; relay != nullptr;) {
+    Relay* const next = relay->next_of_listener;
+    close(relay, kRelayAborted, kNeither, 0);
+    relay = next;
+  }
+}
+
+// Nothing of the listener's is left: TypeScript is told, and may delete it.
+void RelayThread::dismiss(RelayListener* listener) {
+  RelayListener** at = &listeners_;
+  while (*at != listener) at = &(*at)->next;
+  *at = listener->next;
+  hand_up(OwnedFd(), listener);
+}
+
+void RelayThread::accept(RelayListener* listener) {
+  listener->ready = false;
+  // A turn, as for bytes; what is left is reported again.
+  for (int i = 0; i < kAcceptsAtOnce; i++) {
+    OwnedFd accepted;
+    if (!listener->accept_one(&accepted)) break;
+    if (!accepted.valid()) continue;
+    OwnedFd upstream;
+    switch (listener->handle(accepted.get(), now_, &upstream)) {
+      case kUndecided:
+        add_to(&listener->stats->undecided, 1);
+        hand_up(std::move(accepted), listener);
+        break;
+      case kResetIt:
+        reset_on_close(accepted.get());
+        break;
+      case kRelayIt: {
+        Relay* const relay = new Relay;
+        relay->listener = listener;
+        relay->limits = listener->limits;
+        relay->connecting = true;
+        relay->next_of_listener = listener->first;
+        if (listener->first != nullptr) listener->first->previous_of_listener = relay;
+        listener->first = relay;
+        add_to(&listener->stats->open, 1);
+        relay->open(std::move(accepted), std::move(upstream));
+        watch(relay);
+        break;
+      }
+    }
+  }
+  if (!listener->spare.valid()) listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
+}
+
+void RelayThread::hand_up(OwnedFd fd, RelayListener* listener) {
+  Undecided* const one = new Undecided;
+  one->fd = std::move(fd);
+  one->listener = listener;
+  pthread_mutex_lock(&mutex_);
+  const bool first = undecided_ == nullptr;
+  *undecided_tail_ = one;
+  undecided_tail_ = &one->next;
+  pthread_mutex_unlock(&mutex_);
+  if (first) notify_(context_);
+}
+
+// Returns false while it is still connecting, and when it has closed.
+bool RelayThread::has_connected(Relay* relay) {
+  for (RelayEndpoint& end : relay->ends) {
+    if (!end.broken) continue;
+    int error = 0;
+    socklen_t length = sizeof(error);
+    getsockopt(end.fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error == 0) continue;
+    if (end.side == kUpstream) add_to(&relay->listener->stats->failed, 1);
+    fail(relay, end.side, error);
+    return false;
+  }
+  relay->connecting = !relay->ends[kUpstream].writable;
+  return !relay->connecting;
+}
+
+// The end of a relay that TypeScript has never heard of.
+void RelayThread::forget(Relay* relay) {
+  RelayListener* const listener = relay->listener;
+  if (relay->previous_of_listener != nullptr) {
+    relay->previous_of_listener->next_of_listener = relay->next_of_listener;
+  } else {
+    listener->first = relay->next_of_listener;
+  }
+  if (relay->next_of_listener != nullptr) {
+    relay->next_of_listener->previous_of_listener = relay->previous_of_listener;
+  }
+  add_to(&listener->stats->open, -1);
+  add_to(&listener->stats->to_upstream, static_cast<double>(relay->flows[kClient].moved()));
+  add_to(&listener->stats->to_client, static_cast<double>(relay->flows[kUpstream].moved()));
+  delete relay;
+  if (!listener->listening && listener->first == nullptr) dismiss(listener);
 }
 
 // Returns false when the relay has closed.
@@ -289,6 +469,7 @@ bool RelayThread::serve_flow(Relay* relay, RelaySide side) {
 }
 
 void RelayThread::serve(Relay* relay) {
+  if (relay->connecting && !has_connected(relay)) return;
   const uint64_t before = relay->flows[0].moved() + relay->flows[1].moved();
   const bool open = serve_flow(relay, kClient) && serve_flow(relay, kUpstream);
   if (!open) return;
@@ -356,6 +537,7 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   }
   for (Flow& flow : relay->flows) flow.release(tools_);
   for (RelayEndpoint& end : relay->ends) end.fd.reset();
+  if (relay->listener != nullptr) return forget(relay);
   if (find(relay->id) == relay) table_[relay->id] = nullptr;
   relay->slot->reason = reason;
   relay->slot->side = side;
@@ -371,6 +553,7 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
 }
 
 void RelayThread::publish(Relay* relay) {
+  if (relay->slot == nullptr) return;
   store(&relay->slot->to_upstream, relay->flows[kClient].moved());
   store(&relay->slot->to_client, relay->flows[kUpstream].moved());
 }

@@ -41,13 +41,16 @@ struct RelayLimits {
 };
 
 struct Relay;
+struct RelayListener;
+struct Undecided;
 
 // One of the two sockets; what epoll's events point to.
 struct RelayEndpoint {
   OwnedFd fd;
   Relay* relay = nullptr;
   RelaySide side = kNeither;
-  bool broken = false;  // EPOLLERR was seen
+  bool broken = false;    // EPOLLERR was seen
+  bool writable = false;  // EPOLLOUT was seen
 };
 
 struct Relay : Timed {
@@ -60,6 +63,12 @@ struct Relay : Timed {
   Relay* next = nullptr;  // in a list of new or of closed relays, or in the list of busy ones
   Relay* previous = nullptr;
   bool busy = false;
+
+  // Of a relay that the thread made itself, for a connection to `listener`.
+  RelayListener* listener = nullptr;
+  Relay* next_of_listener = nullptr;
+  Relay* previous_of_listener = nullptr;
+  bool connecting = false;  // to the upstream
 
   // Takes two connected, non-blocking stream sockets.
   void open(OwnedFd client, OwnedFd upstream);
@@ -84,6 +93,14 @@ class RelayThread {
   // Gives the relay, made with new, to the thread; it comes back through take_closed(). Returns 0
   // or -ENOMEM, and then the relay is still the caller's.
   int add(Relay* relay);
+  // Gives the listener to the thread until take_undecided() says that it is over. Returns 0 or
+  // -ENOMEM.
+  int listen(RelayListener* listener);
+  // Accepts no more, and with `destroy` closes the relays it has made. Returns 0 or -ENOMEM.
+  int unlisten(RelayListener* listener, bool destroy);
+  // The connections that nobody has decided about, linked by `next`, oldest first, now the
+  // caller's to delete. `notify` says when there are some.
+  Undecided* take_undecided();
   // Does nothing if that relay is closed already. Returns 0 or -ENOMEM.
   int destroy(uint32_t id);
   // The relays that have closed since the last call, linked by `next`, oldest first, now the
@@ -99,6 +116,14 @@ class RelayThread {
   void wake();
   void take_commands();
   void begin(Relay* relay);
+  bool watch(Relay* relay);
+  void begin_listening(RelayListener* listener);
+  void end_listening(RelayListener* listener, bool destroy);
+  void accept(RelayListener* listener);
+  bool has_connected(Relay* relay);
+  void forget(Relay* relay);
+  void dismiss(RelayListener* listener);
+  void hand_up(OwnedFd fd, RelayListener* listener);
   void note_events(RelayEndpoint* end, uint32_t events);
   void serve(Relay* relay);
   bool serve_flow(Relay* relay, RelaySide side);
@@ -125,6 +150,8 @@ class RelayThread {
   Command** commands_tail_ = &commands_;
   Relay* closed_ = nullptr;
   Relay** closed_tail_ = &closed_;
+  Undecided* undecided_ = nullptr;
+  Undecided** undecided_tail_ = &undecided_;
 
   // The relay thread's own.
   FlowTools tools_ = {};
@@ -133,6 +160,7 @@ class RelayThread {
   size_t table_size_ = 0;
   Relay* busy_first_ = nullptr;
   Relay* busy_last_ = nullptr;
+  RelayListener* listeners_ = nullptr;
   uint64_t now_ = 0;
   bool stopping_ = false;
 };

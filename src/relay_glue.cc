@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "relay.h"
+#include "relay_listener.h"
 
 namespace original_dst {
 
@@ -16,6 +17,7 @@ constexpr uint32_t kMostThreads = 64;
 constexpr uint32_t kSlabSlots = 2048;
 constexpr uint32_t kMostSlabs = 256;
 constexpr uint32_t kBatch = 256;
+constexpr uint32_t kMostListeners = 64;
 
 // All relays of one environment. Made with the exports and deleted by the environment's cleanup.
 class RelayGlue {
@@ -99,6 +101,77 @@ class RelayGlue {
     return Status(0);
   }
 
+  // (listening fd, its port, mark | null, idle ms, half-close ms, onUndecided: (fd: number) =>
+  // void) → [listener, memory of its struct ListenerStats], or -errno. The fd is duplicated. Each
+  // connection that there is no verdict about is given to onUndecided, and -1 when the listener was
+  // closed and no relay of its is left.
+  Napi::Value Listen(const Napi::CallbackInfo& info) {
+    uint32_t id = 0;
+    while (id < kMostListeners && listeners_[id].native != nullptr) id++;
+    if (id == kMostListeners || !info[5].IsFunction()) return Status(-EMFILE);
+    int status = StartThread(0);
+    if (status != 0) return Status(status);
+    std::unique_ptr<RelayListener> listener(new RelayListener);
+    listener->fd.reset(fcntl(Descriptor(info[0]), F_DUPFD_CLOEXEC, 0));
+    if (!listener->fd.valid()) return Status(-errno);
+    Napi::ArrayBuffer stats = Napi::ArrayBuffer::New(env_, sizeof(ListenerStats));
+    listener->id = id;
+    listener->port = static_cast<uint16_t>(Number(info[1]));
+    listener->marked = info[2].IsNumber();
+    listener->mark = listener->marked ? Number(info[2]) : 0;
+    listener->limits = {Number(info[3]), Number(info[4])};
+    listener->stats = static_cast<ListenerStats*>(stats.Data());
+    *listener->stats = {};
+    status = threads_[0]->listen(listener.get());
+    if (status != 0) return Status(status);
+    listeners_[id].native = std::move(listener);
+    listeners_[id].stats = Napi::Persistent(stats);
+    listeners_[id].on_undecided = Napi::Persistent(info[5].As<Napi::Function>());
+    const Napi::Array answer = Napi::Array::New(env_, 2);
+    answer.Set(0U, Napi::Number::New(env_, id));
+    answer.Set(1U, stats);
+    return answer;
+  }
+
+  // (listener, destroy: are its relays to be closed too?) → 0 or -errno
+  Napi::Value Unlisten(const Napi::CallbackInfo& info) {
+    RelayListener* const listener = Listener(info[0]);
+    if (listener == nullptr) return Status(-EINVAL);
+    const bool destroy = info[1].IsBoolean() && info[1].As<Napi::Boolean>().Value();
+    return Status(threads_[0]->unlisten(listener, destroy));
+  }
+
+  // (listener, address, port, verdict: 1 relay | 2 reset | 0 ask again, for how many ms) → 0 or
+  // -errno
+  Napi::Value SetVerdict(const Napi::CallbackInfo& info) {
+    RelayListener* const listener = Listener(info[0]);
+    char text[128];
+    size_t length = 0;
+    if (listener == nullptr || !info[1].IsString() ||
+        napi_get_value_string_utf8(env_, info[1], text, sizeof(text), &length) != napi_ok) {
+      return Status(-EINVAL);
+    }
+    Endpoint destination;
+    const int status = endpoint_parse(text, static_cast<uint16_t>(Number(info[2])), &destination);
+    if (status != 0) return Status(status);
+    const uint32_t verdict = Number(info[3]);
+    if (verdict == kRelayIt || verdict == kResetIt) {
+      listener->verdicts.set(destination, static_cast<Verdict>(verdict),
+                             monotonic_ms() + Number(info[4]));
+    } else {
+      listener->verdicts.revoke(destination);
+    }
+    return Status(0);
+  }
+
+  // (listener) → 0 or -errno
+  Napi::Value RevokeVerdicts(const Napi::CallbackInfo& info) {
+    RelayListener* const listener = Listener(info[0]);
+    if (listener == nullptr) return Status(-EINVAL);
+    listener->verdicts.revoke_all();
+    return Status(0);
+  }
+
  private:
   Napi::Value Status(int status) const { return Napi::Number::New(env_, status); }
 
@@ -156,6 +229,27 @@ class RelayGlue {
       }
     }
     if (count > 0) Report(callback, count);
+    DrainUndecided();
+  }
+
+  // A callback may close a listener, and its slot may be another's by the next one.
+  void DrainUndecided() {
+    if (threads_[0] == nullptr) return;
+    for (Undecided* one = threads_[0]->take_undecided(); one != nullptr;) {
+      const std::unique_ptr<Undecided> taken(one);
+      one = one->next;
+      ListenerSlot& slot = listeners_[taken->listener->id];
+      const Napi::Function callback = slot.on_undecided.Value();
+      if (!taken->fd.valid()) slot = ListenerSlot();
+      napi_value undefined = env_.Undefined();
+      napi_value argument = Napi::Number::New(env_, taken->fd.release());
+      napi_call_function(env_, undefined, callback, 1, &argument, nullptr);
+    }
+  }
+
+  RelayListener* Listener(const Napi::Value& value) const {
+    const uint32_t id = Number(value);
+    return id < kMostListeners ? listeners_[id].native.get() : nullptr;
   }
 
   void Report(napi_value callback, uint32_t count) {
@@ -171,6 +265,12 @@ class RelayGlue {
   RelaySlot* slabs_[kMostSlabs] = {};
   Napi::Reference<Napi::ArrayBuffer> slab_buffers_[kMostSlabs];
   uint32_t slab_count_ = 0;
+  struct ListenerSlot {
+    std::unique_ptr<RelayListener> native;
+    Napi::Reference<Napi::ArrayBuffer> stats;
+    Napi::FunctionReference on_undecided;
+  };
+  ListenerSlot listeners_[kMostListeners];
   std::unique_ptr<RelayThread> threads_[kMostThreads];
 };
 
@@ -195,6 +295,10 @@ void init_relay(Napi::Env env, Napi::Object exports) {
   define<&RelayGlue::Add>(env, exports, "relayAdd", glue);
   define<&RelayGlue::Destroy>(env, exports, "relayDestroy", glue);
   define<&RelayGlue::Ref>(env, exports, "relayRef", glue);
+  define<&RelayGlue::Listen>(env, exports, "relayListen", glue);
+  define<&RelayGlue::Unlisten>(env, exports, "relayUnlisten", glue);
+  define<&RelayGlue::SetVerdict>(env, exports, "relaySetVerdict", glue);
+  define<&RelayGlue::RevokeVerdicts>(env, exports, "relayRevokeVerdicts", glue);
 }
 
 }  // namespace original_dst

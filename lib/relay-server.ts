@@ -1,0 +1,298 @@
+import { EventEmitter } from 'node:events';
+import { Socket } from 'node:net';
+import type { Endpoint } from './address.ts';
+import { binding } from './binding.ts';
+import { connectOriginal } from './connect-original.ts';
+import { checkDialOptions } from './dial.ts';
+import type { EgressPolicy } from './egress.ts';
+import { checkBoolean, checkInteger, codedError, invalidType, outOfRange, systemError } from './errors.ts';
+import { createServer, type InterceptedSocket } from './intercept.ts';
+import { claimPort, releasePort } from './loop-guard.ts';
+import { annotate, recoverFromFd, type ListenerAddress, type OriginalDst } from './original-dst.ts';
+import { engine } from './relay-engine.ts';
+import { foreignRuntime } from './relay-handover.ts';
+import { relay, type Relay } from './relay.ts';
+import { reset } from './reset.ts';
+import { socketFd } from './socket-fd.ts';
+
+/** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
+export type RelayVerdict = 'relay' | 'reset' | 'emit';
+
+/** A verdict that holds for the next connections to the same destination too, for `ttl` milliseconds. */
+export interface LastingVerdict {
+  action: 'relay' | 'reset';
+  ttl: number;
+}
+
+type Decision = RelayVerdict | LastingVerdict;
+
+export interface RelayServerOptions {
+  /** The policy. Asked about every connection that no lasting verdict covers. */
+  decide: (destination: OriginalDst, client: InterceptedSocket) => Decision | Promise<Decision>;
+  /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
+  transparent?: boolean;
+  /** SO_MARK of the connections to the destinations. */
+  mark?: number;
+  /** Which destinations may be dialled, whatever `decide` says. */
+  egress?: EgressPolicy;
+  /** As of {@link relay}. */
+  idleTimeout?: number;
+  /** As of {@link relay}. */
+  halfCloseTimeout?: number;
+}
+
+/** What a {@link RelayServer}'s thread has done by itself, by lasting verdicts, and what it has not. */
+export interface RelayServerStats {
+  accepted: number;
+  /** Dialled by a lasting verdict. */
+  relayed: number;
+  /** Sent RST by a lasting verdict. */
+  reset: number;
+  /** Dials by a lasting verdict that failed, and connections for which there was no descriptor: sent RST. */
+  failed: number;
+  /** Brought before `decide`. */
+  undecided: number;
+  /** How many of `relayed` are open now. */
+  open: number;
+  /** Of those of `relayed` that have closed. */
+  bytesToUpstream: number;
+  bytesToClient: number;
+}
+
+interface RelayServerEvents {
+  listening: [];
+  close: [];
+  error: [error: Error];
+  connection: [socket: InterceptedSocket];
+  relay: [relay: Relay, destination: OriginalDst];
+}
+
+const VERDICTS = { relay: 1, reset: 2 } as const;
+const MAX_MS = 2 ** 31 - 1;
+
+function readDecision(decision: unknown): { action: RelayVerdict; ttl: number } {
+  if (decision === 'relay' || decision === 'reset' || decision === 'emit')
+    return { action: decision, ttl: 0 };
+  const { action, ttl } = (decision ?? {}) as LastingVerdict;
+  if (action !== 'relay' && action !== 'reset') {
+    throw outOfRange('verdict', "'relay', 'reset', 'emit' or { action: 'relay' | 'reset', ttl }", decision);
+  }
+  checkInteger('verdict.ttl', ttl, 0, MAX_MS);
+  return { action, ttl };
+}
+
+/** An intercepting server that relays. Made by {@link createRelayServer}. */
+export class RelayServer extends EventEmitter<RelayServerEvents> {
+  readonly #options: RelayServerOptions;
+  #state: 'new' | 'binding' | 'listening' | 'closing' | 'closed' = 'new';
+  #address: (ListenerAddress & { family: string }) | undefined;
+  #listener = -1;
+  #counters: Float64Array = new Float64Array(8);
+
+  /** @internal */
+  constructor(options: RelayServerOptions) {
+    super();
+    this.#options = options;
+  }
+
+  /**
+   * `bind(2)`, `listen(2)`: once. `'listening'` follows, or `'error'`.
+   *
+   * @param port 0: any that is free
+   * @param host a literal IP address of this host; default: all of both families
+   */
+  listen(port = 0, host?: string): this {
+    checkInteger('port', port, 0, 65535);
+    if (this.#state !== 'new')
+      throw codedError('ERR_SERVER_ALREADY_LISTEN', 'This server has listened already');
+    this.#state = 'binding';
+    // Node binds the socket and knows every way to fail at that; from then on it is the thread's.
+    const { transparent = false } = this.#options;
+    const binder = createServer({ transparent });
+    binder.once('error', (error) => {
+      this.#state = 'closed';
+      this.emit('error', error);
+    });
+    binder.listen({ port, ...(host === undefined ? {} : { host }), exclusive: true }, () => {
+      this.#address = binder.address() as ListenerAddress & { family: string };
+      const error = this.#startNative(socketFd(binder)!);
+      // Both claims for a moment: never none.
+      if (!error) claimPort(this.#address.port);
+      binder.close();
+      this.#state = error ? 'closed' : 'listening';
+      if (error) this.emit('error', error);
+      else this.emit('listening');
+    });
+    return this;
+  }
+
+  /** Where it listens; null while it does not. */
+  address(): { address: string; port: number; family: string } | null {
+    return this.#state === 'listening' ? { ...this.#address! } : null;
+  }
+
+  /** Live numbers, read from shared memory. */
+  get stats(): RelayServerStats {
+    const [accepted, relayed, wasReset, failed, undecided, open, bytesToUpstream, bytesToClient] = this
+      .#counters as unknown as number[];
+    return {
+      accepted: accepted!,
+      relayed: relayed!,
+      reset: wasReset!,
+      failed: failed!,
+      undecided: undecided!,
+      open: open!,
+      bytesToUpstream: bytesToUpstream!,
+      bytesToClient: bytesToClient!,
+    };
+  }
+
+  /** Takes lasting verdicts back: about one destination, or all. Open connections go on. */
+  revoke(destination?: Pick<Endpoint, 'address' | 'port'>): this {
+    if (this.#state !== 'listening') return this;
+    if (destination === undefined) {
+      binding().relayRevokeVerdicts(this.#listener);
+      return this;
+    }
+    const { address, port } = destination;
+    if (binding().relaySetVerdict(this.#listener, address, port, 0, 0) !== 0)
+      throw invalidType('destination.address', 'a literal IP address', address);
+    return this;
+  }
+
+  /** Accepts no more; `'close'` follows when the relays that the thread made by itself have ended. */
+  close(): this {
+    return this.#stop(false);
+  }
+
+  /** As {@link close}, and closes those relays. */
+  destroy(): this {
+    return this.#stop(true);
+  }
+
+  #stop(destroy: boolean): this {
+    if (this.#state === 'listening') {
+      this.#state = 'closing';
+      releasePort(this.#address!.port);
+      binding().relayUnlisten(this.#listener, destroy);
+    } else if (this.#state === 'closing' && destroy) {
+      binding().relayUnlisten(this.#listener, true);
+    }
+    return this;
+  }
+
+  #startNative(fd: number): Error | undefined {
+    const { mark = null, idleTimeout = 0, halfCloseTimeout = 0 } = this.#options;
+    engine().countAlive(1);
+    const answer = binding().relayListen(
+      fd,
+      this.#address!.port,
+      mark,
+      idleTimeout,
+      halfCloseTimeout,
+      (accepted) => {
+        if (accepted >= 0) this.#onUndecided(accepted);
+        else this.#onOver();
+      },
+    );
+    if (typeof answer === 'number') {
+      engine().countAlive(-1);
+      return systemError(answer, { syscall: 'relay' });
+    }
+    this.#listener = answer[0];
+    this.#counters = new Float64Array(answer[1]);
+    return undefined;
+  }
+
+  #onOver(): void {
+    this.#state = 'closed';
+    // The memory is the addon's only as long as the listener is.
+    this.#counters = this.#counters.slice();
+    engine().countAlive(-1);
+    process.nextTick(() => this.emit('close'));
+  }
+
+  #onUndecided(fd: number): void {
+    const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
+    annotate(socket, recoverFromFd(fd, this.#address));
+    const ignore = (): void => {};
+    socket.on('error', ignore);
+    this.#decide(socket as InterceptedSocket).then(
+      (then) => {
+        socket.off('error', ignore);
+        process.nextTick(then);
+      },
+      (error: Error) => {
+        reset(socket);
+        process.nextTick(() => this.emit('error', error));
+      },
+    );
+  }
+
+  /** Asks the policy and does what it says; returns what is to be emitted. */
+  async #decide(socket: InterceptedSocket): Promise<() => void> {
+    const destination = socket.originalDst;
+    const { action, ttl } = readDecision(await this.#options.decide(destination, socket));
+    if (action === 'emit') {
+      return () => {
+        if (!this.emit('connection', socket)) reset(socket);
+      };
+    }
+    if (action === 'reset') {
+      this.#remember(destination, action, ttl);
+      reset(socket);
+      return () => {};
+    }
+    const { mark, egress, idleTimeout = 0, halfCloseTimeout = 0 } = this.#options;
+    const upstream = connectOriginal(socket, {
+      allowHalfOpen: true,
+      ...(mark === undefined ? {} : { mark }),
+      ...(egress === undefined ? {} : { egress }),
+    });
+    // Refused by the loop guard or the egress policy, it is refused every time.
+    if (!upstream.destroyed) this.#remember(destination, action, ttl);
+    const joined = relay(socket, upstream, { idleTimeout, halfCloseTimeout });
+    return () => this.emit('relay', joined, destination);
+  }
+
+  /**
+   * Lets the thread act by itself on connections to this very address and port.
+   * Never for a destination on this host: whether that is a loop depends on who intercepts on what, which changes.
+   */
+  #remember(destination: OriginalDst, action: 'relay' | 'reset', ttl: number): void {
+    const { kind } = destination;
+    if (ttl === 0 || this.#state !== 'listening' || (kind !== 'redirect' && kind !== 'tproxy')) return;
+    const { address, port } = destination;
+    if (binding().isLocalDestination(address, this.#options.mark ?? 0) !== 0) return;
+    binding().relaySetVerdict(this.#listener, address, port, VERDICTS[action], ttl);
+  }
+}
+
+/**
+ * A transparent proxy in one call: `accept4(2)`, SO_ORIGINAL_DST, a policy in TypeScript, `connect(2)` to the
+ * destination, {@link relay}.
+ *
+ * A policy that answers `{ action, ttl }` is not asked again about the same address and port for so long: a thread of
+ * the addon then accepts, recovers, dials and relays such connections without a line of JavaScript. It does so only
+ * when the kernel's facts alone say where a connection was going; everything else comes to `decide`, also what TypeScript
+ * would have to find out more about. Destinations on this host always do, because of loops. `revoke()` takes verdicts
+ * back.
+ *
+ * Events: `'listening'`; `'relay'` (relay, destination) for connections that `decide` had relayed; `'connection'` for
+ * those with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`.
+ *
+ * @throws argument errors, `ERR_UNSUPPORTED_RUNTIME`, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
+ * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent` and `mark`. Source: ip(7), splice(2), epoll(7).
+ */
+export function createRelayServer(options: RelayServerOptions): RelayServer {
+  checkDialOptions(options);
+  const { decide, transparent, idleTimeout, halfCloseTimeout } = options;
+  if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
+  if (transparent !== undefined) checkBoolean('options.transparent', transparent);
+  if (idleTimeout !== undefined) checkInteger('options.idleTimeout', idleTimeout, 0, MAX_MS);
+  if (halfCloseTimeout !== undefined) checkInteger('options.halfCloseTimeout', halfCloseTimeout, 0, MAX_MS);
+  const error = foreignRuntime();
+  if (error) throw error;
+  binding();
+  return new RelayServer(options);
+}
