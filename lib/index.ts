@@ -45,6 +45,7 @@ export { VirtualListeners, type ConnectionTarget, type VirtualListenerAddress } 
 export {
   createRelayServer,
   type LastingVerdict,
+  type RelayDecision,
   type RelayServer,
   type RelayServerOptions,
   type RelayServerStats,

@@ -24,11 +24,12 @@ export interface LastingVerdict {
   ttl: number;
 }
 
-type Decision = RelayVerdict | LastingVerdict;
+/** What a policy may answer. */
+export type RelayDecision = RelayVerdict | LastingVerdict;
 
 export interface RelayServerOptions {
   /** The policy. Asked about every connection that no lasting verdict covers. */
-  decide: (destination: OriginalDst, client: InterceptedSocket) => Decision | Promise<Decision>;
+  decide: (destination: OriginalDst, client: InterceptedSocket) => RelayDecision | Promise<RelayDecision>;
   /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
   transparent?: boolean;
   /** SO_MARK of the connections to the destinations. */
@@ -276,7 +277,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
  * the addon then accepts, recovers, dials and relays such connections without a line of JavaScript. It does so only
  * when the kernel's facts alone say where a connection was going; everything else comes to `decide`, also what TypeScript
  * would have to find out more about. Destinations on this host always do, because of loops. `revoke()` takes verdicts
- * back.
+ * back; do so after changing a BlockList of `egress`, which is consulted when a verdict is made.
  *
  * Events: `'listening'`; `'relay'` (relay, destination) for connections that `decide` had relayed; `'connection'` for
  * those with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`.

@@ -213,13 +213,13 @@ void RelayThread::run() {
     bool woken = false;
     // Only noted here: a relay must not go away while events that point to it are still unread.
     for (int i = 0; i < count; i++) {
-      // Listeners are marked in the pointer's lowest bit, which alignment leaves free.
-      if (events[i].data.ptr == nullptr) {
+      auto* const watched = static_cast<Watched*>(events[i].data.ptr);
+      if (watched == nullptr) {
         woken = true;
-      } else if ((events[i].data.u64 & 1) != 0) {
-        reinterpret_cast<RelayListener*>(events[i].data.u64 & ~uint64_t{1})->ready = true;
+      } else if (watched->listens) {
+        static_cast<RelayListener*>(watched)->ready = true;
       } else {
-        note_events(static_cast<RelayEndpoint*>(events[i].data.ptr), events[i].events);
+        note_events(static_cast<RelayEndpoint*>(watched), events[i].events);
       }
     }
     if (woken) take_commands();
@@ -318,7 +318,7 @@ bool RelayThread::watch(Relay* relay) {
   for (RelayEndpoint& end : relay->ends) {
     epoll_event event = {};
     event.events = kEvents;
-    event.data.ptr = &end;
+    event.data.ptr = static_cast<Watched*>(&end);
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, end.fd.get(), &event) != 0) {
       close(relay, kRelayError, end.side, errno);
       return false;
@@ -334,7 +334,7 @@ void RelayThread::begin_listening(RelayListener* listener) {
   listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
   epoll_event event = {};
   event.events = EPOLLIN;
-  event.data.u64 = reinterpret_cast<uint64_t>(listener) | 1;
+  event.data.ptr = static_cast<Watched*>(listener);
   // Our own socket in our own set: refused only for want of memory, and then the listener accepts
   // nothing, which its clients see as they would any proxy that cannot go on.
   epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener->fd.get(), &event);

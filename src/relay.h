@@ -44,8 +44,15 @@ struct Relay;
 struct RelayListener;
 struct Undecided;
 
-// One of the two sockets; what epoll's events point to.
-struct RelayEndpoint {
+// What epoll's events point to.
+struct Watched {
+  explicit Watched(bool is_listener) : listens(is_listener) {}
+  const bool listens;
+};
+
+// One of a relay's two sockets.
+struct RelayEndpoint : Watched {
+  RelayEndpoint() : Watched(false) {}
   OwnedFd fd;
   Relay* relay = nullptr;
   RelaySide side = kNeither;

@@ -32,7 +32,8 @@ struct Undecided {
   Undecided* next = nullptr;
 };
 
-struct RelayListener {
+struct RelayListener : Watched {
+  RelayListener() : Watched(true) {}
   uint32_t id = 0;
   OwnedFd fd;
   uint16_t port = 0;

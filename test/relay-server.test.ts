@@ -5,6 +5,7 @@ import t from 'tap';
 import {
   createRelayServer,
   type OriginalDst,
+  type Relay,
   type RelayServer,
   type RelayServerOptions,
 } from '../lib/index.ts';
@@ -191,6 +192,7 @@ await inNamespace(t, import.meta.url, async () => {
         throw new Error('no idea');
       },
       () => 'nonsense' as 'emit',
+      () => undefined as unknown as 'emit',
       () => 'reset',
       () => ({ action: 'reset', ttl: 60_000 }),
     ];
@@ -202,10 +204,10 @@ await inNamespace(t, import.meta.url, async () => {
     const errors: string[] = [];
     server.on('error', (error) => errors.push(error.message));
     t.equal((await talk('198.51.100.7', 7000, '')).data, 'yours is redirect');
-    for (let i = 0; i < 4; i++) t.equal((await talk('198.51.100.7', 7000, 'x')).end, 'ECONNRESET');
-    t.match(errors, ['no idea', /verdict/]);
+    for (let i = 0; i < 5; i++) t.equal((await talk('198.51.100.7', 7000, 'x')).end, 'ECONNRESET');
+    t.match(errors, ['no idea', /verdict/, /verdict/]);
     t.equal((await talk('198.51.100.7', 7000, 'x')).end, 'ECONNRESET', 'by the thread');
-    t.match(server.stats, { undecided: 5, reset: 1 });
+    t.match(server.stats, { undecided: 6, reset: 1 });
     server.close();
     await once(server, 'close');
 
@@ -246,6 +248,55 @@ await inNamespace(t, import.meta.url, async () => {
     await once(server, 'close');
   });
 
+  t.test('a client that is gone before the policy knows', async (t) => {
+    const server = await start({
+      mark: 7,
+      decide: () => sleep(100, 'relay' as const),
+    });
+    const client = connect({ port: 7000, host: '198.51.100.7' });
+    await once(client, 'connect');
+    client.resetAndDestroy();
+    const [joined] = (await once(server, 'relay')) as [Relay];
+    t.same(await once(joined, 'close'), [{ reason: 'reset', side: 'client' }]);
+    server.close();
+    await once(server, 'close');
+  });
+
+  t.test('no mark, and a policy that allows nothing: not dialled', async (t) => {
+    const server = await start({ egress: { allow: new BlockList() }, decide: () => 'relay' });
+    t.equal((await talk('198.51.100.7', 7000, 'x')).end, 'ECONNRESET');
+    server.close();
+    await once(server, 'close');
+  });
+
+  t.test('idle relays of both kinds', async (t) => {
+    const server = await start({
+      mark: 7,
+      idleTimeout: 100,
+      halfCloseTimeout: 100,
+      decide: () => ({ action: 'relay', ttl: 60_000 }),
+    });
+    for (let i = 0; i < 2; i++) {
+      const socket = connect({ port: 7000, host: '198.51.100.7' });
+      t.equal((await readAll(socket)).end, 'fin');
+    }
+    t.match(server.stats, { undecided: 1, relayed: 1, open: 0 });
+    server.close();
+    await once(server, 'close');
+  });
+
+  t.test('more listeners than the thread takes', async (t) => {
+    const servers: RelayServer[] = [];
+    const open = async (): Promise<void> => void servers.push(await start({ decide: () => 'reset' }, 0));
+    for (let i = 0; i < 64; i++) await open();
+    await t.rejects(open(), { code: 'EMFILE' });
+    for (const server of servers) server.close();
+    await Promise.all(servers.map((server) => once(server, 'close')));
+    await open();
+    servers.at(-1)!.destroy();
+    await once(servers.at(-1)!, 'close');
+  });
+
   t.test('a port that is taken', async (t) => {
     const taken = createServer().listen(15001);
     await once(taken, 'listening');
@@ -283,6 +334,7 @@ await inNamespace(t, import.meta.url, async () => {
         },
       },
       15009,
+      '0.0.0.0',
     );
     for (let i = 0; i < 3; i++) t.equal((await talk('198.51.100.7', 7002, 'x')).data, 'x');
     t.same(kinds, ['tproxy']);
