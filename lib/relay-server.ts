@@ -215,13 +215,17 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
 
   #onUndecided(fd: number): void {
     const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
-    annotate(socket, recoverFromFd(fd, this.#address));
+    annotate(
+      socket,
+      recoverFromFd(fd, () => this.#address),
+    );
     const ignore = (): void => {};
     socket.on('error', ignore);
     this.#decide(socket as InterceptedSocket).then(
       (then) => {
         socket.off('error', ignore);
-        process.nextTick(then);
+        // Before the tick in which a relay that has ended already says so; a throwing listener is the program's.
+        queueMicrotask(then);
       },
       (error: Error) => {
         reset(socket);

@@ -1,5 +1,6 @@
 #include "verdicts.h"
 
+#include <errno.h>
 #include <string.h>
 
 namespace original_dst {
@@ -76,6 +77,8 @@ Verdict Verdicts::find(const Endpoint& destination, uint64_t now_ms) {
 }
 
 bool certain_destination(const Facts& facts, uint16_t listener_port, Endpoint* destination) {
+  // An MPTCP socket: conntrack knows, and TypeScript has another way to ask it.
+  if (facts.original_status == -EOPNOTSUPP) return false;
   const bool elsewhere = facts.local.port != listener_port;
   const bool rewritten = facts.original_status == 0 && !same_address(facts.original, facts.local);
   if (!rewritten) {
