@@ -69,9 +69,9 @@ async function checkPort(context: Context, port: number, all: readonly FoundList
   }
   if (listeners.some((listener) => listener.mptcp)) {
     findings.push(
-      mptcp.problem(
+      mptcp.warning(
         `the listener at port ${port} speaks MPTCP`,
-        'An accepted MPTCP socket does not answer SO_ORIGINAL_DST. Node’s own servers are plain TCP; something wraps this one.',
+        'An accepted MPTCP socket does not answer SO_ORIGINAL_DST; only ctnetlink knows then, which needs CAP_NET_ADMIN. Node’s own servers are plain TCP; something wraps this one.',
         'GODEBUG=multipathtcp=0, or start it without mptcpize',
       ),
     );
