@@ -17,6 +17,7 @@ package_of() {
     aarch64-linux-gnu-g++) echo g++-aarch64-linux-gnu ;;
     qemu-system-x86_64) echo qemu-system-x86 ;;
     qemu-system-aarch64) echo qemu-system-arm ;;
+    musl-gcc) echo musl-tools ;;
     busybox) echo busybox-static ;;
     depmod | modprobe) echo kmod ;;
     xz) echo xz-utils ;;

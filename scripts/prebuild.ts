@@ -5,13 +5,12 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { checkAbi } from './abi.ts';
 import { ensureTools, targets, type Arch } from './native.ts';
 import {
   addonApiVersion,
   compilerVersion,
   hashInputs,
-  libcOf,
+  inspectPrebuild,
   makePrebuild,
   manifestFile,
   prebuildFile,
@@ -21,7 +20,7 @@ import {
 import { summary, type Outcome } from './summary.ts';
 
 const arches = Object.keys(targets) as Arch[];
-ensureTools('readelf', 'make', 'python3', ...arches.map((arch) => targets[arch].compiler));
+ensureTools('readelf', 'musl-gcc', 'make', 'python3', ...arches.map((arch) => targets[arch].compiler));
 
 const binaries: Partial<Manifest['binaries']> = {};
 const rows: Outcome[] = [];
@@ -32,7 +31,7 @@ for (const arch of arches) {
   } finally {
     rmSync(directory, { recursive: true });
   }
-  const { glibc, problems } = checkAbi(prebuildFile(arch), libcOf(arch));
+  const { glibc, problems } = inspectPrebuild(arch);
   const content = readFileSync(prebuildFile(arch));
   binaries[arch] = { sha256: sha256(content), size: content.length, compiler: compilerVersion(arch), glibc };
   rows.push({

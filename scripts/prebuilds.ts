@@ -4,6 +4,8 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { checkAbi, type AbiReport } from './abi.ts';
+import { muslRefusal } from './musl.ts';
 import { buildNative, root, targets, type Arch } from './native.ts';
 
 export interface Manifest {
@@ -62,4 +64,13 @@ export function makePrebuild(arch: Arch, directory: string, file: string): void 
   mkdirSync(dirname(file), { recursive: true });
   copyFileSync(buildNative(directory, { arch }), file);
   execFileSync(targets[arch].strip, [file]);
+}
+
+/** What a shipped binary asks for that it should not, seen by this machine's tools. */
+export function inspectPrebuild(arch: Arch): AbiReport {
+  const file = prebuildFile(arch);
+  const report = checkAbi(file, libcOf(arch));
+  const refusal = arch === process.arch ? muslRefusal(file) : undefined;
+  if (refusal !== undefined) report.problems.push(`musl: ${refusal}`);
+  return report;
 }

@@ -6,7 +6,7 @@ import { buildNative, ensureTools, root } from './native.ts';
 import { summary, type Outcome } from './summary.ts';
 
 /** These are about binaries of their own. */
-const APART = /^(package|prebuilds)\.test\.js$/;
+const APART = /^(install|prebuilds)\.test\.js$/;
 
 ensureTools('g++', 'patchelf', 'valgrind');
 
