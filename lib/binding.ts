@@ -36,6 +36,7 @@ export interface Binding {
   releasePort(program: number, port: number): number;
   /** 1, 0 or a negative errno. */
   portClaimedElsewhere(program: number, port: number): number;
+  closeFd(fd: number): void;
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
   /** Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned. */
   relayStart(onClosed: (count: number) => void): ArrayBuffer | number;

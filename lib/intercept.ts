@@ -12,7 +12,8 @@ import {
   type OriginalDst,
 } from './original-dst.ts';
 import { reset } from './reset.ts';
-import { acceptingServer, listenHandle, socketFd } from './socket-fd.ts';
+import { foreignRuntimeName } from './runtime.ts';
+import { acceptingServer, listenHandle, withFd } from './socket-fd.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
 /** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */
@@ -71,6 +72,19 @@ function checkVerdict(name: string, value: unknown): asserts value is Verdict | 
   }
 }
 
+function checkServer(server: unknown): asserts server is Server {
+  if (server instanceof Server) return;
+  const runtime = foreignRuntimeName();
+  if (runtime !== undefined && typeof (server as Server | null)?.listen === 'function') {
+    throw codedError(
+      'ERR_UNSUPPORTED_RUNTIME',
+      `intercept: ${runtime} accepts the connections of this kind of server where they cannot be seen`,
+      { hint: 'use createServer(), or Node.js' },
+    );
+  }
+  throw invalidType('server', 'an instance of net.Server', server);
+}
+
 /** What a server is bound to. Read once per listening handle: asking costs a system call for every connection. */
 class ListenerMemo {
   #handle: unknown;
@@ -99,11 +113,11 @@ class ListenerMemo {
  * handler use `originalDst(request.socket)`.
  *
  * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_ALREADY_INTERCEPTED`, `ERR_UNSUPPORTED_PLATFORM`,
- *   `ERR_BINDING_NOT_LOADED`; with `transparent`, the server emits `'error'` (`EPERM`) in place of `'listening'`.
+ *   `ERR_UNSUPPORTED_RUNTIME` (Bun's http servers), `ERR_BINDING_NOT_LOADED`; with `transparent`, the server emits `'error'` (`EPERM`) in place of `'listening'`.
  * Capability: none; CAP_NET_ADMIN or CAP_NET_RAW for `transparent`.
  */
 export function intercept<S extends Server>(server: S, options: InterceptOptions = {}): S & Intercepted {
-  if (!(server instanceof Server)) throw invalidType('server', 'an instance of net.Server', server);
+  checkServer(server);
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
   const { transparent = false, direct = 'emit', unknown = 'emit' } = options;
@@ -131,13 +145,13 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
 
   /** Returns false when no handler is to see the socket. */
   const accept = (socket: Socket): boolean => {
-    const fd = socketFd(socket);
-    if (fd === undefined) return true; // not from accept(2): the program emitted it
     const acceptedBy = acceptingServer(socket);
     let decided = originalDst(socket);
     if (decided === undefined) {
       // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
-      decided = recoverFromFd(fd, acceptedBy === server ? boundTo : () => listenerAddress(acceptedBy));
+      const where = acceptedBy === server ? boundTo : () => listenerAddress(acceptedBy);
+      decided = withFd(socket, (fd) => recoverFromFd(fd, where));
+      if (decided === undefined) return true; // not from accept(2): the program emitted it
       annotate(socket, decided);
     } else if (acceptedBy === server) {
       return true; // a handler looked at the first bytes and emitted it once more

@@ -7,7 +7,7 @@ import { TCP } from './conntrack-lookup.ts';
 import { invalidType, systemError } from './errors.ts';
 import { endpointAt, familyAt, originalStatus, peerStatus, portAt, sameEndpoint, Slot } from './facts.ts';
 import { isOwnAddress } from './own-address.ts';
-import { acceptingServer, socketFd } from './socket-fd.ts';
+import { acceptingServer, withFd } from './socket-fd.ts';
 
 const { EBADF, ENOENT, ENOPROTOOPT, EOPNOTSUPP } = constants.errno;
 
@@ -144,11 +144,8 @@ export function recoverOriginalDst(socket: Socket): OriginalDst {
   if (!(socket instanceof Socket)) throw invalidType('socket', 'an instance of net.Socket', socket);
   const known = originalDst(socket);
   if (known !== undefined) return known;
-  const fd = socketFd(socket);
-  const decided =
-    fd === undefined
-      ? unknown(-EBADF, 'getsockname')
-      : recoverFromFd(fd, () => listenerAddress(acceptingServer(socket)));
+  const listener = () => listenerAddress(acceptingServer(socket));
+  const decided = withFd(socket, (fd) => recoverFromFd(fd, listener)) ?? unknown(-EBADF, 'getsockname');
   annotate(socket, decided);
   return decided;
 }

@@ -1,9 +1,12 @@
 import type { Server, Socket } from 'node:net';
+import { binding } from './binding.ts';
 import { checkInteger } from './errors.ts';
 
 /** The part of Node's internal TCP handle that this package uses. */
 interface Handle {
   readonly fd?: number;
+  /** Deno's: a duplicate, to be closed by whoever asked for it. */
+  fdForIpc?: () => number;
   open?: (fd: number) => number;
   connect?: ConnectCall;
   connect6?: ConnectCall;
@@ -40,6 +43,27 @@ export function listenHandle(server: Server): object | null {
 export function handleFd(handle: unknown): number | undefined {
   const fd = (handle as Handle | null | undefined)?.fd;
   return typeof fd === 'number' && fd >= 0 ? fd : undefined;
+}
+
+/**
+ * Calls `use` with the fd behind a socket, a server or a handle, and gives its answer; undefined when there is none.
+ * `fd` is good for the call alone: Deno has none to show, only a duplicate of it.
+ */
+export function withFd<T>(socket: Socket | Server, use: (fd: number) => T): T | undefined {
+  return withHandleFd(handleOf(socket), use);
+}
+
+/** The same for a value found in a `_handle` property. */
+export function withHandleFd<T>(handle: unknown, use: (fd: number) => T): T | undefined {
+  const fd = handleFd(handle);
+  if (fd !== undefined) return use(fd);
+  const duplicate = (handle as Handle | null | undefined)?.fdForIpc?.();
+  if (duplicate === undefined || duplicate < 0) return undefined;
+  try {
+    return use(duplicate);
+  } finally {
+    binding().closeFd(duplicate);
+  }
 }
 
 /**

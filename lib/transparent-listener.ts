@@ -2,7 +2,7 @@ import type { Server } from 'node:net';
 import { constants } from 'node:os';
 import { binding } from './binding.ts';
 import { codedError, systemError } from './errors.ts';
-import { handleFd, listenHandle } from './socket-fd.ts';
+import { listenHandle, withHandleFd } from './socket-fd.ts';
 
 /** The part of Node's internal listening handle that is used here. */
 interface ListenHandle {
@@ -10,8 +10,8 @@ interface ListenHandle {
 }
 
 function setOnHandle(handle: unknown): Error | undefined {
-  const fd = handleFd(handle);
-  if (fd === undefined) {
+  const status = withHandleFd(handle, (fd) => binding().setTransparent(fd, true));
+  if (status === undefined) {
     return codedError(
       'ERR_TRANSPARENT_SHARED',
       'transparent: the listening socket belongs to the cluster’s primary',
@@ -20,7 +20,6 @@ function setOnHandle(handle: unknown): Error | undefined {
       },
     );
   }
-  const status = binding().setTransparent(fd, true);
   return status === 0 ? undefined : systemError(status, { syscall: 'setsockopt', option: 'IP_TRANSPARENT' });
 }
 

@@ -10,6 +10,7 @@
 #include "endpoint.h"
 #include "local_address.h"
 #include "original_dst.h"
+#include "owned_fd.h"
 #include "relay_glue.h"
 #include "socket_options.h"
 
@@ -52,6 +53,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("setMark", &Addon::SetMark),
                              InstanceMethod("setBindAddressNoPort", &Addon::SetBindAddressNoPort),
                              InstanceMethod("socketKind", &Addon::GetSocketKind),
+                             InstanceMethod("closeFd", &Addon::CloseFd),
                              InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
                          });
     init_dial(env, exports, &port_claims_);
@@ -137,6 +139,9 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Number::New(info.Env(),
                              set_bind_address_no_port(fd_argument(info), flag_argument(info, 1)));
   }
+
+  // (fd); Deno's node:fs closes numbers of its own, which are no descriptors.
+  void CloseFd(const Napi::CallbackInfo& info) { const OwnedFd owned(fd_argument(info)); }
 
   // (fd) → [domain, type, protocol] or -errno
   Napi::Value GetSocketKind(const Napi::CallbackInfo& info) {

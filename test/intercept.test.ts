@@ -61,6 +61,17 @@ await inNamespace(t, import.meta.url, async () => {
         code: 'ERR_INVALID_ARG_TYPE',
         message: /"server"/,
       });
+
+      const { versions } = process;
+      t.teardown(() => Object.defineProperty(process, 'versions', { value: versions }));
+      Object.defineProperty(process, 'versions', {
+        value: { ...versions, bun: '1.0.0' },
+        configurable: true,
+      });
+      // Bun's http.Server is no net.Server, and its connections are accepted out of sight.
+      t.throws(() => intercept({ listen() {} } as never), { code: 'ERR_UNSUPPORTED_RUNTIME', hint: String });
+      t.throws(() => intercept({} as never), { code: 'ERR_INVALID_ARG_TYPE' });
+      Object.defineProperty(process, 'versions', { value: versions, configurable: true });
     }
     const server = createNetServer();
     for (const bad of [null, 5, 'emit'] as unknown[] as InterceptOptions[]) {

@@ -1,8 +1,15 @@
-import { fstatSync } from 'node:fs';
+import { fstatSync, openSync } from 'node:fs';
 import { once } from 'node:events';
 import { connect, createServer, Socket, type AddressInfo } from 'node:net';
 import t from 'tap';
-import { acceptingServer, checkFd, handleFd, listenHandle, socketFd } from '../lib/socket-fd.ts';
+import {
+  acceptingServer,
+  checkFd,
+  handleFd,
+  listenHandle,
+  socketFd,
+  withHandleFd,
+} from '../lib/socket-fd.ts';
 
 t.test('of servers and accepted sockets', async (t) => {
   const server = createServer();
@@ -34,6 +41,30 @@ t.test('of things that are no sockets', async (t) => {
   t.equal(socketFd(new Socket()), undefined);
   for (const none of [undefined, null, {}, { fd: -1 }, { fd: '3' }]) t.equal(handleFd(none), undefined);
   t.equal(handleFd({ fd: 0 }), 0);
+});
+
+t.test('a runtime that shows only a duplicate', async (t) => {
+  const open = (): number => openSync('/dev/null', 'r');
+  let duplicate = -1;
+  const handle = { fdForIpc: () => (duplicate = open()) };
+  t.ok(withHandleFd(handle, (fd) => fstatSync(fd).isCharacterDevice()));
+  t.throws(() => fstatSync(duplicate), { code: 'EBADF' }, 'closed afterwards');
+  t.throws(
+    () =>
+      withHandleFd(handle, () => {
+        throw new Error('of the caller');
+      }),
+    { message: 'of the caller' },
+  );
+  t.throws(() => fstatSync(duplicate), { code: 'EBADF' }, 'closed all the same');
+  t.equal(
+    withHandleFd({ fdForIpc: () => -9 }, () => 1),
+    undefined,
+  );
+  t.equal(
+    withHandleFd({}, () => 1),
+    undefined,
+  );
 });
 
 t.test('checkFd', async (t) => {
