@@ -57,6 +57,11 @@ export const peers: Peer[] = [
   },
   { name: 'Node, pipe', modes: ['redirect', 'tproxy'], command: ownProxy('node-pipe.js') },
   { name: 'original-dst, relay', modes: ['redirect', 'tproxy'], command: ownProxy('node-relay.js') },
+  {
+    name: 'original-dst, cached verdict',
+    modes: ['redirect', 'tproxy'],
+    command: ownProxy('node-cached.js'),
+  },
 ];
 
 /** Does something listen on the port? Asked of /proc: connecting would be a connection to be proxied. */
