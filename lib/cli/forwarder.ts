@@ -4,6 +4,7 @@ import { unmap } from '../address.ts';
 import { connectOriginal, type ConnectOriginalOptions } from '../connect-original.ts';
 import type { EgressPolicy } from '../egress.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../intercept.ts';
+import type { KnownDst } from '../original-dst.ts';
 import { type Relay, relay, type RelayOptions } from '../relay.ts';
 import { type AccessRecord, begin, reasonOf } from './access-log.ts';
 import type { ListenAddress } from './arguments.ts';
@@ -52,6 +53,8 @@ export class Forwarder {
 
   #forward(client: InterceptedSocket): void {
     const { originalDst, remoteAddress = '', remotePort = 0 } = client;
+    // An unknown destination has none, and is refused before the policy is asked.
+    const { port = 0 } = originalDst as Partial<KnownDst>;
     const started = performance.now();
     const record = begin({ address: unmap(remoteAddress), port: remotePort }, originalDst);
     // A client that resets before the relay has its socket; the relay tells of it.
@@ -59,7 +62,7 @@ export class Forwarder {
     const upstream = connectOriginal(client, {
       ...this.#options.dial,
       allowHalfOpen: true,
-      ...(originalDst.kind === 'unknown' ? {} : { egress: this.#options.egress(originalDst.port) }),
+      egress: this.#options.egress(port),
     });
     // A dial that is refused resets the client too, and to the relay the client is then what is missing.
     let refused: string | undefined;
