@@ -1,4 +1,4 @@
-// npm run bench:proxy [-- --seconds N --rounds N --idle N --only TEXT]
+// npm run bench:proxy [-- --seconds N --rounds N --idle N --only TEXT --skip TEXT]
 // Transparent proxies side by side: the same hosts, the same server, the same load, rounds interleaved in one run, so
 // that a noisy machine is noisy for all. Prints ratios; writes bench/results/proxy.json and proxy.svg.
 import { spawn, spawnSync } from 'node:child_process';
@@ -23,6 +23,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     idle: { type: 'string', default: '10000' },
     only: { type: 'string', default: '' },
+    skip: { type: 'string', default: 'no peer' },
   },
 });
 
@@ -139,7 +140,8 @@ try {
   for (let round = 1; round <= Number(values.rounds); round++) {
     for (const mode of ['redirect', 'tproxy'] as const) {
       for (const peer of peers) {
-        if (!peer.modes.includes(mode) || !peer.name.includes(values.only)) continue;
+        if (!peer.modes.includes(mode) || !peer.name.includes(values.only) || peer.name.includes(values.skip))
+          continue;
         process.stderr.write(`round ${round}: ${mode}, ${peer.name}\n`);
         samples.push(await measure(peer, mode, directory));
       }
