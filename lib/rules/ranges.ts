@@ -38,8 +38,9 @@ function toText(value: bigint, family: Family): string {
     ),
   );
   if (family === 'IPv4') return parts.join('.');
-  // inet_pton and back, for the shortest text; Bun's SocketAddress gives back what it was given, URL does not.
-  return new URL(`http://[${parts.join(':')}]`).hostname.slice(1, -1);
+  // SocketAddress writes the dotted forms as the tools do; Bun's gives back what it was given, so URL shortens first.
+  const shortest = new URL(`http://[${parts.join(':')}]`).hostname.slice(1, -1);
+  return new SocketAddress({ address: shortest, family: 'ipv6' }).address;
 }
 
 /** Reads `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32`. */
