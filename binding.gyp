@@ -26,6 +26,7 @@
             "src/poller.cc",
             "src/port_claims.cc",
             "src/relay.cc",
+            "src/relay_accept.cc",
             "src/relay_flow.cc",
             "src/relay_glue.cc",
             "src/relay_listener.cc",

@@ -19,7 +19,7 @@ export interface Binding {
   setFreebind(fd: number, on: boolean): number;
   setMark(fd: number, mark: number): number;
   setBindAddressNoPort(fd: number, on: boolean): number;
-  /** A new fd, or `over` when that was given and is the new socket now, or what failed. */
+  /** A new fd, or `over` when that was given and is the new socket now, or what failed (lib/dial-error.ts). */
   openDialSocket(
     family: 4 | 6,
     sourceAddress: string | null,
@@ -29,7 +29,7 @@ export interface Binding {
     mark: number | null,
     device: string | null,
     over: number,
-  ): number | [status: number, failed: string];
+  ): number | [status: number, step: number];
   /** 1, 0 or a negative errno. */
   isLocalDestination(address: string, mark: number): number;
   claimPort(program: number, port: number): number;
@@ -54,15 +54,25 @@ export interface Binding {
   ): number;
   relayDestroy(id: number, thread: number): number;
   relayRef(on: boolean): number;
-  /** `onUndecided` owns the fds that it is given; -1 says that the closed listener has no relay left. */
+  /**
+   * `onUndecided` gets a connection's token, which goes to relayDial, relayRefuse or relayTake, and what readFacts
+   * answers and fills; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
+   * 1 the client's, 2 the client's with its port.
+   */
   relayListen(
     fd: number,
     port: number,
     mark: number | null,
+    source: 0 | 1 | 2,
+    portFallback: boolean,
     idleMs: number,
     halfCloseMs: number,
-    onUndecided: (fd: number) => void,
+    onUndecided: (token: number, status: number) => void,
   ): number | [listener: number, stats: ArrayBuffer];
+  relayDial(id: number, token: number, address: string, port: number, thread: number): number;
+  relayRefuse(token: number): number;
+  /** The fd, or a negative errno. */
+  relayTake(token: number): number;
   relayUnlisten(listener: number, destroy: boolean): number;
   /** Verdict 1: relay, 2: reset, 0: ask again. */
   relaySetVerdict(listener: number, address: string, port: number, verdict: 0 | 1 | 2, ttlMs: number): number;

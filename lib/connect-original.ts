@@ -2,11 +2,11 @@ import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { unmap } from './address.ts';
 import { checkDialOptions, connect, type DialOptions, type Source } from './dial.ts';
-import { egressRefusal } from './egress.ts';
+import { egressRefusal, type EgressPolicy } from './egress.ts';
 import { codedError, outOfRange, systemError, type CodedError } from './errors.ts';
 import type { Intercepted } from './intercept.ts';
 import { loopRefusal } from './loop-guard.ts';
-import { recoverOriginalDst } from './original-dst.ts';
+import { recoverOriginalDst, type KnownDst, type OriginalDst } from './original-dst.ts';
 import { reset } from './reset.ts';
 import { acceptingServer } from './socket-fd.ts';
 
@@ -46,6 +46,27 @@ function clientSource(client: Socket, keepPort: boolean): Source | undefined {
   return { address: unmap(remoteAddress), port: keepPort ? remotePort! : 0 };
 }
 
+export function checkPreserveSource(value: unknown): void {
+  if (value !== undefined && typeof value !== 'boolean' && value !== 'port')
+    throw outOfRange('options.preserveSource', "a boolean or 'port'", value);
+}
+
+/** Why a connection is not dialled on, or undefined when it may be. */
+export function destinationRefusal(
+  destination: OriginalDst,
+  egress: EgressPolicy | undefined,
+  mark: number | undefined,
+): CodedError | undefined {
+  if (destination.kind !== 'unknown')
+    return egressRefusal(egress, destination) ?? loopRefusal(destination, mark);
+  const { cause } = destination;
+  return codedError(
+    'ERR_UNKNOWN_DESTINATION',
+    `It is not known where this connection was going: ${cause.message}`,
+    { cause },
+  );
+}
+
 /**
  * {@link connect} to where an intercepted connection was going, on behalf of its client.
  *
@@ -59,30 +80,18 @@ function clientSource(client: Socket, keepPort: boolean): Source | undefined {
  */
 export function connectOriginal(socket: Socket, options: ConnectOriginalOptions = {}): Socket {
   checkDialOptions(options);
+  checkPreserveSource(options.preserveSource);
   const { preserveSource = false, ...dial } = options;
-  if (typeof preserveSource !== 'boolean' && preserveSource !== 'port')
-    throw outOfRange('options.preserveSource', "a boolean or 'port'", preserveSource);
   if (preserveSource !== false && dial.source !== undefined) {
     throw codedError('ERR_INVALID_ARG_VALUE', 'Give either "options.source" or "options.preserveSource"', {
       base: TypeError,
     });
   }
   const destination = recoverOriginalDst(socket);
-  if (destination.kind === 'unknown') {
-    const { cause } = destination;
-    return refuse(
-      socket,
-      codedError(
-        'ERR_UNKNOWN_DESTINATION',
-        `It is not known where this connection was going: ${cause.message}`,
-        { cause },
-      ),
-    );
-  }
-  const refusal = egressRefusal(dial.egress, destination) ?? loopRefusal(destination, dial.mark);
+  const refusal = destinationRefusal(destination, dial.egress, dial.mark);
   if (refusal) return refuse(socket, refusal);
 
-  const { address, port } = destination;
+  const { address, port } = destination as KnownDst;
   if (preserveSource === false) return connect({ ...dial, address, port });
   const source = clientSource(socket, preserveSource === 'port');
   if (!source) return failed(systemError(-ENOTCONN, { syscall: 'getpeername' }));

@@ -5,7 +5,8 @@ import { constants } from 'node:os';
 import { familyOf, unmap, type Endpoint } from './address.ts';
 import { binding } from './binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from './egress.ts';
-import { checkBoolean, checkInteger, codedError, invalidType, systemError } from './errors.ts';
+import { dialError } from './dial-error.ts';
+import { checkBoolean, checkInteger, codedError, invalidType } from './errors.ts';
 import { foreignRuntimeName } from './runtime.ts';
 import { adoptFd, retryConnect } from './socket-fd.ts';
 
@@ -95,11 +96,8 @@ function openSocket(
     over,
   );
   if (typeof opened === 'number') return opened;
-  const [errno, failed] = opened;
-  if (failed === 'bind') return systemError(errno, { syscall: 'bind', address: source!.address, port });
-  return failed === failed.toUpperCase()
-    ? systemError(errno, { syscall: 'setsockopt', option: failed })
-    : systemError(errno, { syscall: failed });
+  const [errno, step] = opened;
+  return dialError(errno, step, source === undefined ? {} : { source: { address: source.address, port } });
 }
 
 /** Gives a socket that is about to connect to `address` the fd with everything set, or destroys it. */

@@ -38,8 +38,9 @@ export {
   setMark,
   setTransparent,
 } from './raw.ts';
-export { relay, type Relay, type RelayOptions } from './relay.ts';
+export { relay, type RelayOptions } from './relay.ts';
 export { setRelayThreads } from './relay-engine.ts';
+export type { Relay } from './relay-object.ts';
 export type { RelayOutcome, RelaySide } from './relay-outcome.ts';
 export { VirtualListeners, type ConnectionTarget, type VirtualListenerAddress } from './virtual-listeners.ts';
 export {

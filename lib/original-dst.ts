@@ -93,7 +93,11 @@ function withoutAnswer(errno: number, syscall: string, option: string): Original
  * that the listener cannot have been dialled at; else nobody redirected it.
  */
 export function recoverFromFd(fd: number, boundTo: BoundTo | undefined): OriginalDst {
-  const status = binding().readFacts(fd);
+  return recoverFromFacts(binding().readFacts(fd), boundTo);
+}
+
+/** The same from what readFacts has answered and filled. */
+export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): OriginalDst {
   if (status !== 0) return unknown(status, 'getsockname');
   const mptcp = originalStatus() === -EOPNOTSUPP;
   const answer = mptcp ? originalOfMptcp() : originalStatus();

@@ -1,11 +1,12 @@
 import { binding } from './binding.ts';
+import { dialError, type DialEnds } from './dial-error.ts';
 import { checkInteger, systemError } from './errors.ts';
 import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './relay-outcome.ts';
 
-/** Layout of struct RelaySlot (src/relay.h): two doubles, reason and side in a byte each, errno. */
+/** Layout of struct RelaySlot (src/relay.h): two doubles; reason, side and step of the dial in a byte each; errno. */
 const SLOT_BYTES = 24;
 const SLOT_DOUBLES = 3;
-const REASON_AND_SIDE = 4;
+const REASON_SIDE_STEP = 4;
 const ERRNO = 5;
 const SLOT_INTS = 6;
 /** By the slot's number; the third stands for neither. */
@@ -18,6 +19,8 @@ interface Slab {
 
 /** Bytes that Node has read from a socket already, to be sent ahead of what is still in the kernel. */
 export type Ahead = Uint8Array | undefined;
+
+type OnClose = (outcome: RelayOutcome) => void;
 
 let threads = 1;
 let started: Engine | undefined;
@@ -58,27 +61,45 @@ class Engine {
     fds: { client: number; upstream: number },
     ahead: { toUpstream: Ahead; toClient: Ahead },
     limits: RelayLimits,
-    onClose: (outcome: RelayOutcome) => void,
+    onClose: OnClose,
+  ): NativeMover | number {
+    return this.#begin({}, onClose, (id, thread) =>
+      this.#native.relayAdd(
+        id,
+        fds.client,
+        fds.upstream,
+        limits.idle,
+        limits.halfClose,
+        ahead.toUpstream,
+        ahead.toClient,
+        thread,
+      ),
+    );
+  }
+
+  /** The same for a connection that a relay thread has accepted: the thread dials `destination` and relays. */
+  dial(token: number, ends: DialEnds, onClose: OnClose): NativeMover | number {
+    const { address, port } = ends.destination!;
+    return this.#begin(ends, onClose, (id, thread) =>
+      this.#native.relayDial(id, token, address, port, thread),
+    );
+  }
+
+  #begin(
+    ends: DialEnds,
+    onClose: OnClose,
+    give: (id: number, thread: number) => number,
   ): NativeMover | number {
     const id = this.#takeSlot();
     /* c8 ignore next -- more relays than a process can have descriptors for */
     if (id < 0) return id;
     const thread = this.#leastLoaded();
-    const status = this.#native.relayAdd(
-      id,
-      fds.client,
-      fds.upstream,
-      limits.idle,
-      limits.halfClose,
-      ahead.toUpstream,
-      ahead.toClient,
-      thread,
-    );
+    const status = give(id, thread);
     if (status !== 0) {
       this.#free.push(id);
       return status;
     }
-    const mover = new NativeMover(this, id, thread, onClose);
+    const mover = new NativeMover(this, id, thread, ends, onClose);
     this.#open[id] = mover;
     this.#load[thread] = (this.#load[thread] ?? 0) + 1;
     this.countAlive(1);
@@ -123,10 +144,10 @@ class Engine {
     return best;
   }
 
-  #outcome(id: number): RelayOutcome {
+  #outcome(id: number, ends: DialEnds): RelayOutcome {
     const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
     const at = (id % this.#slotsPerSlab) * SLOT_INTS;
-    const word = slab.ints[at + REASON_AND_SIDE]!;
+    const word = slab.ints[at + REASON_SIDE_STEP]!;
     const side = SIDES[(word >> 8) & 0xff]!;
     switch (word & 0xff) {
       case 1:
@@ -138,7 +159,11 @@ class Engine {
       case 4:
         return { reason: 'aborted' };
       default:
-        return { reason: 'error', ...side, error: systemError(slab.ints[at + ERRNO]!, { syscall: 'relay' }) };
+        return {
+          reason: 'error',
+          ...side,
+          error: dialError(slab.ints[at + ERRNO]!, (word >> 16) & 0xff, ends),
+        };
     }
   }
 
@@ -147,7 +172,7 @@ class Engine {
       const mover = this.#open[id]!;
       this.#open[id] = undefined;
       this.#load[mover.thread]!--;
-      mover.finish(this.#outcome(id));
+      mover.finish(this.#outcome(id, mover.ends));
       this.#free.push(id);
     }
   }
@@ -158,15 +183,17 @@ export class NativeMover implements Mover {
   readonly #engine: Engine;
   readonly #id: number;
   readonly thread: number;
-  readonly #onClose: (outcome: RelayOutcome) => void;
+  readonly ends: DialEnds;
+  readonly #onClose: OnClose;
   #alive = true;
   /** The slot is somebody else's once the relay has closed: its last numbers are kept. */
   #final: { toUpstream: number; toClient: number } | undefined;
 
-  constructor(engine: Engine, id: number, thread: number, onClose: (outcome: RelayOutcome) => void) {
+  constructor(engine: Engine, id: number, thread: number, ends: DialEnds, onClose: OnClose) {
     this.#engine = engine;
     this.#id = id;
     this.thread = thread;
+    this.ends = ends;
     this.#onClose = onClose;
   }
 

@@ -2,16 +2,23 @@ import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import type { Endpoint } from './address.ts';
 import { binding } from './binding.ts';
-import { connectOriginal } from './connect-original.ts';
+import { checkPreserveSource, destinationRefusal } from './connect-original.ts';
 import { checkDialOptions } from './dial.ts';
 import type { EgressPolicy } from './egress.ts';
 import { checkBoolean, checkInteger, codedError, invalidType, outOfRange, systemError } from './errors.ts';
+import { endpointAt, Slot } from './facts.ts';
 import { createServer, type InterceptedSocket } from './intercept.ts';
 import { claimPort, releasePort } from './loop-guard.ts';
-import { annotate, recoverFromFd, type ListenerAddress, type OriginalDst } from './original-dst.ts';
+import {
+  annotate,
+  recoverFromFacts,
+  type KnownDst,
+  type ListenerAddress,
+  type OriginalDst,
+} from './original-dst.ts';
 import { engine } from './relay-engine.ts';
 import { foreignRuntime } from './relay-handover.ts';
-import { relay, type Relay } from './relay.ts';
+import { Relay } from './relay-object.ts';
 import { reset } from './reset.ts';
 import { socketFd } from './socket-fd.ts';
 
@@ -28,12 +35,16 @@ export interface LastingVerdict {
 export type RelayDecision = RelayVerdict | LastingVerdict;
 
 export interface RelayServerOptions {
-  /** The policy. Asked about every connection that no lasting verdict covers. */
-  decide: (destination: OriginalDst, client: InterceptedSocket) => RelayDecision | Promise<RelayDecision>;
+  /** The policy. Asked about every connection that no lasting verdict covers; `client` is where it comes from. */
+  decide: (destination: OriginalDst, client: Endpoint) => RelayDecision | PromiseLike<RelayDecision>;
   /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
   transparent?: boolean;
   /** SO_MARK of the connections to the destinations. */
   mark?: number;
+  /** As of connectOriginal: dial from the client's own address, with `'port'` from its port too. Default false. */
+  preserveSource?: boolean | 'port';
+  /** With `preserveSource: 'port'`: when that port is in use towards this destination, take another. Default false. */
+  portFallback?: boolean;
   /** Which destinations may be dialled, whatever `decide` says. */
   egress?: EgressPolicy;
   /** As of {@link relay}. */
@@ -58,6 +69,8 @@ export interface RelayServerStats {
   /** Of those of `relayed` that have closed. */
   bytesToUpstream: number;
   bytesToClient: number;
+  /** Verdicts `relay` of `decide` that were refused, by the error's code: `{ ERR_INTERCEPT_LOOP: 1 }`. */
+  refused: Record<string, number>;
 }
 
 interface RelayServerEvents {
@@ -65,11 +78,28 @@ interface RelayServerEvents {
   close: [];
   error: [error: Error];
   connection: [socket: InterceptedSocket];
-  relay: [relay: Relay, destination: OriginalDst];
+  relay: [relay: Relay, destination: OriginalDst, client: Endpoint];
 }
 
 const VERDICTS = { relay: 1, reset: 2 } as const;
+const SOURCES = { own: 0, address: 1, port: 2 } as const;
 const MAX_MS = 2 ** 31 - 1;
+
+/** As many connections may wait to be accepted as the kernel allows (net.core.somaxconn). */
+const BACKLOG = 65_535;
+
+/** A connection that the thread has accepted and nobody has decided about; it keeps the event loop alive. */
+interface Waiting {
+  readonly token: number;
+  readonly destination: OriginalDst;
+  readonly client: Endpoint;
+}
+
+function isPromiseLike(
+  decision: RelayDecision | PromiseLike<RelayDecision>,
+): decision is PromiseLike<RelayDecision> {
+  return typeof (decision as Partial<PromiseLike<unknown>> | undefined)?.then === 'function';
+}
 
 function readDecision(decision: unknown): { action: RelayVerdict; ttl: number } {
   if (decision === 'relay' || decision === 'reset' || decision === 'emit')
@@ -89,6 +119,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   #address: (ListenerAddress & { family: string }) | undefined;
   #listener = -1;
   #counters: Float64Array = new Float64Array(8);
+  readonly #refused: Record<string, number> = {};
 
   /** @internal */
   constructor(options: RelayServerOptions) {
@@ -114,16 +145,19 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       this.#state = 'closed';
       this.emit('error', error);
     });
-    binder.listen({ port, ...(host === undefined ? {} : { host }), exclusive: true }, () => {
-      this.#address = binder.address() as ListenerAddress & { family: string };
-      const error = this.#startNative(socketFd(binder)!);
-      // Both claims for a moment: never none.
-      if (!error) claimPort(this.#address.port);
-      binder.close();
-      this.#state = error ? 'closed' : 'listening';
-      if (error) this.emit('error', error);
-      else this.emit('listening');
-    });
+    binder.listen(
+      { port, ...(host === undefined ? {} : { host }), exclusive: true, backlog: BACKLOG },
+      () => {
+        this.#address = binder.address() as ListenerAddress & { family: string };
+        const error = this.#startNative(socketFd(binder)!);
+        // Both claims for a moment: never none.
+        if (!error) claimPort(this.#address.port);
+        binder.close();
+        this.#state = error ? 'closed' : 'listening';
+        if (error) this.emit('error', error);
+        else this.emit('listening');
+      },
+    );
     return this;
   }
 
@@ -145,6 +179,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       open: open!,
       bytesToUpstream: bytesToUpstream!,
       bytesToClient: bytesToClient!,
+      refused: { ...this.#refused },
     };
   }
 
@@ -183,16 +218,20 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   }
 
   #startNative(fd: number): Error | undefined {
-    const { mark = null, idleTimeout = 0, halfCloseTimeout = 0 } = this.#options;
+    const { mark = null, preserveSource, portFallback = false } = this.#options;
+    const { idleTimeout = 0, halfCloseTimeout = 0 } = this.#options;
+    const source = preserveSource === 'port' ? 'port' : preserveSource ? 'address' : 'own';
     engine().countAlive(1);
     const answer = binding().relayListen(
       fd,
       this.#address!.port,
       mark,
+      SOURCES[source],
+      portFallback,
       idleTimeout,
       halfCloseTimeout,
-      (accepted) => {
-        if (accepted >= 0) this.#onUndecided(accepted);
+      (token, status) => {
+        if (token >= 0) this.#onUndecided(token, status);
         else this.#onOver();
       },
     );
@@ -213,51 +252,94 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     process.nextTick(() => this.emit('close'));
   }
 
-  #onUndecided(fd: number): void {
-    const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
-    annotate(
-      socket,
-      recoverFromFd(fd, () => this.#address),
-    );
-    const ignore = (): void => {};
-    socket.on('error', ignore);
-    this.#decide(socket as InterceptedSocket).then(
-      (then) => {
-        socket.off('error', ignore);
-        // Before the tick in which a relay that has ended already says so; a throwing listener is the program's.
-        queueMicrotask(then);
-      },
-      (error: Error) => {
-        reset(socket);
-        process.nextTick(() => this.emit('error', error));
-      },
+  #onUndecided(token: number, status: number): void {
+    engine().countAlive(1);
+    const destination = recoverFromFacts(status, () => this.#address);
+    const client = endpointAt(Slot.peer);
+    const waiting = { token, destination, client };
+    let decision: RelayDecision | PromiseLike<RelayDecision>;
+    try {
+      decision = this.#options.decide(destination, client);
+    } catch (error) {
+      this.#onPolicyError(waiting, error as Error);
+      return;
+    }
+    // Most policies answer at once, and a promise for every connection costs more than the rest of this method.
+    if (!isPromiseLike(decision)) {
+      this.#settle(waiting, decision);
+      return;
+    }
+    decision.then(
+      (later) => this.#settle(waiting, later),
+      (error: Error) => this.#onPolicyError(waiting, error),
     );
   }
 
-  /** Asks the policy and does what it says; returns what is to be emitted. */
-  async #decide(socket: InterceptedSocket): Promise<() => void> {
-    const destination = socket.originalDst;
-    const { action, ttl } = readDecision(await this.#options.decide(destination, socket));
+  #onPolicyError({ token }: Waiting, error: Error): void {
+    this.#refuse(token);
+    process.nextTick(() => this.emit('error', error));
+  }
+
+  #refuse(token: number): void {
+    binding().relayRefuse(token);
+    engine().countAlive(-1);
+  }
+
+  /** Does what the policy says. */
+  #settle(waiting: Waiting, decision: RelayDecision): void {
+    let action: RelayVerdict;
+    let ttl: number;
+    try {
+      ({ action, ttl } = readDecision(decision));
+    } catch (error) {
+      this.#onPolicyError(waiting, error as Error);
+      return;
+    }
+    const { token, destination } = waiting;
     if (action === 'emit') {
-      return () => {
-        if (!this.emit('connection', socket)) reset(socket);
-      };
-    }
-    if (action === 'reset') {
+      this.#hand(waiting);
+    } else if (action === 'reset') {
       this.#remember(destination, action, ttl);
-      reset(socket);
-      return () => {};
+      this.#refuse(token);
+    } else {
+      this.#relay(waiting, ttl);
     }
-    const { mark, egress, idleTimeout = 0, halfCloseTimeout = 0 } = this.#options;
-    const upstream = connectOriginal(socket, {
+  }
+
+  #hand({ token, destination }: Waiting): void {
+    const socket = new Socket({
+      fd: binding().relayTake(token),
       allowHalfOpen: true,
-      ...(mark === undefined ? {} : { mark }),
-      ...(egress === undefined ? {} : { egress }),
+      readable: true,
+      writable: true,
     });
-    // Refused by the loop guard or the egress policy, it is refused every time.
-    if (!upstream.destroyed) this.#remember(destination, action, ttl);
-    const joined = relay(socket, upstream, { idleTimeout, halfCloseTimeout });
-    return () => this.emit('relay', joined, destination);
+    engine().countAlive(-1);
+    annotate(socket, destination);
+    process.nextTick(() => {
+      if (!this.emit('connection', socket as InterceptedSocket)) reset(socket);
+    });
+  }
+
+  #relay({ token, destination, client }: Waiting, ttl: number): void {
+    const { mark, egress } = this.#options;
+    const joined = new Relay();
+    // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
+    process.nextTick(() => this.emit('relay', joined, destination, client));
+    const refusal = destinationRefusal(destination, egress, mark);
+    if (refusal) {
+      this.#refused[refusal.code] = (this.#refused[refusal.code] ?? 0) + 1;
+      this.#refuse(token);
+      joined.finish({ reason: 'error', side: 'upstream', error: refusal });
+    } else {
+      this.#remember(destination, 'relay', ttl);
+      const ends = { destination: destination as KnownDst, source: client };
+      const mover = engine().dial(token, ends, (outcome) => joined.finish(outcome));
+      engine().countAlive(-1);
+      /* c8 ignore next -- no memory for a command to the thread */
+      if (typeof mover === 'number')
+        joined.finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });
+      else joined.start(mover);
+    }
   }
 
   /**
@@ -283,14 +365,17 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
  * would have to find out more about. Destinations on this host always do, because of loops. `revoke()` takes verdicts
  * back; do so after changing a BlockList of `egress`, which is consulted when a verdict is made.
  *
- * Events: `'listening'`; `'relay'` (relay, destination) for connections that `decide` had relayed; `'connection'` for
- * those with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`.
+ * Events: `'listening'`; `'relay'` (relay, destination, client) for connections that `decide` had relayed, whose
+ * outcome tells too when the loop guard, the egress policy or the network refused the dial; `'connection'` for those
+ * with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`.
  *
  * @throws argument errors, `ERR_UNSUPPORTED_RUNTIME`, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
- * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent` and `mark`. Source: ip(7), splice(2), epoll(7).
+ * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent`, `mark` and `preserveSource`. Source: ip(7), splice(2),
+ * epoll(7).
  */
 export function createRelayServer(options: RelayServerOptions): RelayServer {
   checkDialOptions(options);
+  checkPreserveSource(options.preserveSource);
   const { decide, transparent, idleTimeout, halfCloseTimeout } = options;
   if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
   if (transparent !== undefined) checkBoolean('options.transparent', transparent);

@@ -1,4 +1,3 @@
-import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { binding } from './binding.ts';
 import {
@@ -19,6 +18,7 @@ import {
   takeBytes,
   waitUntilQuiet,
 } from './relay-handover.ts';
+import { Relay } from './relay-object.ts';
 import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './relay-outcome.ts';
 import { PipeMover } from './relay-pipe.ts';
 import { socketFd } from './socket-fd.ts';
@@ -39,29 +39,21 @@ export interface RelayOptions {
   engine?: 'native' | 'pipe' | 'any';
 }
 
-interface RelayEvents {
-  close: [outcome: RelayOutcome];
-}
-
 const MAX_MS = 2 ** 31 - 1;
 const SIDES = ['client', 'upstream'] as const;
 const taken = new WeakSet<Socket>();
 
-/** Two sockets whose bytes go from one to the other. Made by {@link relay}. */
-export class Relay extends EventEmitter<RelayEvents> {
+/** A relay between two sockets of Node's. */
+class SocketRelay extends Relay {
   #sockets: Record<RelaySide, Socket> | undefined;
   readonly #limits: RelayLimits;
   readonly #engine: 'native' | 'pipe' | 'any';
   readonly #signal: AbortSignal | undefined;
-  #mover: Mover | undefined;
-  #outcome: RelayOutcome | undefined;
-  #alive = true;
   /** Ends the waiting for the sockets to be ready. */
   #stopWaiting: (() => void) | undefined;
   #waitTimer: NodeJS.Timeout | undefined;
   #onAbort: (() => void) | undefined;
 
-  /** @internal */
   constructor(
     sockets: Record<RelaySide, Socket>,
     limits: RelayLimits,
@@ -88,46 +80,14 @@ export class Relay extends EventEmitter<RelayEvents> {
     this.#proceed();
   }
 
-  /** Bytes that the upstream's socket has taken so far. Read from shared memory: no system call, no native call. */
-  get bytesToUpstream(): number {
-    return this.#mover?.bytesToUpstream() ?? 0;
+  override destroy(): this {
+    if (this.#sockets) this.#giveUp({ reason: 'aborted' }, (socket) => socket.destroy());
+    return super.destroy();
   }
 
-  /** Bytes that the client's socket has taken so far. */
-  get bytesToClient(): number {
-    return this.#mover?.bytesToClient() ?? 0;
-  }
-
-  /** How it ended; undefined while it runs. Known before `'close'` is emitted. */
-  get outcome(): RelayOutcome | undefined {
-    return this.#outcome;
-  }
-
-  /**
-   * `close(2)` of both sockets; `'close'` follows, with reason `aborted`. Bytes underway are dropped, and the end that
-   * misses them is sent RST in place of FIN.
-   */
-  destroy(): this {
-    if (this.#outcome) return this;
-    if (this.#mover) this.#mover.destroy();
-    else this.#giveUp({ reason: 'aborted' }, (socket) => socket.destroy());
-    return this;
-  }
-
-  /** An open relay keeps the event loop alive, as a socket does. */
-  ref(): this {
-    return this.#keepAlive(true);
-  }
-
-  /** Lets the process exit with the relay open. */
-  unref(): this {
-    return this.#keepAlive(false);
-  }
-
-  #keepAlive(on: boolean): this {
-    this.#alive = on;
-    this.#mover?.keepAlive(on);
-    return this;
+  override finish(outcome: RelayOutcome): void {
+    if (this.#onAbort) this.#signal?.removeEventListener('abort', this.#onAbort);
+    super.finish(outcome);
   }
 
   /** Hands the sockets over as soon as both are ready. */
@@ -178,7 +138,7 @@ export class Relay extends EventEmitter<RelayEvents> {
     const { client, upstream } = sockets;
     const ahead = { toUpstream: takeBytes(client), toClient: takeBytes(upstream) };
     const fds = { client: socketFd(client)!, upstream: socketFd(upstream)! };
-    const mover = engine().add(fds, ahead, this.#limits, (outcome) => this.#finish(outcome));
+    const mover = engine().add(fds, ahead, this.#limits, (outcome) => this.finish(outcome));
     if (typeof mover === 'number') {
       if (this.#engine === 'any') {
         if (ahead.toUpstream) client.unshift(ahead.toUpstream);
@@ -189,21 +149,20 @@ export class Relay extends EventEmitter<RelayEvents> {
       }
       return;
     }
-    this.#start(mover);
+    this.start(mover);
     // The thread works with duplicates: this closes Node's descriptors and leaves the connections alone.
     client.destroy();
     upstream.destroy();
   }
 
   #startPipe(sockets: Record<RelaySide, Socket>): void {
-    this.#start(new PipeMover(sockets, this.#limits, (outcome) => this.#finish(outcome)));
+    this.start(new PipeMover(sockets, this.#limits, (outcome) => this.finish(outcome)));
   }
 
-  #start(mover: Mover): void {
-    this.#mover = mover;
+  override start(mover: Mover): void {
     this.#sockets = undefined;
     clearTimeout(this.#waitTimer);
-    if (!this.#alive) mover.keepAlive(false);
+    super.start(mover);
   }
 
   /** Ends a relay that has not got as far as moving bytes. */
@@ -217,14 +176,7 @@ export class Relay extends EventEmitter<RelayEvents> {
       sockets[side].on('error', () => {});
       close(sockets[side]);
     }
-    this.#finish(outcome);
-  }
-
-  #finish(outcome: RelayOutcome): void {
-    this.#outcome = outcome;
-    if (this.#onAbort) this.#signal?.removeEventListener('abort', this.#onAbort);
-    // A tick later: relay() may not have returned yet, and a throwing listener must not keep others from theirs.
-    process.nextTick(() => this.emit('close', outcome));
+    this.finish(outcome);
   }
 }
 
@@ -275,5 +227,5 @@ export function relay(client: Socket, upstream: Socket, options: RelayOptions = 
     }
     binding();
   }
-  return new Relay(sockets, { idle: idleTimeout, halfClose: halfCloseTimeout }, which, signal);
+  return new SocketRelay(sockets, { idle: idleTimeout, halfClose: halfCloseTimeout }, which, signal);
 }

@@ -57,7 +57,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
                          });
     init_dial(env, exports, &port_claims_);
-    init_relay(env, exports);
+    init_relay(env, exports, facts_);
     init_datagram(env, exports);
   }
 

@@ -19,9 +19,31 @@ struct DialOptions {
   const char* interface;  // nullptr: any
 };
 
-// socket(2), the options, bind(2) to the source. Returns 0, or -errno with `*failed` naming the
-// option, or the call that is not setsockopt(2).
-int open_dial_socket(const DialOptions& options, OwnedFd* opened, const char** failed);
+// What a dial can fail at; lib/dial-error.ts has the names.
+enum DialStep : uint8_t {
+  kNoStep = 0,
+  kSocket = 1,
+  kBindToDevice = 2,
+  kMark = 3,
+  kTransparent = 4,
+  kFreebind = 5,
+  kBindAddressNoPort = 6,
+  kReuseAddress = 7,
+  kBind = 8,
+  kConnect = 9,
+};
+
+// socket(2), the options, bind(2) to the source. Returns 0, or -errno and the step that failed.
+int open_dial_socket(const DialOptions& options, OwnedFd* opened, DialStep* failed);
+
+struct Dial {
+  Endpoint destination;
+  DialOptions options;
+  bool port_fallback;  // when the source's port is in use towards this destination: another one
+};
+
+// The same, and connect(2), which goes on by itself. Returns 0, or -errno and the step that failed.
+int start_dial(const Dial& dial, OwnedFd* opened, DialStep* failed);
 
 // dup3(2): puts the socket in the place of `fd`, which keeps its number. Returns 0 or -errno.
 int replace_fd(const OwnedFd& socket, int fd);

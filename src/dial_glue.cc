@@ -34,16 +34,16 @@ bool flag_argument(const Napi::Value& value) {
   return value.IsBoolean() && value.As<Napi::Boolean>().Value();
 }
 
-Napi::Value failure(Napi::Env env, int status, const char* failed) {
+Napi::Value failure(Napi::Env env, int status, DialStep failed) {
   const Napi::Array pair = Napi::Array::New(env, 2);
   pair.Set(0u, status);
-  pair.Set(1u, failed);
+  pair.Set(1u, static_cast<uint32_t>(failed));
   return pair;
 }
 
 // (family, sourceAddress | null, sourcePort, transparent, freebind, mark | null, interface | null,
 // over | -1) → a new fd, `over` when that was given and now is the new socket,
-// or [-errno, what failed]
+// or [-errno, enum DialStep]
 Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   DialOptions options = {};
@@ -52,7 +52,7 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   if (text_argument(info[1], source)) {
     const auto port = static_cast<uint16_t>(uint_argument(info[2]));
     const int status = endpoint_parse(source, port, &options.source);
-    if (status != 0) return failure(env, status, "bind");
+    if (status != 0) return failure(env, status, kBind);
   }
   options.transparent = flag_argument(info[3]);
   options.freebind = flag_argument(info[4]);
@@ -62,13 +62,13 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   if (text_argument(info[6], interface)) options.interface = interface;
 
   OwnedFd opened;
-  const char* failed = "";
+  DialStep failed = kNoStep;
   const int status = open_dial_socket(options, &opened, &failed);
   if (status != 0) return failure(env, status, failed);
   const int32_t over = int_argument(info[7], -1);
   if (over < 0) return Napi::Number::New(env, opened.release());
   const int replaced = replace_fd(opened, over);
-  return replaced == 0 ? Napi::Number::New(env, over) : failure(env, replaced, "dup3");
+  return replaced == 0 ? Napi::Number::New(env, over) : failure(env, replaced, kSocket);
 }
 
 // (address, mark) → 1, 0 or -errno

@@ -96,6 +96,10 @@ socklen_t endpoint_to_sockaddr(const Endpoint& from, bool mapped, sockaddr_stora
   return sizeof(v6);
 }
 
+bool same_address(const Endpoint& a, const Endpoint& b) {
+  return a.family == b.family && a.port == b.port && memcmp(a.bytes, b.bytes, sizeof(a.bytes)) == 0;
+}
+
 bool is_link_local(const Endpoint& endpoint) {
   return endpoint.family == 6 && endpoint.bytes[0] == 0xfe && (endpoint.bytes[1] & 0xc0) == 0x80;
 }

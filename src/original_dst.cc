@@ -72,10 +72,10 @@ int original_dst(int fd, Endpoint* original) {
   return status == 0 ? original_dst_of(fd, local, original) : status;
 }
 
-int original_dst_of(int fd, const Endpoint& local, Endpoint* original) {
+int original_dst_of(int fd, const Endpoint& own, Endpoint* original) {
   // By the address, not by the socket's family: an AF_INET6 listener accepts IPv4 too, and then
   // only SOL_IP answers.
-  return ask_conntrack(fd, local.family == 4, original);
+  return ask_conntrack(fd, own.family == 4, original);
 }
 
 int local_endpoint(int fd, Endpoint* local) { return read_name(getsockname, fd, local); }

@@ -13,8 +13,8 @@ namespace original_dst {
 // IPv4 one from 127.0.0.6 with the same two ports. original_dst_of() has no such case.
 int original_dst(int fd, Endpoint* original);
 
-// The same, chosen by the form of `local`, which must be the socket's own local address.
-int original_dst_of(int fd, const Endpoint& local, Endpoint* original);
+// The same, chosen by the form of one of the connection's two addresses, which is also the other's.
+int original_dst_of(int fd, const Endpoint& own, Endpoint* original);
 
 // getsockname(2) and getpeername(2), or SO_PEERNAME once the client has gone, in canonical form.
 // Return 0 or -errno.

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "relay_listener.h"
+#include "socket_options.h"
 
 namespace original_dst {
 
@@ -25,7 +26,6 @@ namespace {
 
 constexpr size_t kStackSize = size_t{256} * 1024;
 constexpr int kEventsAtOnce = 256;
-constexpr int kAcceptsAtOnce = 64;
 constexpr uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 // After these a short read may be followed by the end, an error, or bytes behind urgent data,
 // without another edge.
@@ -36,11 +36,6 @@ void store(double* to, uint64_t value) {
   uint64_t bits;
   memcpy(&bits, &number, sizeof(bits));
   __atomic_store_n(reinterpret_cast<uint64_t*>(to), bits, __ATOMIC_RELAXED);
-}
-
-void reset_on_close(int fd) {
-  const linger abort = {1, 0};
-  setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
 }
 
 bool has_unread(int fd) {
@@ -308,8 +303,25 @@ void RelayThread::begin(Relay* relay) {
     table_size_ = size;
   }
   table_[relay->id] = relay;
+  if (relay->dial != nullptr && !start_dialling(relay)) return;
   // Bytes that came along do not wait for an event.
   if (watch(relay)) enqueue(relay);
+}
+
+// Returns false when the relay has closed.
+bool RelayThread::start_dialling(Relay* relay) {
+  const std::unique_ptr<Dial> dial = std::move(relay->dial);
+  OwnedFd upstream;
+  DialStep failed = kNoStep;
+  const int status = start_dial(*dial, &upstream, &failed);
+  if (status != 0) {
+    relay->slot->step = failed;
+    close(relay, kRelayError, kUpstream, -status);
+    return false;
+  }
+  relay->connecting = true;
+  relay->open(std::move(relay->ends[kClient].fd), std::move(upstream));
+  return true;
 }
 
 // Returns false when the relay has closed.
@@ -327,93 +339,6 @@ bool RelayThread::watch(Relay* relay) {
   return arm(relay);
 }
 
-void RelayThread::begin_listening(RelayListener* listener) {
-  listener->next = listeners_;
-  listeners_ = listener;
-  listener->listening = true;
-  listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.ptr = static_cast<Watched*>(listener);
-  // Our own socket in our own set: refused only for want of memory, and then the listener accepts
-  // nothing, which its clients see as they would any proxy that cannot go on.
-  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener->fd.get(), &event);
-}
-
-void RelayThread::end_listening(RelayListener* listener, bool destroy) {
-  // It may be over by now, and deleted: compared, not looked into.
-  RelayListener* known = listeners_;
-  while (known != nullptr && known != listener) known = known->next;
-  if (known == nullptr) return;
-  if (listener->listening) {
-    listener->listening = false;
-    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
-    listener->fd.reset();
-    listener->spare.reset();
-    if (listener->first == nullptr) return dismiss(listener);
-  }
-  // The last one takes the listener along.
-  for (Relay* relay = destroy ? listener->first : nullptr; relay != nullptr;) {
-    Relay* const next = relay->next_of_listener;
-    close(relay, kRelayAborted, kNeither, 0);
-    relay = next;
-  }
-}
-
-// Nothing of the listener's is left: TypeScript is told, and may delete it.
-void RelayThread::dismiss(RelayListener* listener) {
-  RelayListener** at = &listeners_;
-  while (*at != listener) at = &(*at)->next;
-  *at = listener->next;
-  hand_up(OwnedFd(), listener);
-}
-
-void RelayThread::accept(RelayListener* listener) {
-  listener->ready = false;
-  // A turn, as for bytes; what is left is reported again.
-  for (int i = 0; i < kAcceptsAtOnce; i++) {
-    OwnedFd accepted;
-    if (!listener->accept_one(&accepted)) break;
-    if (!accepted.valid()) continue;
-    OwnedFd upstream;
-    switch (listener->handle(accepted.get(), now_, &upstream)) {
-      case kUndecided:
-        add_to(&listener->stats->undecided, 1);
-        hand_up(std::move(accepted), listener);
-        break;
-      case kResetIt:
-        reset_on_close(accepted.get());
-        break;
-      case kRelayIt: {
-        Relay* const relay = new Relay;
-        relay->listener = listener;
-        relay->limits = listener->limits;
-        relay->connecting = true;
-        relay->next_of_listener = listener->first;
-        if (listener->first != nullptr) listener->first->previous_of_listener = relay;
-        listener->first = relay;
-        add_to(&listener->stats->open, 1);
-        relay->open(std::move(accepted), std::move(upstream));
-        watch(relay);
-        break;
-      }
-    }
-  }
-  if (!listener->spare.valid()) listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
-}
-
-void RelayThread::hand_up(OwnedFd fd, RelayListener* listener) {
-  Undecided* const one = new Undecided;
-  one->fd = std::move(fd);
-  one->listener = listener;
-  pthread_mutex_lock(&mutex_);
-  const bool first = undecided_ == nullptr;
-  *undecided_tail_ = one;
-  undecided_tail_ = &one->next;
-  pthread_mutex_unlock(&mutex_);
-  if (first) notify_(context_);
-}
-
 // Returns false while it is still connecting, and when it has closed.
 bool RelayThread::has_connected(Relay* relay) {
   for (RelayEndpoint& end : relay->ends) {
@@ -422,30 +347,15 @@ bool RelayThread::has_connected(Relay* relay) {
     socklen_t length = sizeof(error);
     getsockopt(end.fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     if (error == 0) continue;
-    if (end.side == kUpstream) add_to(&relay->listener->stats->failed, 1);
+    if (end.side == kUpstream) {
+      if (relay->listener != nullptr) add_to(&relay->listener->stats->failed, 1);
+      if (relay->slot != nullptr) relay->slot->step = kConnect;
+    }
     fail(relay, end.side, error);
     return false;
   }
   relay->connecting = !relay->ends[kUpstream].writable;
   return !relay->connecting;
-}
-
-// The end of a relay that TypeScript has never heard of.
-void RelayThread::forget(Relay* relay) {
-  RelayListener* const listener = relay->listener;
-  if (relay->previous_of_listener != nullptr) {
-    relay->previous_of_listener->next_of_listener = relay->next_of_listener;
-  } else {
-    listener->first = relay->next_of_listener;
-  }
-  if (relay->next_of_listener != nullptr) {
-    relay->next_of_listener->previous_of_listener = relay->previous_of_listener;
-  }
-  add_to(&listener->stats->open, -1);
-  add_to(&listener->stats->to_upstream, static_cast<double>(relay->flows[kClient].moved()));
-  add_to(&listener->stats->to_client, static_cast<double>(relay->flows[kUpstream].moved()));
-  delete relay;
-  if (!listener->listening && listener->first == nullptr) dismiss(listener);
 }
 
 // Returns false when the relay has closed.

@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <memory>
+
+#include "dial.h"
 #include "owned_fd.h"
 #include "relay_flow.h"
 #include "relay_timers.h"
@@ -30,7 +33,8 @@ struct RelaySlot {
   double to_client;
   uint8_t reason;  // RelayReason; settled before the relay appears in take_closed()
   uint8_t side;
-  uint16_t unused;
+  uint8_t step;  // DialStep, of an error before there was a connection to the upstream
+  uint8_t unused;
   int32_t error;  // -errno or 0
 };
 static_assert(sizeof(RelaySlot) == 24, "lib/relay-engine.ts knows this layout");
@@ -70,12 +74,14 @@ struct Relay : Timed {
   Relay* next = nullptr;  // in a list of new or of closed relays, or in the list of busy ones
   Relay* previous = nullptr;
   bool busy = false;
+  bool connecting = false;  // to the upstream
+  // The upstream is still to be dialled by the thread; ends[kClient] has its descriptor already.
+  std::unique_ptr<Dial> dial;
 
   // Of a relay that the thread made itself, for a connection to `listener`.
   RelayListener* listener = nullptr;
   Relay* next_of_listener = nullptr;
   Relay* previous_of_listener = nullptr;
-  bool connecting = false;  // to the upstream
 
   // Takes two connected, non-blocking stream sockets.
   void open(OwnedFd client, OwnedFd upstream);
@@ -124,13 +130,14 @@ class RelayThread {
   void take_commands();
   void begin(Relay* relay);
   bool watch(Relay* relay);
+  bool start_dialling(Relay* relay);
   void begin_listening(RelayListener* listener);
   void end_listening(RelayListener* listener, bool destroy);
   void accept(RelayListener* listener);
   bool has_connected(Relay* relay);
   void forget(Relay* relay);
   void dismiss(RelayListener* listener);
-  void hand_up(OwnedFd fd, RelayListener* listener);
+  void hand_up(Undecided* one);
   void note_events(RelayEndpoint* end, uint32_t events);
   void serve(Relay* relay);
   bool serve_flow(Relay* relay, RelaySide side);

@@ -5,9 +5,11 @@
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "relay.h"
 #include "relay_listener.h"
+#include "socket_options.h"
 
 namespace original_dst {
 
@@ -18,11 +20,38 @@ constexpr uint32_t kSlabSlots = 2048;
 constexpr uint32_t kMostSlabs = 256;
 constexpr uint32_t kBatch = 256;
 constexpr uint32_t kMostListeners = 64;
+constexpr size_t kTextSize = 128;
+
+// Connections that TypeScript is deciding about, by token.
+class Pending {
+ public:
+  uint32_t put(std::unique_ptr<Undecided> one) {
+    if (free_.empty()) {
+      free_.push_back(static_cast<uint32_t>(waiting_.size()));
+      waiting_.emplace_back();
+    }
+    const uint32_t token = free_.back();
+    free_.pop_back();
+    waiting_[token] = std::move(one);
+    return token;
+  }
+
+  // Null for a token that is nobody's.
+  std::unique_ptr<Undecided> take(uint32_t token) {
+    if (token >= waiting_.size() || waiting_[token] == nullptr) return nullptr;
+    free_.push_back(token);
+    return std::move(waiting_[token]);
+  }
+
+ private:
+  std::vector<std::unique_ptr<Undecided>> waiting_;
+  std::vector<uint32_t> free_;
+};
 
 // All relays of one environment. Made with the exports and deleted by the environment's cleanup.
 class RelayGlue {
  public:
-  explicit RelayGlue(Napi::Env env) : env_(env) {}
+  RelayGlue(Napi::Env env, Facts* facts) : env_(env), facts_(facts) {}
 
   // (onClosed: (count: number) => void) → the memory in which `count` ids of closed relays are
   // left before each call, or -errno
@@ -62,11 +91,7 @@ class RelayGlue {
     const uint32_t id = Number(info[0]);
     const uint32_t index = Number(info[7]);
     if (id / kSlabSlots >= slab_count_ || index >= kMostThreads) return Status(-EINVAL);
-    std::unique_ptr<Relay> relay(new Relay);
-    relay->id = id;
-    relay->slot = &slabs_[id / kSlabSlots][id % kSlabSlots];
-    *relay->slot = {};
-    relay->limits = {Number(info[3]), Number(info[4])};
+    std::unique_ptr<Relay> relay = NewRelay(id, {Number(info[3]), Number(info[4])});
     int status = 0;
     for (const RelaySide side : {kClient, kUpstream}) {
       if (status == 0) status = Hold(relay->flows[side], info[5 + side]);
@@ -78,9 +103,41 @@ class RelayGlue {
     OwnedFd upstream(fcntl(Descriptor(info[2]), F_DUPFD_CLOEXEC, 0));
     if (!upstream.valid()) return Status(-errno);
     relay->open(std::move(client), std::move(upstream));
-    status = threads_[index]->add(relay.get());
-    if (status == 0) static_cast<void>(relay.release());
+    return Status(Give(std::move(relay), index));
+  }
+
+  // (id, token of an undecided connection, address, port, thread) → 0 or -errno, and then the
+  // connection has been sent RST. Dials, and relays.
+  Napi::Value Dial(const Napi::CallbackInfo& info) {
+    const uint32_t id = Number(info[0]);
+    const uint32_t index = Number(info[4]);
+    const std::unique_ptr<Undecided> decided = pending_.take(Number(info[1]));
+    if (decided == nullptr) return Status(-EINVAL);
+    Endpoint destination;
+    int status = ParseEndpoint(info[2], info[3], &destination);
+    if (id / kSlabSlots >= slab_count_ || index >= kMostThreads) status = -EINVAL;
+    if (status == 0) status = StartThread(index);
+    if (status == 0) {
+      std::unique_ptr<Relay> relay = NewRelay(id, decided->limits);
+      relay->dial = std::make_unique<original_dst::Dial>(
+          decided->plan.dial(destination, decided->facts.peer));
+      relay->ends[kClient].fd = std::move(decided->fd);
+      status = Give(std::move(relay), index);
+    }
+    if (status != 0) reset_on_close(decided->fd.get());
     return Status(status);
+  }
+
+  // (token) → 0 or -errno. Sends RST.
+  Napi::Value Refuse(const Napi::CallbackInfo& info) {
+    const std::unique_ptr<Undecided> decided = pending_.take(Number(info[0]));
+    return Status(decided == nullptr ? -EINVAL : reset_on_close(decided->fd.get()));
+  }
+
+  // (token) → the descriptor, now the caller's, or -errno
+  Napi::Value Take(const Napi::CallbackInfo& info) {
+    const std::unique_ptr<Undecided> decided = pending_.take(Number(info[0]));
+    return Status(decided == nullptr ? -EINVAL : decided->fd.release());
   }
 
   // (id, thread) → 0 or -errno
@@ -101,14 +158,15 @@ class RelayGlue {
     return Status(0);
   }
 
-  // (listening fd, its port, mark | null, idle ms, half-close ms, onUndecided: (fd: number) =>
-  // void) → [listener, memory of its struct ListenerStats], or -errno. The fd is duplicated. Each
-  // connection that there is no verdict about is given to onUndecided, and -1 when the listener was
-  // closed and no relay of its is left.
+  // (listening fd, its port, mark | null, enum DialPlan::Source, port fallback, idle ms, half-close
+  // ms, onUndecided: (token, status) => void) → [listener, memory of its struct ListenerStats], or
+  // -errno. The fd is duplicated. Each connection that there is no verdict about is given to
+  // onUndecided, with what readFacts answers and fills, and its token goes to Dial, Refuse or Take;
+  // -1 says that the listener was closed and no relay of its is left.
   Napi::Value Listen(const Napi::CallbackInfo& info) {
     uint32_t id = 0;
     while (id < kMostListeners && listeners_[id].native != nullptr) id++;
-    if (id == kMostListeners || !info[5].IsFunction()) return Status(-EMFILE);
+    if (id == kMostListeners || !info[7].IsFunction()) return Status(-EMFILE);
     int status = StartThread(0);
     if (status != 0) return Status(status);
     std::unique_ptr<RelayListener> listener(new RelayListener);
@@ -117,16 +175,17 @@ class RelayGlue {
     Napi::ArrayBuffer stats = Napi::ArrayBuffer::New(env_, sizeof(ListenerStats));
     listener->id = id;
     listener->port = static_cast<uint16_t>(Number(info[1]));
-    listener->marked = info[2].IsNumber();
-    listener->mark = listener->marked ? Number(info[2]) : 0;
-    listener->limits = {Number(info[3]), Number(info[4])};
+    const bool marked = info[2].IsNumber();
+    listener->plan = {marked, marked ? Number(info[2]) : 0,
+                      static_cast<DialPlan::Source>(Number(info[3])), Flag(info[4])};
+    listener->limits = {Number(info[5]), Number(info[6])};
     listener->stats = static_cast<ListenerStats*>(stats.Data());
     *listener->stats = {};
     status = threads_[0]->listen(listener.get());
     if (status != 0) return Status(status);
     listeners_[id].native = std::move(listener);
     listeners_[id].stats = Napi::Persistent(stats);
-    listeners_[id].on_undecided = Napi::Persistent(info[5].As<Napi::Function>());
+    listeners_[id].on_undecided = Napi::Persistent(info[7].As<Napi::Function>());
     const Napi::Array answer = Napi::Array::New(env_, 2);
     answer.Set(0U, Napi::Number::New(env_, id));
     answer.Set(1U, stats);
@@ -137,22 +196,16 @@ class RelayGlue {
   Napi::Value Unlisten(const Napi::CallbackInfo& info) {
     RelayListener* const listener = Listener(info[0]);
     if (listener == nullptr) return Status(-EINVAL);
-    const bool destroy = info[1].IsBoolean() && info[1].As<Napi::Boolean>().Value();
-    return Status(threads_[0]->unlisten(listener, destroy));
+    return Status(threads_[0]->unlisten(listener, Flag(info[1])));
   }
 
   // (listener, address, port, verdict: 1 relay | 2 reset | 0 ask again, for how many ms) → 0 or
   // -errno
   Napi::Value SetVerdict(const Napi::CallbackInfo& info) {
     RelayListener* const listener = Listener(info[0]);
-    char text[128];
-    size_t length = 0;
-    if (listener == nullptr || !info[1].IsString() ||
-        napi_get_value_string_utf8(env_, info[1], text, sizeof(text), &length) != napi_ok) {
-      return Status(-EINVAL);
-    }
+    if (listener == nullptr) return Status(-EINVAL);
     Endpoint destination;
-    const int status = endpoint_parse(text, static_cast<uint16_t>(Number(info[2])), &destination);
+    const int status = ParseEndpoint(info[1], info[2], &destination);
     if (status != 0) return Status(status);
     const uint32_t verdict = Number(info[3]);
     if (verdict == kRelayIt || verdict == kResetIt) {
@@ -182,6 +235,36 @@ class RelayGlue {
   // Without C++ exceptions `As<Number>()` of anything else is 0, which is a valid descriptor.
   static int Descriptor(const Napi::Value& value) {
     return value.IsNumber() ? value.As<Napi::Number>().Int32Value() : -1;
+  }
+
+  static bool Flag(const Napi::Value& value) {
+    return value.IsBoolean() && value.As<Napi::Boolean>().Value();
+  }
+
+  int ParseEndpoint(const Napi::Value& address, const Napi::Value& port, Endpoint* to) const {
+    char text[kTextSize];
+    size_t length = 0;
+    if (!address.IsString() ||
+        napi_get_value_string_utf8(env_, address, text, sizeof(text), &length) != napi_ok) {
+      return -EINVAL;
+    }
+    return endpoint_parse(text, static_cast<uint16_t>(Number(port)), to);
+  }
+
+  std::unique_ptr<Relay> NewRelay(uint32_t id, RelayLimits limits) const {
+    auto relay = std::make_unique<Relay>();
+    relay->id = id;
+    relay->slot = &slabs_[id / kSlabSlots][id % kSlabSlots];
+    *relay->slot = {};
+    relay->limits = limits;
+    return relay;
+  }
+
+  // To its thread, or, where that fails, back to nobody: its sockets close.
+  int Give(std::unique_ptr<Relay> relay, uint32_t index) {
+    const int status = threads_[index]->add(relay.get());
+    if (status == 0) static_cast<void>(relay.release());
+    return status;
   }
 
   static int Hold(Flow& flow, const Napi::Value& bytes) {
@@ -235,15 +318,20 @@ class RelayGlue {
   // A callback may close a listener, and its slot may be another's by the next one.
   void DrainUndecided() {
     if (threads_[0] == nullptr) return;
-    for (Undecided* one = threads_[0]->take_undecided(); one != nullptr;) {
-      const std::unique_ptr<Undecided> taken(one);
-      one = one->next;
-      ListenerSlot& slot = listeners_[taken->listener->id];
+    for (Undecided* next = threads_[0]->take_undecided(); next != nullptr;) {
+      std::unique_ptr<Undecided> one(next);
+      next = one->next;
+      const Napi::HandleScope scope(env_);
+      ListenerSlot& slot = listeners_[one->listener->id];
       const Napi::Function callback = slot.on_undecided.Value();
-      if (!taken->fd.valid()) slot = ListenerSlot();
-      napi_value undefined = env_.Undefined();
-      napi_value argument = Napi::Number::New(env_, taken->fd.release());
-      napi_call_function(env_, undefined, callback, 1, &argument, nullptr);
+      if (!one->fd.valid()) {
+        slot = ListenerSlot();
+        callback.Call({Status(-1), Status(0)});
+        continue;
+      }
+      *facts_ = one->facts;
+      const Napi::Value status = Status(one->status);
+      callback.Call({Napi::Number::New(env_, pending_.put(std::move(one))), status});
     }
   }
 
@@ -259,6 +347,7 @@ class RelayGlue {
   }
 
   const Napi::Env env_;
+  Facts* const facts_;  // what TypeScript decides from, see addon.cc
   napi_threadsafe_function closed_ = nullptr;
   uint32_t* batch_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> batch_buffer_;
@@ -271,6 +360,7 @@ class RelayGlue {
     Napi::FunctionReference on_undecided;
   };
   ListenerSlot listeners_[kMostListeners];
+  Pending pending_;
   std::unique_ptr<RelayThread> threads_[kMostThreads];
 };
 
@@ -286,13 +376,16 @@ void define(Napi::Env env, Napi::Object exports, const char* name, RelayGlue* gl
 
 }  // namespace
 
-void init_relay(Napi::Env env, Napi::Object exports) {
-  RelayGlue* const glue = new RelayGlue(env);
+void init_relay(Napi::Env env, Napi::Object exports, Facts* facts) {
+  RelayGlue* const glue = new RelayGlue(env, facts);
   napi_add_env_cleanup_hook(
       env, [](void* self) { delete static_cast<RelayGlue*>(self); }, glue);
   define<&RelayGlue::Start>(env, exports, "relayStart", glue);
   define<&RelayGlue::Slab>(env, exports, "relaySlab", glue);
   define<&RelayGlue::Add>(env, exports, "relayAdd", glue);
+  define<&RelayGlue::Dial>(env, exports, "relayDial", glue);
+  define<&RelayGlue::Refuse>(env, exports, "relayRefuse", glue);
+  define<&RelayGlue::Take>(env, exports, "relayTake", glue);
   define<&RelayGlue::Destroy>(env, exports, "relayDestroy", glue);
   define<&RelayGlue::Ref>(env, exports, "relayRef", glue);
   define<&RelayGlue::Listen>(env, exports, "relayListen", glue);

@@ -4,10 +4,13 @@
 
 #include <napi.h>
 
+#include "original_dst.h"
+
 namespace original_dst {
 
 // Adds relayStart, relaySlab, relayAdd, relayDestroy and relayRef to the exports.
-void init_relay(Napi::Env env, Napi::Object exports);
+// `facts`: the memory that TypeScript decides from; outlives every call.
+void init_relay(Napi::Env env, Napi::Object exports, Facts* facts);
 
 }  // namespace original_dst
 

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "dial.h"
+#include "original_dst.h"
 #include "owned_fd.h"
 #include "relay.h"
 #include "verdicts.h"
@@ -24,11 +26,27 @@ struct ListenerStats {
 };
 static_assert(sizeof(ListenerStats) == 64, "lib/relay-server.ts knows this layout");
 
+// How the connections of a listener are dialled on.
+struct DialPlan {
+  enum Source : uint8_t { kOwn = 0, kClientAddress = 1, kClientAddressAndPort = 2 };
+
+  bool marked;
+  uint32_t mark;
+  Source source;
+  bool port_fallback;
+
+  Dial dial(const Endpoint& destination, const Endpoint& client) const;
+};
+
 // A connection for TypeScript to decide about; without a descriptor, the news that a listener that
 // was closed has no relay left.
 struct Undecided {
   OwnedFd fd;
-  RelayListener* listener = nullptr;
+  int status = 0;  // of `facts`, as of read_facts()
+  Facts facts = {};
+  DialPlan plan = {};
+  RelayLimits limits = {};
+  RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
   Undecided* next = nullptr;
 };
 
@@ -37,8 +55,7 @@ struct RelayListener : Watched {
   uint32_t id = 0;
   OwnedFd fd;
   uint16_t port = 0;
-  bool marked = false;
-  uint32_t mark = 0;
+  DialPlan plan = {};
   RelayLimits limits = {};
   ListenerStats* stats = nullptr;
   Verdicts verdicts;
@@ -50,10 +67,17 @@ struct RelayListener : Watched {
   bool listening = false;
   RelayListener* next = nullptr;  // in the thread's list
 
-  // accept4(2). False when there is none; `*accepted` is invalid for one that had to be refused.
-  bool accept_one(OwnedFd* accepted);
-  // Decides and dials. kRelayIt: `*upstream` is connecting; kResetIt: send RST; kUndecided: ask.
-  Verdict handle(int accepted, uint64_t now_ms, OwnedFd* upstream);
+  // accept4(2), which tells the peer too. False when there is none; `*accepted` is invalid for one
+  // that had to be refused.
+  bool accept_one(OwnedFd* accepted, Facts* facts);
+  // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting; kResetIt: send
+  // RST; kUndecided: ask.
+  Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream);
+  // For TypeScript to decide about, with all the facts.
+  Undecided* undecided(OwnedFd accepted, const Facts& facts);
+
+ private:
+  bool find_destination(int accepted, Facts* facts, Endpoint* destination) const;
 };
 
 void add_to(double* counter, double amount);

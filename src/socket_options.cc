@@ -60,6 +60,11 @@ int set_bind_address_no_port(int fd, bool on) {
   return set_int(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, on);
 }
 
+int reset_on_close(int fd) {
+  const linger abort = {1, 0};
+  return setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)) == 0 ? 0 : -errno;
+}
+
 int socket_kind(int fd, SocketKind* kind) {
   int status = domain_of(fd, &kind->domain);
   if (status == 0) status = get_int(fd, SOL_SOCKET, SO_TYPE, &kind->type);

@@ -19,6 +19,9 @@ int set_mark(int fd, uint32_t mark);
 // setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT); AF_INET6 sockets take it at the same level.
 int set_bind_address_no_port(int fd, bool on);
 
+// setsockopt(fd, SOL_SOCKET, SO_LINGER): close(2) sends RST.
+int reset_on_close(int fd);
+
 // getsockopt(fd, SOL_SOCKET, SO_DOMAIN / SO_TYPE / SO_PROTOCOL): what kind of socket is it?
 struct SocketKind {
   int domain;

@@ -17,11 +17,6 @@ uint32_t hash(const Endpoint& endpoint) {
   return value;
 }
 
-// As lib/facts.ts compares: without the interface of a link-local address.
-bool same_address(const Endpoint& a, const Endpoint& b) {
-  return a.family == b.family && a.port == b.port && memcmp(a.bytes, b.bytes, sizeof(a.bytes)) == 0;
-}
-
 class Locked {
  public:
   explicit Locked(pthread_mutex_t* mutex) : mutex_(mutex) { pthread_mutex_lock(mutex_); }

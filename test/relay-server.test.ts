@@ -141,6 +141,7 @@ await inNamespace(t, import.meta.url, async () => {
         open: 0,
         bytesToUpstream: size,
         bytesToClient: size,
+        refused: {},
       });
 
       server.revoke({ address: '198.51.100.7', port: 7000 });
@@ -280,6 +281,7 @@ await inNamespace(t, import.meta.url, async () => {
       const socket = connect({ port: 7000, host: '198.51.100.7' });
       t.equal((await readAll(socket)).end, 'fin');
     }
+    await until(() => server.stats.open === 0);
     t.match(server.stats, { undecided: 1, relayed: 1, open: 0 });
     server.close();
     await once(server, 'close');

@@ -5,7 +5,8 @@ import { connectOriginal, type ConnectOriginalOptions } from '../connect-origina
 import type { EgressPolicy } from '../egress.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../intercept.ts';
 import type { KnownDst } from '../original-dst.ts';
-import { type Relay, relay, type RelayOptions } from '../relay.ts';
+import { relay, type RelayOptions } from '../relay.ts';
+import type { Relay } from '../relay-object.ts';
 import { type AccessRecord, begin, reasonOf } from './access-log.ts';
 import type { ListenAddress } from './arguments.ts';
 
