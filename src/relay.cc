@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,17 +54,13 @@ struct RelayThread::Command {
   Kind kind;
 };
 
-void Relay::open(OwnedFd client, OwnedFd upstream) {
+void Relay::open(OwnedFd client, OwnedFd upstream, bool fresh) {
   ends[kClient].fd = std::move(client);
   ends[kUpstream].fd = std::move(upstream);
   for (const RelaySide side : {kClient, kUpstream}) {
     ends[side].relay = this;
     ends[side].side = side;
-    flows[side].attach(ends[side].fd.get(), ends[other(side)].fd.get());
-    // The sender has chosen its segments already; holding back the small ones here only adds the
-    // receiver's delayed acknowledgement to each. Refused by sockets that are not TCP.
-    const int on = 1;
-    setsockopt(ends[side].fd.get(), SOL_TCP, TCP_NODELAY, &on, sizeof(on));
+    flows[side].attach(ends[side].fd.get(), ends[other(side)].fd.get(), fresh);
   }
 }
 
@@ -136,7 +130,15 @@ void RelayThread::post(Command* command) {
   *commands_tail_ = command;
   commands_tail_ = &command->next;
   pthread_mutex_unlock(&mutex_);
-  if (first) wake();
+  if (first && !corked_) wake();
+}
+
+void RelayThread::uncork() {
+  corked_ = false;
+  pthread_mutex_lock(&mutex_);
+  const bool any = commands_ != nullptr;
+  pthread_mutex_unlock(&mutex_);
+  if (any) wake();
 }
 
 int RelayThread::add(Relay* relay) {
@@ -221,6 +223,7 @@ void RelayThread::run() {
     for (RelayListener* one = listeners_; one != nullptr; one = one->next) {
       if (one->ready && one->listening) accept(one);
     }
+    tell();
     // Those that were busy when this round began; whoever has more to do queues up again.
     Relay* const last = busy_last_;
     for (bool more = last != nullptr; more && busy_first_ != nullptr;) {
@@ -230,11 +233,19 @@ void RelayThread::run() {
       serve(relay);
     }
     expire();
+    tell();
   }
   while (listeners_ != nullptr) end_listening(listeners_, true);
   for (size_t id = 0; id < table_size_; id++) {
     if (table_[id] != nullptr) close(table_[id], kRelayAborted, kNeither, 0);
   }
+}
+
+// Once for a whole round: told of each piece of news by itself, the other thread would wake, on a
+// busy processor in this one's place, for each.
+void RelayThread::tell() {
+  if (news_) notify_(context_);
+  news_ = false;
 }
 
 int RelayThread::wait_ms() const {
@@ -320,7 +331,7 @@ bool RelayThread::start_dialling(Relay* relay) {
     return false;
   }
   relay->connecting = true;
-  relay->open(std::move(relay->ends[kClient].fd), std::move(upstream));
+  relay->open(std::move(relay->ends[kClient].fd), std::move(upstream), true);
   return true;
 }
 
@@ -362,7 +373,7 @@ bool RelayThread::has_connected(Relay* relay) {
 bool RelayThread::serve_flow(Relay* relay, RelaySide side) {
   Flow& flow = relay->flows[side];
   if (flow.done()) return true;
-  switch (flow.pump(tools_)) {
+  switch (flow.pump(tools_, relay->flows[other(side)].done())) {
     case Flow::State::kWaiting:
       return true;
     case Flow::State::kMore:
@@ -455,11 +466,10 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
 
   relay->next = nullptr;
   pthread_mutex_lock(&mutex_);
-  const bool first = closed_ == nullptr;
   *closed_tail_ = relay;
   closed_tail_ = &relay->next;
   pthread_mutex_unlock(&mutex_);
-  if (first) notify_(context_);
+  news_ = true;
 }
 
 void RelayThread::publish(Relay* relay) {

@@ -83,8 +83,8 @@ struct Relay : Timed {
   Relay* next_of_listener = nullptr;
   Relay* previous_of_listener = nullptr;
 
-  // Takes two connected, non-blocking stream sockets.
-  void open(OwnedFd client, OwnedFd upstream);
+  // Takes two non-blocking stream sockets; `fresh` as of Flow::attach().
+  void open(OwnedFd client, OwnedFd upstream, bool fresh);
 };
 
 // A thread with an epoll set. Every method may be called from one other thread (the one that runs
@@ -119,6 +119,9 @@ class RelayThread {
   // The relays that have closed since the last call, linked by `next`, oldest first, now the
   // caller's to delete. `notify` says when there are some.
   Relay* take_closed();
+  // Between the two the thread is not woken for what it is given: once for many is enough.
+  void cork() { corked_ = true; }
+  void uncork();
 
  private:
   struct Command;
@@ -127,6 +130,7 @@ class RelayThread {
   void run();
   void post(Command* command);
   void wake();
+  void tell();
   void take_commands();
   void begin(Relay* relay);
   bool watch(Relay* relay);
@@ -157,6 +161,7 @@ class RelayThread {
   bool started_ = false;
   OwnedFd epoll_;
   OwnedFd wake_;
+  bool corked_ = false;  // the other thread's own
 
   // Shared with the other thread, under the mutex.
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
@@ -176,6 +181,7 @@ class RelayThread {
   Relay* busy_last_ = nullptr;
   RelayListener* listeners_ = nullptr;
   uint64_t now_ = 0;
+  bool news_ = false;  // for the other thread
   bool stopping_ = false;
 };
 

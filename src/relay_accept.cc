@@ -86,7 +86,7 @@ void RelayThread::accept(RelayListener* listener) {
         if (listener->first != nullptr) listener->first->previous_of_listener = relay;
         listener->first = relay;
         add_to(&listener->stats->open, 1);
-        relay->open(std::move(accepted), std::move(upstream));
+        relay->open(std::move(accepted), std::move(upstream), true);
         watch(relay);
         break;
       }
@@ -97,11 +97,10 @@ void RelayThread::accept(RelayListener* listener) {
 
 void RelayThread::hand_up(Undecided* one) {
   pthread_mutex_lock(&mutex_);
-  const bool first = undecided_ == nullptr;
   *undecided_tail_ = one;
   undecided_tail_ = &one->next;
   pthread_mutex_unlock(&mutex_);
-  if (first) notify_(context_);
+  news_ = true;
 }
 
 // The end of a relay that TypeScript has never heard of.

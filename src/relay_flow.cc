@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,9 +27,20 @@ bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 Flow::~Flow() { free(held_); }
 
-void Flow::attach(int source, int sink) {
+void Flow::attach(int source, int sink, bool fresh) {
   source_ = source;
   sink_ = sink;
+  fresh_ = fresh;
+}
+
+// TCP_NODELAY: the sender has chosen its segments already; holding back the small ones here only
+// adds the receiver's delayed acknowledgement to each. The first bytes of a connection are never
+// held back, and for many a connection they are the only ones. Refused by sockets that are not TCP.
+void Flow::undelay() {
+  if (undelayed_ || (fresh_ && moved_ == 0)) return;
+  const int on = 1;
+  setsockopt(sink_, SOL_TCP, TCP_NODELAY, &on, sizeof(on));
+  undelayed_ = true;
 }
 
 int Flow::hold(const void* bytes, size_t length) {
@@ -52,6 +65,7 @@ Flow::Io Flow::fail(int error, bool sink) {
 }
 
 Flow::Io Flow::send_held() {
+  undelay();
   const ssize_t sent =
       send(sink_, held_ + held_at_, held_end_ - held_at_, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent < 0) {
@@ -70,6 +84,7 @@ Flow::Io Flow::send_held() {
 }
 
 Flow::Io Flow::drain_pipe() {
+  undelay();
   // No SPLICE_F_MORE: it would keep the last segment back for 200 ms.
   const ssize_t sent = splice(pipe_.read.get(), nullptr, sink_, nullptr, in_pipe_,
                               SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -142,6 +157,7 @@ Flow::Io Flow::copy(FlowTools& tools) {
     // Whatever arrives from now on makes a new edge.
     readable_ = false;
   }
+  undelay();
   size_t at = 0;
   while (at < length) {
     const ssize_t sent = send(sink_, tools.scratch + at, length - at, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -158,7 +174,9 @@ Flow::Io Flow::copy(FlowTools& tools) {
   return Io::kOk;
 }
 
-Flow::Io Flow::finish() {
+Flow::Io Flow::finish(bool last) {
+  // close(2) sends the FIN of a socket that nobody else has.
+  if (last && fresh_) return Io::kEnd;
   if (shutdown(sink_, SHUT_WR) == 0) return Io::kEnd;
   if (errno != ENOTCONN) return fail(errno, true);
   // The connection is over: by an error, or because both sides had sent FIN before, ours by the
@@ -173,7 +191,7 @@ void Flow::return_pipe(FlowTools& tools) {
   if (pipe_.valid()) tools.pipes.give_back(std::move(pipe_));
 }
 
-Flow::State Flow::pump(FlowTools& tools) {
+Flow::State Flow::pump(FlowTools& tools, bool last) {
   const uint64_t turn_over = moved_ + kTurn;
   while (!done_) {
     Io result = Io::kOk;
@@ -181,7 +199,7 @@ Flow::State Flow::pump(FlowTools& tools) {
       if (!writable_) return State::kWaiting;
       result = held_ != nullptr ? send_held() : drain_pipe();
     } else if (ended_) {
-      result = finish();
+      result = finish(last);
       done_ = result == Io::kEnd;
     } else if (!readable_) {
       return_pipe(tools);

@@ -30,8 +30,10 @@ class Flow {
   Flow& operator=(const Flow&) = delete;
   ~Flow();
 
-  // Both descriptors must be non-blocking stream sockets; the flow does not own them.
-  void attach(int source, int sink);
+  // Both descriptors must be non-blocking stream sockets; the flow does not own them. `fresh`: this
+  // thread made them, so that nothing has been sent on them, and nobody else has descriptors of
+  // them.
+  void attach(int source, int sink, bool fresh);
   // Bytes to be sent ahead of everything the source has. Copied. Returns 0 or -ENOMEM.
   int hold(const void* bytes, size_t length);
 
@@ -40,8 +42,9 @@ class Flow {
   void source_ready(bool thorough);
   void sink_ready() { writable_ = true; }
 
-  // Moves bytes until one side blocks, or for one turn.
-  State pump(FlowTools& tools);
+  // Moves bytes until one side blocks, or for one turn. `last`: once this flow has ended its relay
+  // closes.
+  State pump(FlowTools& tools, bool last);
   // Gives back what was borrowed; bytes underway are dropped.
   void release(FlowTools& tools);
 
@@ -59,7 +62,8 @@ class Flow {
   Io drain_pipe();
   Io fill_pipe(FlowTools& tools);
   Io copy(FlowTools& tools);
-  Io finish();
+  Io finish(bool last);
+  void undelay();
   Io fail(int error, bool sink);
   void return_pipe(FlowTools& tools);
 
@@ -79,6 +83,8 @@ class Flow {
   bool thorough_ = false;
   bool bulk_ = false;     // splice; else copy
   bool refused_ = false;  // these sockets cannot be spliced
+  bool fresh_ = false;
+  bool undelayed_ = false;
   bool ended_ = false;
   bool done_ = false;
 };

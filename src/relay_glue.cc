@@ -102,7 +102,7 @@ class RelayGlue {
     if (!client.valid()) return Status(-errno);
     OwnedFd upstream(fcntl(Descriptor(info[2]), F_DUPFD_CLOEXEC, 0));
     if (!upstream.valid()) return Status(-errno);
-    relay->open(std::move(client), std::move(upstream));
+    relay->open(std::move(client), std::move(upstream), false);
     return Status(Give(std::move(relay), index));
   }
 
@@ -297,6 +297,17 @@ class RelayGlue {
   }
 
   void Drain(napi_value callback) {
+    for (std::unique_ptr<RelayThread>& thread : threads_) {
+      if (thread != nullptr) thread->cork();
+    }
+    DrainClosed(callback);
+    DrainUndecided();
+    for (std::unique_ptr<RelayThread>& thread : threads_) {
+      if (thread != nullptr) thread->uncork();
+    }
+  }
+
+  void DrainClosed(napi_value callback) {
     uint32_t count = 0;
     for (std::unique_ptr<RelayThread>& thread : threads_) {
       if (thread == nullptr) continue;
@@ -312,7 +323,6 @@ class RelayGlue {
       }
     }
     if (count > 0) Report(callback, count);
-    DrainUndecided();
   }
 
   // A callback may close a listener, and its slot may be another's by the next one.

@@ -223,7 +223,7 @@ std::unique_ptr<Relay> make_relay(Case* one, int listener, const sockaddr_in& ad
   auto relay = std::make_unique<Relay>();
   relay->id = one->id;
   relay->slot = &one->slot;
-  relay->open(std::move(client), std::move(upstream));
+  relay->open(std::move(client), std::move(upstream), false);
   return relay;
 }
 
