@@ -1,42 +1,46 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { unmap } from '../address.ts';
+import { type Endpoint, unmap } from '../address.ts';
 import { connectOriginal, type ConnectOriginalOptions } from '../connect-original.ts';
-import type { EgressPolicy } from '../egress.ts';
+import { egressRefusal, type EgressPolicy } from '../egress.ts';
+import type { CodedError } from '../errors.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../intercept.ts';
-import type { KnownDst } from '../original-dst.ts';
-import { relay, type RelayOptions } from '../relay.ts';
+import type { OriginalDst } from '../original-dst.ts';
+import { foreignRuntime } from '../relay-handover.ts';
 import type { Relay } from '../relay-object.ts';
+import { createRelayServer, type RelayServer } from '../relay-server.ts';
+import { relay, type RelayOptions } from '../relay.ts';
 import { type AccessRecord, begin, reasonOf } from './access-log.ts';
 import type { ListenAddress } from './arguments.ts';
 
 export interface ForwarderOptions {
   transparent: boolean;
   /** How to dial, the same for all connections. */
-  dial: ConnectOriginalOptions;
+  dial: Pick<ConnectOriginalOptions, 'preserveSource' | 'portFallback' | 'mark'>;
   egress: (port: number) => EgressPolicy;
-  relay: RelayOptions;
+  /** With engine `pipe`, or where there is no other, Node's streams accept, dial and relay; else the addon does. */
+  relay: Pick<RelayOptions, 'engine' | 'idleTimeout'>;
   /** Called once for each connection, when it has ended. */
   onEnd: (record: AccessRecord) => void;
 }
 
+type ClientAddress = Pick<Endpoint, 'address' | 'port'>;
+
 /** A transparent TCP proxy: accepts, dials where the client was going, joins the two. */
 export class Forwarder {
   readonly #options: ForwarderOptions;
-  readonly #server: InterceptServer;
+  readonly #server: RelayServer | InterceptServer;
   readonly #open = new Set<Relay>();
   #ended = { connections: 0, toUpstream: 0, toClient: 0 };
 
   constructor(options: ForwarderOptions) {
     this.#options = options;
-    // Half-open: a client that has said all it has to say still gets its answer.
-    this.#server = createServer({ transparent: options.transparent, allowHalfOpen: true }, (client) =>
-      this.#forward(client),
-    );
+    const native = options.relay.engine !== 'pipe' && foreignRuntime() === undefined;
+    this.#server = native ? this.#nativeServer() : this.#streamServer();
   }
 
-  async listen(address: ListenAddress): Promise<AddressInfo> {
-    this.#server.listen(address);
+  async listen({ host, port }: ListenAddress): Promise<AddressInfo> {
+    this.#server.listen(port, host);
     await once(this.#server, 'listening');
     return this.#server.address() as AddressInfo;
   }
@@ -52,34 +56,77 @@ export class Forwarder {
     return totals;
   }
 
-  #forward(client: InterceptedSocket): void {
+  #nativeServer(): RelayServer {
+    const { transparent, dial, relay: limits } = this.#options;
+    const server = createRelayServer({
+      transparent,
+      ...dial,
+      idleTimeout: limits.idleTimeout ?? 0,
+      decide: (destination, client) => {
+        const refusal = this.#refusal(destination);
+        if (!refusal) return 'relay';
+        const record = begin(client, destination);
+        this.#onEnd({ ...record, bytesToUpstream: 0, bytesToClient: 0, durationMs: 0, reason: refusal.code });
+        return 'reset';
+      },
+    });
+    return server.on('relay', (joined, destination, client) => {
+      this.#follow(joined, client, destination, () => undefined);
+    });
+  }
+
+  #streamServer(): InterceptServer {
+    // Half-open: a client that has said all it has to say still gets its answer.
+    return createServer({ transparent: this.#options.transparent, allowHalfOpen: true }, (client) =>
+      this.#pipe(client),
+    );
+  }
+
+  #pipe(client: InterceptedSocket): void {
     const { originalDst, remoteAddress = '', remotePort = 0 } = client;
-    // An unknown destination has none, and is refused before the policy is asked.
-    const { port = 0 } = originalDst as Partial<KnownDst>;
-    const started = performance.now();
-    const record = begin({ address: unmap(remoteAddress), port: remotePort }, originalDst);
     // A client that resets before the relay has its socket; the relay tells of it.
     client.on('error', () => {});
     const upstream = connectOriginal(client, {
       ...this.#options.dial,
       allowHalfOpen: true,
-      egress: this.#options.egress(port),
+      // An unknown destination is refused before the policy is asked.
+      ...(originalDst.kind === 'unknown' ? {} : { egress: this.#options.egress(originalDst.port) }),
     });
     // A dial that is refused resets the client too, and to the relay the client is then what is missing.
     let refused: string | undefined;
     upstream.on('error', ({ code }: NodeJS.ErrnoException) => (refused = code));
     const joined = relay(client, upstream, this.#options.relay);
+    this.#follow(joined, { address: unmap(remoteAddress), port: remotePort }, originalDst, () => refused);
+  }
+
+  #refusal(destination: OriginalDst): CodedError | undefined {
+    if (destination.kind === 'unknown') return undefined;
+    return egressRefusal(this.#options.egress(destination.port), destination);
+  }
+
+  #follow(
+    joined: Relay,
+    client: ClientAddress,
+    destination: OriginalDst,
+    refused: () => string | undefined,
+  ): void {
+    const record = begin(client, destination);
+    const started = performance.now();
     this.#open.add(joined);
     joined.once('close', (outcome) => {
       this.#open.delete(joined);
       const { bytesToUpstream, bytesToClient } = joined;
-      this.#ended.connections++;
-      this.#ended.toUpstream += bytesToUpstream;
-      this.#ended.toClient += bytesToClient;
       const durationMs = Math.round(performance.now() - started);
-      const reason = (outcome.reason === 'aborted' && refused) || reasonOf(outcome);
-      this.#options.onEnd({ ...record, bytesToUpstream, bytesToClient, durationMs, reason });
+      const reason = (outcome.reason === 'aborted' && refused()) || reasonOf(outcome);
+      this.#onEnd({ ...record, bytesToUpstream, bytesToClient, durationMs, reason });
     });
+  }
+
+  #onEnd(record: AccessRecord): void {
+    this.#ended.connections++;
+    this.#ended.toUpstream += record.bytesToUpstream;
+    this.#ended.toClient += record.bytesToClient;
+    this.#options.onEnd(record);
   }
 
   /** No more connections; those that are open have so many milliseconds to end by themselves. */
