@@ -216,6 +216,17 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal((await talk('198.51.100.7', 7000, 'x')).end, 'ECONNRESET', 'emitted to nobody');
     nobody.close();
     await once(nobody, 'close');
+
+    const thrower = await start({
+      decide: () => {
+        throw new Error('at once');
+      },
+    });
+    const thrown = once(thrower, 'error').catch((error: Error) => [error]);
+    t.equal((await talk('198.51.100.7', 7000, 'x')).end, 'ECONNRESET');
+    t.match(await thrown, [{ message: 'at once' }]);
+    thrower.close();
+    await once(thrower, 'close');
   });
 
   t.test('the destination refuses', async (t) => {

@@ -113,6 +113,20 @@ for (const engine of ['native', 'pipe'] as const) {
       t.equal(joined.bytesToUpstream, 7);
     });
 
+    t.test('a client that is destroyed while the upstream is still connecting', async (t) => {
+      const make = await connections(t);
+      const { accepted: client } = await make();
+      const server = createServer();
+      t.teardown(() => server.close());
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const upstream = connect((server.address() as AddressInfo).port, 'localhost');
+      const joined = relay(client, upstream, { engine });
+      client.destroy();
+      t.same(await outcome(joined), { reason: 'aborted', side: 'client' });
+      t.equal(upstream.destroyed, true);
+    });
+
     t.test('an upstream that refuses', async (t) => {
       const make = await connections(t);
       const { dialled: left, accepted: client } = await make();
