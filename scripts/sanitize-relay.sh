@@ -9,13 +9,25 @@ relays=${2:-150}
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
+engine="src/relay.cc src/relay_accept.cc src/relay_flow.cc src/relay_listener.cc src/relay_pipe.cc src/relay_timers.cc
+  src/verdicts.cc src/dial.cc src/endpoint.cc src/original_dst.cc src/socket_options.cc"
+
+# What accept_test expects of its network: clients of port 7001 are redirected, the proxy's own dials are not.
+redirected='ip link set lo up
+  nft add table ip t
+  nft "add chain ip t o { type nat hook output priority -100; }"
+  nft add rule ip t o meta mark != 7 tcp dport 7001 redirect to :15001
+  exec "$@"'
+
 for sanitizer in thread address,undefined; do
   echo "# -fsanitize=$sanitizer"
-  "${CXX:-g++}" -std=c++17 -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -fno-sanitize-recover=all \
-    "-fsanitize=$sanitizer" -o "$directory/relay_test" \
-    test/native/relay_test.cc src/relay.cc src/relay_accept.cc src/relay_flow.cc src/relay_listener.cc src/relay_pipe.cc \
-    src/relay_timers.cc src/verdicts.cc src/dial.cc src/endpoint.cc src/original_dst.cc src/socket_options.cc -pthread
+  for test in relay_test accept_test; do
+    # shellcheck disable=SC2086 -- a list
+    "${CXX:-g++}" -std=c++17 -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -fno-sanitize-recover=all \
+      "-fsanitize=$sanitizer" -o "$directory/$test" "test/native/$test.cc" $engine -pthread
+  done
   for mode in splice refuse-splice refuse-splice-out no-pipes; do
     "$directory/relay_test" "$mode" "$seed" "$relays"
   done
+  unshare -Urn sh -ec "$redirected" sh "$directory/accept_test" "$seed" "$((relays * 10))"
 done

@@ -8,7 +8,7 @@ import { summary, type Outcome } from './summary.ts';
 /** These are about binaries of their own. */
 const APART = /^(install|prebuilds)\.test\.js$/;
 
-ensureTools('g++', 'patchelf', 'valgrind');
+ensureTools('g++', 'patchelf', 'valgrind', 'nft', 'ip', 'unshare');
 
 /** The last lines of a run that failed. */
 function tail(text: string): string[] {

@@ -1,0 +1,318 @@
+// Runs the accepting part of the relay engine without Node, so that it can be built with the
+// sanitizers. Clients dial an echo server; a rule redirects them to a listener of a relay thread,
+// which goes by lasting verdicts that change all the time, and else asks this program, which
+// answers at random: dial, refuse, or keep the connection for itself.
+//
+//   unshare -Urn sh -c 'ip link set lo up; …; accept_test SEED CONNECTIONS'
+//
+// In its network namespace: tcp dport 7001 redirect to :15001, but not what has the mark 7. Prints
+// one line and exits with 0, or says what went wrong and exits with 1.
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "../../src/relay.h"
+#include "../../src/relay_listener.h"
+#include "../../src/socket_options.h"
+
+using original_dst::DialPlan;
+using original_dst::Endpoint;
+using original_dst::endpoint_parse;
+using original_dst::kClient;
+using original_dst::kRelayIt;
+using original_dst::kResetIt;
+using original_dst::ListenerStats;
+using original_dst::monotonic_ms;
+using original_dst::OwnedFd;
+using original_dst::Relay;
+using original_dst::RelayListener;
+using original_dst::RelaySlot;
+using original_dst::RelayThread;
+using original_dst::reset_on_close;
+using original_dst::Undecided;
+
+namespace {
+
+constexpr uint16_t kServerPort = 7001;
+constexpr uint16_t kProxyPort = 15001;
+constexpr uint32_t kMark = 7;
+constexpr size_t kAtOnce = 40;
+constexpr char kWords[] = "what goes out comes back";
+
+[[noreturn]] void fail(const char* what) {
+  fprintf(stderr, "%s (errno %s)\n", what, strerror(errno));
+  exit(1);
+}
+
+uint64_t state = 1;
+uint32_t random_below(uint32_t limit) {
+  state ^= state << 13;
+  state ^= state >> 7;
+  state ^= state << 17;
+  return static_cast<uint32_t>(state >> 32) % limit;
+}
+
+sockaddr_in loopback(uint16_t port) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+OwnedFd listening(uint16_t port) {
+  OwnedFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  const sockaddr_in address = loopback(port);
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      listen(fd.get(), 128) != 0) {
+    fail("listen");
+  }
+  return fd;
+}
+
+// The server's side of everything: each connection is echoed until its end.
+class EchoServer {
+ public:
+  EchoServer() : listener_(listening(kServerPort)) {}
+
+  void serve() {
+    for (;;) {
+      OwnedFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (!fd.valid()) break;
+      accepted_++;
+      open_.push_back(std::move(fd));
+    }
+    for (size_t i = 0; i < open_.size();) {
+      char buffer[256];
+      const ssize_t n = recv(open_[i].get(), buffer, sizeof(buffer), 0);
+      if (n > 0) send(open_[i].get(), buffer, static_cast<size_t>(n), MSG_NOSIGNAL);
+      const bool over = n == 0 || (n < 0 && errno != EAGAIN);
+      if (over) {
+        open_[i] = std::move(open_.back());
+        open_.pop_back();
+      } else {
+        i++;
+      }
+    }
+  }
+
+  size_t open() const { return open_.size(); }
+  uint64_t accepted() const { return accepted_; }
+
+ private:
+  OwnedFd listener_;
+  std::vector<OwnedFd> open_;
+  uint64_t accepted_ = 0;
+};
+
+struct Client {
+  OwnedFd fd;
+  size_t received = 0;
+  bool said = false;
+  bool resets = false;  // it goes by RST, at once
+};
+
+// Returns true when the connection has ended; a whole echo, or RST and nothing else to go by.
+bool drive(Client* client, bool stopping, uint64_t* whole) {
+  if (!client->said) {
+    const ssize_t n = send(client->fd.get(), kWords, sizeof(kWords), MSG_NOSIGNAL);
+    if (n < 0 && (errno == EAGAIN || errno == ENOTCONN)) return false;
+    if (n < 0) return true;
+    client->said = true;
+    if (client->resets) {
+      reset_on_close(client->fd.get());
+      return true;
+    }
+    shutdown(client->fd.get(), SHUT_WR);
+  }
+  char buffer[256];
+  const ssize_t n = recv(client->fd.get(), buffer, sizeof(buffer), 0);
+  if (n < 0) return errno != EAGAIN;
+  if (n > 0) {
+    if (client->received + static_cast<size_t>(n) > sizeof(kWords) ||
+        memcmp(buffer, kWords + client->received, static_cast<size_t>(n)) != 0) {
+      fail("bytes are not those that were sent");
+    }
+    client->received += static_cast<size_t>(n);
+    return false;
+  }
+  // One that was destroyed before a byte of it had come is no cut stream.
+  if (stopping && client->received == 0) return true;
+  if (client->received != sizeof(kWords)) fail("a cut stream ended in FIN");
+  (*whole)++;
+  return true;
+}
+
+// What TypeScript is in the addon: decides, and hears of what has closed.
+class Decider {
+ public:
+  Decider(RelayThread* thread, const Endpoint& destination)
+      : thread_(thread), destination_(destination) {}
+
+  void decide() {
+    for (Undecided* next = thread_->take_undecided(); next != nullptr;) {
+      const std::unique_ptr<Undecided> one(next);
+      next = one->next;
+      if (!one->fd.valid()) {
+        over_ = true;
+        continue;
+      }
+      if (one->status != 0 || one->facts.original_status != 0) fail("no facts");
+      switch (random_below(4)) {
+        case 0:
+          reset_on_close(one->fd.get());
+          break;
+        case 1:
+          kept_.push_back(std::move(one->fd));
+          break;
+        default:
+          dial(one.get());
+      }
+    }
+    for (Relay* next = thread_->take_closed(); next != nullptr;) {
+      const std::unique_ptr<Relay> one(next);
+      next = one->next;
+      if (slots_[one->id]->reason == original_dst::kRelayOpen) fail("closed without a reason");
+      open_--;
+    }
+    if (!kept_.empty() && random_below(3) == 0) {
+      reset_on_close(kept_.back().get());
+      kept_.pop_back();
+    }
+  }
+
+  bool over() const { return over_; }
+  uint32_t open() const { return open_; }
+  uint32_t dialled() const { return static_cast<uint32_t>(slots_.size()); }
+  void let_go() { kept_.clear(); }
+
+ private:
+  void dial(Undecided* one) {
+    auto relay = std::make_unique<Relay>();
+    relay->id = dialled();
+    slots_.push_back(std::make_unique<RelaySlot>());
+    relay->slot = slots_.back().get();
+    relay->limits = one->limits;
+    Endpoint to = destination_;
+    // Now and then to where nobody listens.
+    if (random_below(5) == 0) to.port = 1;
+    relay->dial = std::make_unique<original_dst::Dial>(one->plan.dial(to, one->facts.peer));
+    relay->ends[kClient].fd = std::move(one->fd);
+    if (thread_->add(relay.get()) != 0) fail("add");
+    static_cast<void>(relay.release());
+    open_++;
+  }
+
+  RelayThread* const thread_;
+  const Endpoint destination_;
+  std::vector<std::unique_ptr<RelaySlot>> slots_;
+  std::vector<OwnedFd> kept_;
+  uint32_t open_ = 0;
+  bool over_ = false;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) fail("usage: accept_test SEED CONNECTIONS");
+  state = strtoull(argv[1], nullptr, 10) * 2654435761U + 1;
+  const auto connections = static_cast<uint32_t>(strtoul(argv[2], nullptr, 10));
+
+  const OwnedFd news(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const auto notify = [](void* context) {
+    const uint64_t one = 1;
+    if (write(static_cast<const OwnedFd*>(context)->get(), &one, sizeof(one)) < 0) return;
+  };
+  RelayThread thread(notify, const_cast<OwnedFd*>(&news));
+  if (thread.start() != 0) fail("start");
+
+  EchoServer server;
+  ListenerStats stats = {};
+  RelayListener listener;
+  listener.fd = listening(kProxyPort);
+  listener.port = kProxyPort;
+  listener.plan = {true, kMark, DialPlan::kOwn, false};
+  listener.stats = &stats;
+  if (thread.listen(&listener) != 0) fail("listen");
+
+  Endpoint destination;
+  endpoint_parse("127.0.0.1", kServerPort, &destination);
+  Decider decider(&thread, destination);
+  std::vector<Client> clients;
+  uint64_t whole = 0;
+  uint32_t begun = 0;
+  const uint64_t deadline = monotonic_ms() + 120000;
+  bool stopping = false;
+  while (!decider.over() || decider.open() > 0 || !clients.empty()) {
+    if (monotonic_ms() > deadline) fail("did not come to its end");
+    if (begun < connections && clients.size() < kAtOnce) {
+      Client client;
+      client.fd.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      const sockaddr_in address = loopback(kServerPort);
+      if (connect(client.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
+              0 &&
+          errno != EINPROGRESS) {
+        fail("connect");
+      }
+      client.resets = random_below(6) == 0;
+      clients.push_back(std::move(client));
+      begun++;
+    }
+    switch (random_below(8)) {
+      case 0:
+        listener.verdicts.set(destination, kRelayIt, monotonic_ms() + 5);
+        break;
+      case 1:
+        listener.verdicts.set(destination, kResetIt, monotonic_ms() + 1);
+        break;
+      case 2:
+        listener.verdicts.revoke_all();
+        break;
+      default:
+        break;
+    }
+    server.serve();
+    decider.decide();
+    for (size_t i = 0; i < clients.size();) {
+      if (drive(&clients[i], stopping, &whole)) {
+        clients[i] = std::move(clients.back());
+        clients.pop_back();
+      } else {
+        i++;
+      }
+    }
+    // Half way through the last ones nothing more is accepted, and what is open is destroyed.
+    if (begun == connections && clients.size() <= kAtOnce / 2 && !stopping) {
+      stopping = true;
+      decider.let_go();
+      if (thread.unlisten(&listener, true) != 0) fail("unlisten");
+    }
+    if (stopping) decider.let_go();
+    pollfd wait = {news.get(), POLLIN, 0};
+    poll(&wait, 1, 1);
+    uint64_t ignored;
+    if (read(news.get(), &ignored, sizeof(ignored)) < 0) ignored = 0;
+  }
+  if (stats.open != 0) fail("the count of open relays is off");
+  if (whole == 0 || stats.relayed == 0 || stats.reset == 0 || decider.dialled() == 0) {
+    fail("something never happened");
+  }
+  thread.stop();
+  printf(
+      "accept: %u connections, %llu whole, %.0f accepted, %.0f by verdict, %u dialled on demand\n",
+      begun, static_cast<unsigned long long>(whole), stats.accepted, stats.relayed,
+      decider.dialled());
+  return 0;
+}
