@@ -26,6 +26,7 @@ const SPECIAL_DIALS = [
   'dial: source of this host',
   'dial: foreign source',
   'proxy: connectOriginal and relay',
+  'proxy: createRelayServer',
 ];
 const BUN = ['accept: intercept(http server)', ...SPECIAL_DIALS];
 
