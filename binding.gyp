@@ -21,6 +21,7 @@
             "src/dial.cc",
             "src/dial_glue.cc",
             "src/endpoint.cc",
+            "src/listen.cc",
             "src/local_address.cc",
             "src/original_dst.cc",
             "src/poller.cc",

@@ -57,18 +57,19 @@ export interface Binding {
   /**
    * `onUndecided` gets a connection's token, which goes to relayDial, relayRefuse or relayTake, and what readFacts
    * answers and fills; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
-   * 1 the client's, 2 the client's with its port.
+   * 1 the client's, 2 the client's with its port. The bound address is left in facts' local.
    */
   relayListen(
-    fd: number,
+    address: string | null,
     port: number,
+    transparent: boolean,
     mark: number | null,
     source: 0 | 1 | 2,
     portFallback: boolean,
     idleMs: number,
     halfCloseMs: number,
     onUndecided: (token: number, status: number) => void,
-  ): number | [listener: number, stats: ArrayBuffer];
+  ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
   relayDial(id: number, token: number, address: string, port: number, thread: number): number;
   relayRefuse(token: number): number;
   /** The fd, or a negative errno. */

@@ -1,26 +1,20 @@
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
-import type { Endpoint } from './address.ts';
+import { type Endpoint, familyOf } from './address.ts';
 import { binding } from './binding.ts';
 import { checkPreserveSource, destinationRefusal } from './connect-original.ts';
 import { checkDialOptions } from './dial.ts';
+import { dialError } from './dial-error.ts';
 import type { EgressPolicy } from './egress.ts';
 import { checkBoolean, checkInteger, codedError, invalidType, outOfRange, systemError } from './errors.ts';
 import { endpointAt, Slot } from './facts.ts';
-import { createServer, type InterceptedSocket } from './intercept.ts';
+import type { InterceptedSocket } from './intercept.ts';
 import { claimPort, releasePort } from './loop-guard.ts';
-import {
-  annotate,
-  recoverFromFacts,
-  type KnownDst,
-  type ListenerAddress,
-  type OriginalDst,
-} from './original-dst.ts';
+import { annotate, recoverFromFacts, type KnownDst, type OriginalDst } from './original-dst.ts';
 import { engine } from './relay-engine.ts';
 import { foreignRuntime } from './relay-handover.ts';
 import { Relay } from './relay-object.ts';
 import { reset } from './reset.ts';
-import { socketFd } from './socket-fd.ts';
 
 /** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
 export type RelayVerdict = 'relay' | 'reset' | 'emit';
@@ -85,9 +79,6 @@ const VERDICTS = { relay: 1, reset: 2 } as const;
 const SOURCES = { own: 0, address: 1, port: 2 } as const;
 const MAX_MS = 2 ** 31 - 1;
 
-/** As many connections may wait to be accepted as the kernel allows (net.core.somaxconn). */
-const BACKLOG = 65_535;
-
 /** A connection that the thread has accepted and nobody has decided about; it keeps the event loop alive. */
 interface Waiting {
   readonly token: number;
@@ -112,11 +103,17 @@ function readDecision(decision: unknown): { action: RelayVerdict; ttl: number } 
   return { action, ttl };
 }
 
+/** Node says `listen` for bind(2) too. */
+function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' | 'port'>): Error {
+  const error = dialError(errno, step, { source: at });
+  return error.syscall === 'bind' ? systemError(errno, { syscall: 'listen', ...at }) : error;
+}
+
 /** An intercepting server that relays. Made by {@link createRelayServer}. */
 export class RelayServer extends EventEmitter<RelayServerEvents> {
   readonly #options: RelayServerOptions;
-  #state: 'new' | 'binding' | 'listening' | 'closing' | 'closed' = 'new';
-  #address: (ListenerAddress & { family: string }) | undefined;
+  #state: 'new' | 'listening' | 'closing' | 'closed' = 'new';
+  #address: Endpoint | undefined;
   #listener = -1;
   #counters: Float64Array = new Float64Array(8);
   readonly #refused: Record<string, number> = {};
@@ -135,34 +132,22 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
    */
   listen(port = 0, host?: string): this {
     checkInteger('port', port, 0, 65535);
+    if (host !== undefined && familyOf(host) === undefined)
+      throw invalidType('host', 'a literal IP address', host);
     if (this.#state !== 'new')
       throw codedError('ERR_SERVER_ALREADY_LISTEN', 'This server has listened already');
-    this.#state = 'binding';
-    // Node binds the socket and knows every way to fail at that; from then on it is the thread's.
-    const { transparent = false } = this.#options;
-    const binder = createServer({ transparent });
-    binder.once('error', (error) => {
-      this.#state = 'closed';
-      this.emit('error', error);
+    const error = this.#start(port, host);
+    this.#state = error ? 'closed' : 'listening';
+    // A tick later, as a net.Server does: there may be no listeners yet.
+    process.nextTick(() => {
+      if (error) this.emit('error', error);
+      else this.emit('listening');
     });
-    binder.listen(
-      { port, ...(host === undefined ? {} : { host }), exclusive: true, backlog: BACKLOG },
-      () => {
-        this.#address = binder.address() as ListenerAddress & { family: string };
-        const error = this.#startNative(socketFd(binder)!);
-        // Both claims for a moment: never none.
-        if (!error) claimPort(this.#address.port);
-        binder.close();
-        this.#state = error ? 'closed' : 'listening';
-        if (error) this.emit('error', error);
-        else this.emit('listening');
-      },
-    );
     return this;
   }
 
   /** Where it listens; null while it does not. */
-  address(): { address: string; port: number; family: string } | null {
+  address(): Endpoint | null {
     return this.#state === 'listening' ? { ...this.#address! } : null;
   }
 
@@ -217,14 +202,15 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     return this;
   }
 
-  #startNative(fd: number): Error | undefined {
-    const { mark = null, preserveSource, portFallback = false } = this.#options;
+  #start(port: number, host: string | undefined): Error | undefined {
+    const { transparent = false, mark = null, preserveSource, portFallback = false } = this.#options;
     const { idleTimeout = 0, halfCloseTimeout = 0 } = this.#options;
     const source = preserveSource === 'port' ? 'port' : preserveSource ? 'address' : 'own';
     engine().countAlive(1);
-    const answer = binding().relayListen(
-      fd,
-      this.#address!.port,
+    const [id, more] = binding().relayListen(
+      host ?? null,
+      port,
+      transparent,
       mark,
       SOURCES[source],
       portFallback,
@@ -235,12 +221,14 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
         else this.#onOver();
       },
     );
-    if (typeof answer === 'number') {
+    if (typeof more === 'number') {
       engine().countAlive(-1);
-      return systemError(answer, { syscall: 'relay' });
+      return listenError(id, more, { address: host ?? '::', port });
     }
-    this.#listener = answer[0];
-    this.#counters = new Float64Array(answer[1]);
+    this.#listener = id;
+    this.#counters = new Float64Array(more);
+    this.#address = endpointAt(Slot.local);
+    claimPort(this.#address.port);
     return undefined;
   }
 
@@ -297,7 +285,9 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     }
     const { token, destination } = waiting;
     if (action === 'emit') {
-      this.#hand(waiting);
+      const error = foreignRuntime();
+      if (error) this.#onPolicyError(waiting, error);
+      else this.#hand(waiting);
     } else if (action === 'reset') {
       this.#remember(destination, action, ttl);
       this.#refuse(token);
@@ -369,7 +359,8 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
  * outcome tells too when the loop guard, the egress policy or the network refused the dial; `'connection'` for those
  * with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`.
  *
- * @throws argument errors, `ERR_UNSUPPORTED_RUNTIME`, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
+ * @throws argument errors, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`. On Bun and Deno the verdict `'emit'` is an
+ *   `'error'` `ERR_UNSUPPORTED_RUNTIME`.
  * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent`, `mark` and `preserveSource`. Source: ip(7), splice(2),
  * epoll(7).
  */
@@ -381,8 +372,6 @@ export function createRelayServer(options: RelayServerOptions): RelayServer {
   if (transparent !== undefined) checkBoolean('options.transparent', transparent);
   if (idleTimeout !== undefined) checkInteger('options.idleTimeout', idleTimeout, 0, MAX_MS);
   if (halfCloseTimeout !== undefined) checkInteger('options.halfCloseTimeout', halfCloseTimeout, 0, MAX_MS);
-  const error = foreignRuntime();
-  if (error) throw error;
   binding();
   return new RelayServer(options);
 }

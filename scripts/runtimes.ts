@@ -26,7 +26,6 @@ const SPECIAL_DIALS = [
   'dial: source of this host',
   'dial: foreign source',
   'proxy: connectOriginal and relay',
-  'proxy: createRelayServer',
 ];
 const BUN = ['accept: intercept(http server)', ...SPECIAL_DIALS];
 

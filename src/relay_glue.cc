@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "listen.h"
 #include "relay.h"
 #include "relay_listener.h"
 #include "socket_options.h"
@@ -158,38 +159,45 @@ class RelayGlue {
     return Status(0);
   }
 
-  // (listening fd, its port, mark | null, enum DialPlan::Source, port fallback, idle ms, half-close
-  // ms, onUndecided: (token, status) => void) → [listener, memory of its struct ListenerStats], or
-  // -errno. The fd is duplicated. Each connection that there is no verdict about is given to
-  // onUndecided, with what readFacts answers and fills, and its token goes to Dial, Refuse or Take;
-  // -1 says that the listener was closed and no relay of its is left.
+  // (address | null, port, transparent, mark | null, enum DialPlan::Source, port fallback, idle ms,
+  // half-close ms, onUndecided: (token, status) => void) → [listener, memory of its struct
+  // ListenerStats] and the bound address in facts.local, or [-errno, enum DialStep]. Each
+  // connection that there is no verdict about is given to onUndecided, with what readFacts answers
+  // and fills, and its token goes to Dial, Refuse or Take; -1 says that the listener was closed and
+  // no relay of its is left.
   Napi::Value Listen(const Napi::CallbackInfo& info) {
     uint32_t id = 0;
     while (id < kMostListeners && listeners_[id].native != nullptr) id++;
-    if (id == kMostListeners || !info[7].IsFunction()) return Status(-EMFILE);
-    int status = StartThread(0);
-    if (status != 0) return Status(status);
+    if (id == kMostListeners || !info[8].IsFunction()) return Pair(-EMFILE, Status(kNoStep));
+    Endpoint address;
+    const bool any = !info[0].IsString();
+    const auto port = static_cast<uint16_t>(Number(info[1]));
+    int status = any ? 0 : ParseEndpoint(info[0], info[1], &address);
+    if (status != 0) return Pair(status, Status(kBind));
     std::unique_ptr<RelayListener> listener(new RelayListener);
-    listener->fd.reset(fcntl(Descriptor(info[0]), F_DUPFD_CLOEXEC, 0));
-    if (!listener->fd.valid()) return Status(-errno);
+    DialStep failed = kNoStep;
+    status = open_listener(any ? nullptr : &address, port, Flag(info[2]), &listener->fd, &failed);
+    if (status == 0) {
+      failed = kNoStep;
+      status = StartThread(0);
+    }
+    if (status == 0) status = local_endpoint(listener->fd.get(), &facts_->local);
+    if (status != 0) return Pair(status, Status(failed));
     Napi::ArrayBuffer stats = Napi::ArrayBuffer::New(env_, sizeof(ListenerStats));
     listener->id = id;
-    listener->port = static_cast<uint16_t>(Number(info[1]));
-    const bool marked = info[2].IsNumber();
-    listener->plan = {marked, marked ? Number(info[2]) : 0,
-                      static_cast<DialPlan::Source>(Number(info[3])), Flag(info[4])};
-    listener->limits = {Number(info[5]), Number(info[6])};
+    listener->port = facts_->local.port;
+    const bool marked = info[3].IsNumber();
+    listener->plan = {marked, marked ? Number(info[3]) : 0,
+                      static_cast<DialPlan::Source>(Number(info[4])), Flag(info[5])};
+    listener->limits = {Number(info[6]), Number(info[7])};
     listener->stats = static_cast<ListenerStats*>(stats.Data());
     *listener->stats = {};
     status = threads_[0]->listen(listener.get());
-    if (status != 0) return Status(status);
+    if (status != 0) return Pair(status, Status(kNoStep));
     listeners_[id].native = std::move(listener);
     listeners_[id].stats = Napi::Persistent(stats);
-    listeners_[id].on_undecided = Napi::Persistent(info[7].As<Napi::Function>());
-    const Napi::Array answer = Napi::Array::New(env_, 2);
-    answer.Set(0U, Napi::Number::New(env_, id));
-    answer.Set(1U, stats);
-    return answer;
+    listeners_[id].on_undecided = Napi::Persistent(info[8].As<Napi::Function>());
+    return Pair(static_cast<int>(id), stats);
   }
 
   // (listener, destroy: are its relays to be closed too?) → 0 or -errno
@@ -227,6 +235,13 @@ class RelayGlue {
 
  private:
   Napi::Value Status(int status) const { return Napi::Number::New(env_, status); }
+
+  Napi::Value Pair(int first, const Napi::Value& second) const {
+    const Napi::Array pair = Napi::Array::New(env_, 2);
+    pair.Set(0U, first);
+    pair.Set(1U, second);
+    return pair;
+  }
 
   static uint32_t Number(const Napi::Value& value) {
     return value.IsNumber() ? value.As<Napi::Number>().Uint32Value() : UINT32_MAX;

@@ -6,7 +6,6 @@ import { egressRefusal, type EgressPolicy } from '../egress.ts';
 import type { CodedError } from '../errors.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../intercept.ts';
 import type { OriginalDst } from '../original-dst.ts';
-import { foreignRuntime } from '../relay-handover.ts';
 import type { Relay } from '../relay-object.ts';
 import { createRelayServer, type RelayServer } from '../relay-server.ts';
 import { relay, type RelayOptions } from '../relay.ts';
@@ -18,7 +17,7 @@ export interface ForwarderOptions {
   /** How to dial, the same for all connections. */
   dial: Pick<ConnectOriginalOptions, 'preserveSource' | 'portFallback' | 'mark'>;
   egress: (port: number) => EgressPolicy;
-  /** With engine `pipe`, or where there is no other, Node's streams accept, dial and relay; else the addon does. */
+  /** With engine `pipe` Node's streams accept, dial and relay; else the addon does. */
   relay: Pick<RelayOptions, 'engine' | 'idleTimeout'>;
   /** Called once for each connection, when it has ended. */
   onEnd: (record: AccessRecord) => void;
@@ -35,8 +34,7 @@ export class Forwarder {
 
   constructor(options: ForwarderOptions) {
     this.#options = options;
-    const native = options.relay.engine !== 'pipe' && foreignRuntime() === undefined;
-    this.#server = native ? this.#nativeServer() : this.#streamServer();
+    this.#server = options.relay.engine === 'pipe' ? this.#streamServer() : this.#nativeServer();
   }
 
   async listen({ host, port }: ListenAddress): Promise<AddressInfo> {
