@@ -35,8 +35,8 @@ Dial DialPlan::dial(const Endpoint& destination, const Endpoint& client) const {
 bool RelayListener::accept_one(OwnedFd* accepted, Facts* facts) {
   sockaddr_storage peer = {};
   socklen_t length = sizeof(peer);
-  accepted->reset(accept4(fd.get(), reinterpret_cast<sockaddr*>(&peer), &length,
-                          SOCK_NONBLOCK | SOCK_CLOEXEC));
+  accepted->reset(
+      accept4(fd.get(), reinterpret_cast<sockaddr*>(&peer), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (accepted->valid()) {
     *facts = {};
     facts->peer_status = endpoint_from_sockaddr(peer, &facts->peer);
