@@ -141,39 +141,31 @@ void RelayThread::uncork() {
   if (any) wake();
 }
 
-int RelayThread::add(Relay* relay) {
+int RelayThread::order(const Command& order) {
   Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
   if (command == nullptr) return -ENOMEM;
-  *command = {nullptr, relay, nullptr, relay->id, Command::kAdd};
+  *command = order;
   post(command);
   return 0;
+}
+
+int RelayThread::add(Relay* relay) {
+  return order({nullptr, relay, nullptr, relay->id, Command::kAdd});
 }
 
 // By id and not by pointer: by the time the thread looks, the relay may have closed by itself and
 // been deleted. An id that was used again is safe, because commands keep their order.
 int RelayThread::destroy(uint32_t id) {
-  Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
-  if (command == nullptr) return -ENOMEM;
-  *command = {nullptr, nullptr, nullptr, id, Command::kDestroy};
-  post(command);
-  return 0;
+  return order({nullptr, nullptr, nullptr, id, Command::kDestroy});
 }
 
 int RelayThread::listen(RelayListener* listener) {
-  Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
-  if (command == nullptr) return -ENOMEM;
-  *command = {nullptr, nullptr, listener, 0, Command::kListen};
-  post(command);
-  return 0;
+  return order({nullptr, nullptr, listener, 0, Command::kListen});
 }
 
 int RelayThread::unlisten(RelayListener* listener, bool destroy) {
-  Command* const command = static_cast<Command*>(malloc(sizeof(Command)));
-  if (command == nullptr) return -ENOMEM;
   const Command::Kind kind = destroy ? Command::kUnlistenAndDestroy : Command::kUnlisten;
-  *command = {nullptr, nullptr, listener, 0, kind};
-  post(command);
-  return 0;
+  return order({nullptr, nullptr, listener, 0, kind});
 }
 
 Undecided* RelayThread::take_undecided() {

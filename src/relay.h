@@ -128,6 +128,7 @@ class RelayThread {
 
   static void* entry(void* self);
   void run();
+  int order(const Command& order);
   void post(Command* command);
   void wake();
   void tell();

@@ -24,6 +24,7 @@
 #include "../../src/relay.h"
 #include "../../src/relay_listener.h"
 #include "../../src/socket_options.h"
+#include "random.h"
 
 using original_dst::DialPlan;
 using original_dst::Endpoint;
@@ -52,14 +53,6 @@ constexpr char kWords[] = "what goes out comes back";
 [[noreturn]] void fail(const char* what) {
   fprintf(stderr, "%s (errno %s)\n", what, strerror(errno));
   exit(1);
-}
-
-uint64_t state = 1;
-uint32_t random_below(uint32_t limit) {
-  state ^= state << 13;
-  state ^= state >> 7;
-  state ^= state << 17;
-  return static_cast<uint32_t>(state >> 32) % limit;
 }
 
 sockaddr_in loopback(uint16_t port) {
@@ -227,7 +220,7 @@ class Decider {
 
 int main(int argc, char** argv) {
   if (argc != 3) fail("usage: accept_test SEED CONNECTIONS");
-  state = strtoull(argv[1], nullptr, 10) * 2654435761U + 1;
+  seed_random(argv[1]);
   const auto connections = static_cast<uint32_t>(strtoul(argv[2], nullptr, 10));
 
   const OwnedFd news(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

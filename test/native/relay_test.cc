@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "../../src/relay.h"
+#include "random.h"
 
 using original_dst::kClient;
 using original_dst::kNeither;
@@ -48,14 +49,6 @@ namespace {
 [[noreturn]] void fail(const char* what, uint32_t relay) {
   fprintf(stderr, "relay %u: %s (errno %s)\n", relay, what, strerror(errno));
   exit(1);
-}
-
-uint64_t state = 1;
-uint32_t random_below(uint32_t limit) {
-  state ^= state << 13;
-  state ^= state >> 7;
-  state ^= state << 17;
-  return static_cast<uint32_t>(state >> 32) % limit;
 }
 
 // Bytes that tell their position: a period that is no multiple of any buffer's size.
@@ -254,7 +247,7 @@ void destroy_while_stalled(RelayThread* thread, int listener, const sockaddr_in&
 
 int main(int argc, char** argv) {
   if (argc != 4) fail("usage: relay_test MODE SEED RELAYS", 0);
-  state = strtoull(argv[2], nullptr, 10) * 2654435761U + 1;
+  seed_random(argv[2]);
   const auto count = static_cast<uint32_t>(strtoul(argv[3], nullptr, 10));
   for (uint8_t& byte : pattern) {
     const size_t at = static_cast<size_t>(&byte - pattern);
