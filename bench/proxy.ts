@@ -1,7 +1,7 @@
 // npm run bench:proxy [-- --seconds N --rounds N --idle N --only TEXT --skip TEXT]
 // Transparent proxies side by side: the same hosts, the same server, the same load, rounds interleaved in one run, so
 // that a noisy machine is noisy for all. Prints ratios; writes bench/results/proxy.json and proxy.svg.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,12 +9,12 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { enterNamespace } from './namespace.ts';
 import { maxConnections, pins, residentBytes, withCpu, wrk } from './proxy/measure.ts';
 import { peers, start, type Peer } from './proxy/peers.ts';
 import { printReport, writeReport, type Sample } from './proxy/report.ts';
 import { buildHosts, on, SERVER, setRules, sh, type Mode } from './proxy/topology.ts';
 
-const INSIDE = 'ORIGINAL_DST_BENCH';
 const BIG_FILE_BYTES = 64 * 2 ** 20;
 
 const { values } = parseArgs({
@@ -26,19 +26,6 @@ const { values } = parseArgs({
     skip: { type: 'string', default: 'no peer' },
   },
 });
-
-/** Again in namespaces of our own, with room for the file descriptors of 10,000 relayed connections. */
-function enterNamespace(): never {
-  const tools = ['nft', 'ip', 'nginx', 'wrk', 'gnuplot', ...peers.flatMap((peer) => peer.tool ?? [])];
-  const root = fileURLToPath(new URL('../..', import.meta.url));
-  if (spawnSync(join(root, 'scripts/ensure-tools.sh'), tools, { stdio: 'inherit' }).status !== 0)
-    process.exit(1);
-  const script =
-    'ulimit -n 100000 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec unshare -Urnm --kill-child "$@"';
-  const args = ['-c', script, 'sh', process.execPath, ...process.argv.slice(1)];
-  const { status } = spawnSync('sh', args, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
-  process.exit(status ?? 1);
-}
 
 async function startServer(directory: string, pin: string[]): Promise<() => void> {
   writeFileSync(join(directory, 'big'), '');
@@ -131,7 +118,11 @@ async function measure(peer: Peer, mode: Mode, directory: string): Promise<Sampl
   }
 }
 
-if (process.env[INSIDE] !== '1') enterNamespace();
+// A proxy has two descriptors for each of 10,000 connections, and some to spare.
+enterNamespace({
+  tools: ['unshare', 'ip', 'nft', 'nginx', 'wrk', 'gnuplot', ...peers.flatMap((peer) => peer.tool ?? [])],
+  descriptors: 100_000,
+});
 const directory = mkdtempSync(join(tmpdir(), 'bench-proxy-'));
 buildHosts();
 const stopServer = await startServer(directory, pins().others);

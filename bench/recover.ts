@@ -1,6 +1,6 @@
 // npm run bench:recover: what recovery costs, beside the bare system calls in C, in the same run.
 // Rounds are interleaved and medians compared, because a shared machine is slow now and fast then.
-import { type ChildProcess, execFileSync, fork, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getOriginalDst, recoverOriginalDst } from '../lib/index.ts';
 import { socketFd } from '../lib/socket-fd.ts';
+import { enterNamespace } from './namespace.ts';
 
-const INSIDE = 'ORIGINAL_DST_BENCH_INSIDE';
 const ROUNDS = Number(process.env['ROUNDS'] ?? 11);
 const CALLS = 20_000;
 const SOCKETS = 500;
@@ -18,14 +18,7 @@ const CONNECTIONS = 2000;
 const DESTINATION = '198.51.100.7';
 const DESTINATION6 = '2001:db8:2::7';
 
-if (process.env[INSIDE] !== '1') {
-  const again = ['-Urn', process.execPath, fileURLToPath(import.meta.url)];
-  const { status } = spawnSync('unshare', again, {
-    stdio: 'inherit',
-    env: { ...process.env, [INSIDE]: '1' },
-  });
-  process.exit(status ?? 1);
-}
+enterNamespace({ tools: ['unshare', 'ip', 'nft'] });
 
 const directory = mkdtempSync(join(tmpdir(), 'original-dst-bench-'));
 const bare = join(directory, 'bare');

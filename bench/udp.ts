@@ -10,23 +10,16 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { enterNamespace } from './namespace.ts';
 
 const run = promisify(execFile);
-const INSIDE = 'ORIGINAL_DST_BENCH_INSIDE';
 const ROUNDS = Number(process.env['ROUNDS'] ?? 7);
 const FLOOD_MS = 700;
 const PACED_RATE = 20_000;
 const PINGS = 2000;
 const SIZES = [64, 1200];
 
-if (process.env[INSIDE] !== '1') {
-  const again = ['-Urn', process.execPath, fileURLToPath(import.meta.url)];
-  const { status } = spawnSync('unshare', again, {
-    stdio: 'inherit',
-    env: { ...process.env, [INSIDE]: '1' },
-  });
-  process.exit(status ?? 1);
-}
+enterNamespace({ tools: ['unshare', 'ip', 'nft', 'conntrack'] });
 
 const C = 'C, recvmmsg';
 const DGRAM = 'node:dgram';
