@@ -82,7 +82,8 @@ async function calls(host: string, destination: string, name: string): Promise<v
     while (waiting.length < count) await once(server, 'connection');
     return { sockets: waiting.splice(0), clients };
   };
-  const fd = socketFd((await accept(1)).sockets[0]!)!;
+  const kept = await accept(1);
+  const fd = socketFd(kept.sockets[0]!)!;
 
   const results = { bare: [] as number[], raw: [] as number[], recover: [] as number[] };
   for (let round = 0; round <= ROUNDS; round++) {
@@ -99,6 +100,7 @@ async function calls(host: string, destination: string, name: string): Promise<v
     results.raw.push(raw);
     results.recover.push(recover);
   }
+  for (const end of [...kept.clients, ...kept.sockets]) end.resetAndDestroy();
   server.close();
 
   const base = median(results.bare);
