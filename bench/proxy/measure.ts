@@ -1,10 +1,11 @@
 // What is measured of a running proxy: CPU by the scheduler's own account, memory by the kernel's.
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { SERVER, on } from './topology.ts';
 
-/** Nanoseconds that all threads of a process (and its children that share its name) have run. */
+/** Nanoseconds that all threads of a process have run. */
 export function cpuNanoseconds(pid: number): number {
   let total = 0;
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
@@ -19,12 +20,18 @@ export function maxConnections(): number {
   return Math.min(20_000, Math.floor((limit - 200) / 2));
 }
 
-/** Resident bytes of a process, and its pipes' buffers are the kernel's and not in it. */
+/** Resident bytes of a process. What is in its sockets and pipes is the kernel's and not among them. */
 export function residentBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024;
 }
 
-export interface Load {
+/** The processors to keep apart: the proxy on one, client and server on the other; none on a machine with one. */
+export const pins: { proxy: string[]; others: string[] } =
+  availableParallelism() < 2
+    ? { proxy: [], others: [] }
+    : { proxy: ['taskset', '-c', '1'], others: ['taskset', '-c', '0'] };
+
+export interface Transfer {
   requests: number;
   bytes: number;
   seconds: number;
@@ -50,42 +57,40 @@ function quantity(text: string | undefined): number {
 }
 
 /** wrk(1) from the client's host. */
-export async function wrk(
-  pin: string[],
-  options: { path: string; connections: number; seconds: number; close?: boolean },
-): Promise<Load> {
+export async function wrk(options: {
+  path: string;
+  connections: number;
+  seconds: number;
+  close?: boolean;
+}): Promise<Transfer> {
   const { path, connections, seconds, close } = options;
   const args = ['--latency', '-t', '1', '-c', String(connections), '-d', `${seconds}s`, '--timeout', '10s'];
   if (close) args.push('-H', 'Connection: close');
-  const [command, ...rest] = [...pin, ...on('client', ['wrk', ...args, `http://${SERVER}${path}`])];
+  const [command, ...rest] = [...pins.others, ...on('client', ['wrk', ...args, `http://${SERVER}${path}`])];
   const child = spawn(command!, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
   await once(child, 'close');
   const total = /(\d+) requests in ([\d.]+\w+), ([\d.]+\w+) read/.exec(text);
   if (!total) throw new Error(`wrk said: ${text}`);
-  const errors = /connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(text);
+  const socketErrors = /connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(text) ?? [];
+  const badAnswers = /Non-2xx or 3xx responses: (\d+)/.exec(text) ?? [];
   return {
     requests: Number(total[1]),
     seconds: quantity(total[2]),
     bytes: quantity(total[3]),
-    p50: quantity(/50%\s+(\S+)/.exec(text)?.[1]),
-    p99: quantity(/99%\s+(\S+)/.exec(text)?.[1]),
-    errors: errors ? errors.slice(1).reduce((sum, count) => sum + Number(count), 0) : 0,
+    p50: quantity(/^ +50% +(\S+)/m.exec(text)?.[1]),
+    p99: quantity(/^ +99% +(\S+)/m.exec(text)?.[1]),
+    errors: [...socketErrors.slice(1), ...badAnswers.slice(1)].reduce((sum, count) => sum + Number(count), 0),
   };
 }
 
-/** Runs a load and says what CPU time the proxy spent on it. */
-export async function withCpu<T>(pid: number, load: () => Promise<T>): Promise<T & { cpu: number }> {
+/** wrk, and what CPU time the proxy spent on it, in seconds. */
+export async function wrkWithCpu(
+  pid: number,
+  options: Parameters<typeof wrk>[0],
+): Promise<Transfer & { cpu: number }> {
   const before = cpuNanoseconds(pid);
-  const result = await load();
-  return { ...result, cpu: (cpuNanoseconds(pid) - before) / 1e9 };
-}
-
-/** The processors to keep apart: the proxy on one, client and server on the other; none on a machine with one. */
-export function pins(): { proxy: string[]; others: string[] } {
-  const count = Number(execFileSync('nproc', { encoding: 'utf8' }));
-  return count < 2
-    ? { proxy: [], others: [] }
-    : { proxy: ['taskset', '-c', '1'], others: ['taskset', '-c', '0'] };
+  const transfer = await wrk(options);
+  return { ...transfer, cpu: (cpuNanoseconds(pid) - before) / 1e9 };
 }

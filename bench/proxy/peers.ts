@@ -11,7 +11,7 @@ export interface Peer {
   name: string;
   modes: Mode[];
   /** What has to be installed, as scripts/ensure-tools.sh takes it. */
-  tool?: string;
+  tools?: string[];
   command(mode: Mode, directory: string): string[];
 }
 
@@ -44,12 +44,12 @@ function ownProxy(file: string): Peer['command'] {
 }
 
 export const peers: Peer[] = [
-  { name: 'HAProxy', modes: ['redirect', 'tproxy'], tool: 'haproxy', command: haproxy(false) },
-  { name: 'HAProxy, splice-auto', modes: ['redirect', 'tproxy'], tool: 'haproxy', command: haproxy(true) },
+  { name: 'HAProxy', modes: ['redirect', 'tproxy'], tools: ['haproxy'], command: haproxy(false) },
+  { name: 'HAProxy, splice-auto', modes: ['redirect', 'tproxy'], tools: ['haproxy'], command: haproxy(true) },
   {
     name: 'mitmproxy',
     modes: ['redirect'],
-    tool: 'mitmdump',
+    tools: ['mitmproxy'], // the package that mitmdump is in
     command: () =>
       `mitmdump -q --mode transparent --tcp-hosts .* --ignore-hosts .* -p ${PROXY_PORT} --set block_global=false`.split(
         ' ',

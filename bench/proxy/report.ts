@@ -1,97 +1,70 @@
-// Medians over the rounds, as ratios to HAProxy's better figure; JSON and a plot.
-import { execFileSync } from 'node:child_process';
+// Markdown tables of the medians, and the file of all samples.
 import { writeFileSync } from 'node:fs';
 import { arch, cpus, release } from 'node:os';
-import { join } from 'node:path';
+import { FIGURES, reference, TABLES, type Figure, type Row, type Sample } from './figures.ts';
 import type { Mode } from './topology.ts';
 
-export interface Sample {
-  peer: string;
-  mode: Mode;
-  connectionsPerSecond: number;
-  /** Seconds of the proxy's CPU. */
-  cpuPerConnection: number;
-  requestsPerSecond: number;
-  cpuPerRequest: number;
-  /** Seconds. */
-  p50: number;
-  p99: number;
-  gibPerSecond1: number;
-  gibPerSecond64: number;
-  cpuPerGib: number;
-  bytesPerIdle: number;
-  errors: number;
-  scale: { idle: number; cpuPerRequest: number; p99: number }[];
+/** Marks a peer under whose load wrk(1) saw errors. */
+const MARK = '†';
+
+function readable(number: number): string {
+  return Number(number.toPrecision(3)).toLocaleString('en-US');
 }
 
-type Figure = Exclude<keyof Sample, 'peer' | 'mode' | 'scale'>;
-
-const FIGURES: { key: Figure; title: string; unit: string; factor: number; better: 'more' | 'less' }[] = [
-  { key: 'cpuPerConnection', title: 'CPU / connection', unit: 'µs', factor: 1e6, better: 'less' },
-  { key: 'cpuPerRequest', title: 'CPU / keep-alive request', unit: 'µs', factor: 1e6, better: 'less' },
-  { key: 'cpuPerGib', title: 'CPU / GiB', unit: 'ms', factor: 1e3, better: 'less' },
-  { key: 'connectionsPerSecond', title: 'connections / s', unit: '', factor: 1, better: 'more' },
-  { key: 'requestsPerSecond', title: 'requests / s', unit: '', factor: 1, better: 'more' },
-  { key: 'gibPerSecond1', title: 'GiB/s, 1 stream', unit: '', factor: 1, better: 'more' },
-  { key: 'gibPerSecond64', title: 'GiB/s, 64 streams', unit: '', factor: 1, better: 'more' },
-  { key: 'p50', title: 'p50 latency', unit: 'ms', factor: 1e3, better: 'less' },
-  { key: 'p99', title: 'p99 latency', unit: 'ms', factor: 1e3, better: 'less' },
-  { key: 'bytesPerIdle', title: 'RSS / idle connection', unit: 'kB', factor: 1e-3, better: 'less' },
-];
-
-function median(numbers: number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+function cell(rows: Row[], row: Row, figure: Figure): string {
+  const value = row.values[figure];
+  if (value === undefined || !Number.isFinite(value)) return '-';
+  const { factor, unit } = FIGURES[figure];
+  const text = `${readable(value * factor)} ${unit}`.trim();
+  const best = reference(rows, row.mode, figure);
+  return best === undefined ? text : `${text} (${(value / best).toFixed(2)}×)`;
 }
 
-/** mode → peer → figure → median */
-function medians(samples: Sample[], mode: Mode): Map<string, Record<Figure, number>> {
-  const result = new Map<string, Record<Figure, number>>();
-  for (const { peer } of samples.filter((sample) => sample.mode === mode)) {
-    const own = samples.filter((sample) => sample.mode === mode && sample.peer === peer);
-    const of = (key: Figure): number => median(own.map((sample) => sample[key]));
-    const keys = [...FIGURES.map(({ key }) => key), 'errors' as const];
-    result.set(peer, Object.fromEntries(keys.map((key) => [key, of(key)])) as Record<Figure, number>);
-  }
-  return result;
+/** A table as prettier leaves it: the first column to the left, the others to the right. */
+function markdown(lines: string[][]): string {
+  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length), 4));
+  const text = lines.map((line) =>
+    line.map((entry, column) => (column === 0 ? entry.padEnd(widths[0]!) : entry.padStart(widths[column]!))),
+  );
+  const rule = widths.map((width, column) =>
+    column === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`,
+  );
+  return [text[0]!, rule, ...text.slice(1)].map((line) => `| ${line.join(' | ')} |`).join('\n');
 }
 
-function modesOf(samples: Sample[]): Mode[] {
-  return [...new Set(samples.map(({ mode }) => mode))];
-}
-
-/** A Markdown table a mode: the figure, and in brackets its ratio to HAProxy's better one. */
-export function printReport(samples: Sample[]): void {
-  for (const mode of modesOf(samples)) {
-    const table = medians(samples, mode);
-    const names = [...table.keys()];
-    console.log(`\n${mode} (× HAProxy's better figure)\n`);
-    console.log(`| | ${names.join(' | ')} |\n|---|${names.map(() => '---:').join('|')}|`);
-    for (const { key, title, unit, factor, better } of FIGURES) {
-      const reference = names
-        .filter((name) => name.startsWith('HAProxy'))
-        .map((name) => table.get(name)![key]);
-      const best = better === 'less' ? Math.min(...reference) : Math.max(...reference);
-      const cells = names.map((name) => {
-        const value = table.get(name)![key];
-        return `${(value * factor).toPrecision(3)} ${unit} (${(value / best).toFixed(2)}×)`;
-      });
-      console.log(`| ${title} | ${cells.join(' | ')} |`);
-    }
-    console.log(`| errors | ${names.map((name) => table.get(name)!.errors).join(' | ')} |`);
-    for (const idle of samples[0]!.scale.map((step) => step.idle)) {
-      const cells = names.map((name) => {
-        const steps = samples.filter((sample) => sample.mode === mode && sample.peer === name);
-        const step = (sample: Sample) => sample.scale.find((candidate) => candidate.idle === idle)!;
-        return `${(median(steps.map((sample) => step(sample).cpuPerRequest)) * 1e6).toPrecision(3)} µs`;
-      });
-      console.log(`| CPU / request with ${idle} idle connections | ${cells.join(' | ')} |`);
-    }
+function printMode(rows: Row[], mode: Mode): void {
+  const own = rows.filter((row) => row.mode === mode);
+  for (const { title, figures } of TABLES) {
+    const measured = figures.filter((figure) => own.some((row) => row.values[figure] !== undefined));
+    if (measured.length === 0) continue;
+    const head = ['', ...measured.map((figure) => FIGURES[figure].title), 'errors'];
+    const body = own.map((row) => [
+      row.errors > 0 ? `${row.peer} ${MARK}` : row.peer,
+      ...measured.map((figure) => cell(own, row, figure)),
+      String(row.errors),
+    ]);
+    console.log(`\n${title}, ${mode.toUpperCase()}:\n\n${markdown([head, ...body])}`);
   }
 }
 
-/** proxy.json (every sample) and proxy.svg (CPU ratios, by gnuplot). */
-export function writeReport(samples: Sample[], directory: string): void {
+/** Three tables a mode, each without what has not been measured. */
+export function printTables(rows: Row[], options: { rounds: number; seconds: number; idle: number }): void {
+  const { rounds, seconds, idle } = options;
+  console.log(
+    `Medians of ${rounds} rounds, ${seconds} s a transfer, ${readable(idle)} idle connections; in brackets the ratio to ` +
+      `HAProxy's better figure; errors: of all rounds and loads, ${MARK} where there are any.`,
+  );
+  for (const mode of new Set(rows.map((row) => row.mode))) printMode(rows, mode);
+}
+
+/** A row on one line, its figures with four digits. */
+function json({ values, ...row }: Row): string {
+  const rounded = Object.entries(values).map(([figure, value]) => [figure, Number(value.toPrecision(4))]);
+  return JSON.stringify({ ...row, ...(Object.fromEntries(rounded) as Row['values']) });
+}
+
+/** The medians and all samples, a line each. */
+export function writeSamples(file: string, rows: Row[], samples: Sample[], options: object): void {
   const machine = {
     kernel: release(),
     arch: arch(),
@@ -99,27 +72,16 @@ export function writeReport(samples: Sample[], directory: string): void {
     cores: cpus().length,
     node: process.version,
   };
-  writeFileSync(join(directory, 'proxy.json'), `${JSON.stringify({ machine, samples }, null, 1)}\n`);
-
-  const shown = FIGURES.slice(0, 3);
-  const table = medians(samples, 'redirect');
-  const rows = [...table].map(([name, row]) => {
-    const ratios = shown.map(({ key }) => row[key] / table.get('HAProxy')![key]);
-    return `"${name}" ${ratios.join(' ')}`;
-  });
-  const script = `set terminal svg size 900,420 font "sans-serif,13" background "#ffffff"
-set output "${join(directory, 'proxy.svg')}"
-set title "Proxy CPU relative to HAProxy (less is better), REDIRECT"
-set style data histogram
-set style histogram clustered gap 1
-set style fill solid 0.9 noborder
-set yrange [0:*]
-set grid ytics
-set key top left
-$data << EOD
-${rows.join('\n')}
-EOD
-plot ${shown.map(({ title }, index) => `$data using ${index + 2}:xtic(1) title "${title}"`).join(', ')}, 1 with lines dt 2 lc "black" notitle
-`;
-  execFileSync('gnuplot', { input: script });
+  const list = (entries: Row[]): string => `[\n${entries.map(json).join(',\n')}\n]`;
+  writeFileSync(
+    file,
+    `{
+"machine": ${JSON.stringify(machine)},
+"options": ${JSON.stringify(options)},
+"units": "seconds, bytes, GiB",
+"medians": ${list(rows)},
+"samples": ${list(samples)}
+}
+`,
+  );
 }

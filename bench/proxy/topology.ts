@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 
 /** Where the client's traffic goes; the proxy's host has the rule that catches it. */
 export const SERVER = '10.2.0.2';
+/** The proxy host's address on the server's side. */
+export const PROXY = '10.2.0.1';
 export const PROXY_PORT = 15001;
 const MARK = 1;
 const TABLE = 100;
@@ -34,27 +36,27 @@ export function buildHosts(): void {
     ip link add to-server type veth peer name eth0 netns server
     ip addr add 10.1.0.1/24 dev to-client
     ip link set to-client up
-    ip addr add 10.2.0.1/24 dev to-server
+    ip addr add ${PROXY}/24 dev to-server
     ip link set to-server up
     ip -n client addr add 10.1.0.2/24 dev eth0
     ip -n client link set eth0 up
     ip -n client route add default via 10.1.0.1
     ip -n server addr add ${SERVER}/24 dev eth0
     ip -n server link set eth0 up
-    ip -n server route add default via 10.2.0.1
+    ip -n server route add default via ${PROXY}
     ip rule add fwmark ${MARK} lookup ${TABLE}
     ip route add local default dev lo table ${TABLE}
   `);
 }
 
-/** Sends the client's connections to port 80 to the proxy, or, with no mode, straight through. */
-export function setRules(mode: Mode | undefined): void {
+/** Sends the client's connections to port 80 to the proxy. */
+export function setRules(mode: Mode): void {
   const chain =
     mode === 'redirect'
       ? `type nat hook prerouting priority dstnat
          iifname to-client tcp dport 80 redirect to :${PROXY_PORT}`
       : `type filter hook prerouting priority mangle
          iifname to-client tcp dport 80 tproxy ip to 127.0.0.1:${PROXY_PORT} meta mark set ${MARK} accept`;
-  const table = mode === undefined ? '' : `table ip bench {\n chain c {\n ${chain}\n }\n }\n`;
+  const table = `table ip bench {\n chain c {\n ${chain}\n }\n }\n`;
   execFileSync('nft', ['-f', '-'], { input: `table ip bench\ndelete table ip bench\n${table}` });
 }

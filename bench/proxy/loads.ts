@@ -1,0 +1,130 @@
+// The loads that a proxy is put under, and the figures that each yields.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Values } from './figures.ts';
+import { residentBytes, wrk, wrkWithCpu } from './measure.ts';
+import { on, SERVER } from './topology.ts';
+
+export interface LoadOptions {
+  /** How long each transfer lasts. */
+  seconds: number;
+  /** The largest number of idle connections. */
+  idle: number;
+}
+
+export interface LoadResult {
+  values: Values;
+  errors: number;
+}
+
+/** Puts a proxy that has just been started under the load. */
+export type Load = (pid: number, options: LoadOptions) => Promise<LoadResult>;
+
+const GIB = 2 ** 30;
+const CONNECTIONS = 64;
+/** V8 gives memory back when it has had nothing to do for 8 s; between two looks it would hide what grows. */
+const SETTLING_MS = 10_000;
+
+/** Makes compilers and caches warm: by few connections, so that the pools that they leave are small. */
+async function warmUp(): Promise<void> {
+  await wrk({ path: '/small', connections: 16, seconds: 1 });
+}
+
+/** Opens idle connections through the proxy, runs `during`, closes them. */
+async function withIdle<T>(count: number, during: () => Promise<T>): Promise<T> {
+  const script = fileURLToPath(new URL('./idle-client.js', import.meta.url));
+  const [command, ...args] = on('client', [process.execPath, script, SERVER, String(count)]);
+  const child = spawn(command!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const exited = once(child, 'exit');
+  const [line] = (await Promise.race([once(child.stdout, 'data'), exited])) as [unknown];
+  if (String(line).trim() !== 'open') throw new Error(`could not open ${count} connections`);
+  await delay(500); // what opening them has left to do
+  const result = await during();
+  if (child.exitCode !== null) throw new Error(`could not hold ${count} connections`);
+  child.stdin.end();
+  await exited;
+  return result;
+}
+
+/** Connections that serve one request each. */
+const setup: Load = async (pid, { seconds }) => {
+  // By connections that end, too: it is their code that this load runs.
+  await wrk({ path: '/small', connections: 16, seconds: 1, close: true });
+  const load = await wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds, close: true });
+  return {
+    values: {
+      cpuPerConnection: load.cpu / load.requests,
+      connectionsPerSecond: load.requests / load.seconds,
+    },
+    errors: load.errors,
+  };
+};
+
+/** Small requests on connections that stay. */
+const keepalive: Load = async (pid, { seconds }) => {
+  await warmUp();
+  const load = await wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds });
+  return {
+    values: {
+      cpuPerRequest: load.cpu / load.requests,
+      requestsPerSecond: load.requests / load.seconds,
+      p50: load.p50,
+      p99: load.p99,
+    },
+    errors: load.errors,
+  };
+};
+
+/** Big answers, on one connection and on many. */
+const bulk: Load = async (pid, { seconds }) => {
+  await warmUp();
+  const one = await wrkWithCpu(pid, { path: '/big', connections: 1, seconds });
+  const many = await wrkWithCpu(pid, { path: '/big', connections: CONNECTIONS, seconds });
+  return {
+    values: {
+      gibPerSecond1: one.bytes / GIB / one.seconds,
+      gibPerSecond64: many.bytes / GIB / many.seconds,
+      cpuPerGib: (one.cpu + many.cpu) / ((one.bytes + many.bytes) / GIB),
+    },
+    errors: one.errors + many.errors,
+  };
+};
+
+/**
+ * Memory: how much the process grows from no connection to all. It has held no more than the warm-up's few before:
+ * what a heavier load leaves in pools and heap would be used again and not be seen to grow.
+ */
+const idle: Load = async (pid, { idle: count }) => {
+  await warmUp();
+  await delay(SETTLING_MS);
+  const before = residentBytes(pid);
+  const grown = await withIdle(count, async () => {
+    await delay(SETTLING_MS);
+    return residentBytes(pid) - before;
+  });
+  return { values: { bytesPerIdle: grown / count }, errors: 0 };
+};
+
+/** Small requests beside more and more idle connections. */
+const scale: Load = async (pid, { seconds, idle: most }) => {
+  await warmUp();
+  const values: Values = {};
+  let errors = 0;
+  for (const [figure, count] of [
+    ['cpuBeside1', 1],
+    ['cpuBeside100', 100],
+    ['cpuBeside1000', 1000],
+    ['cpuBesideMost', most],
+  ] as const) {
+    const load = await withIdle(count, async () =>
+      wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds }),
+    );
+    values[figure] = load.cpu / load.requests;
+    errors += load.errors;
+  }
+  return { values, errors };
+};
+
+export const loads: Record<string, Load> = { setup, keepalive, bulk, idle, scale };

@@ -1,0 +1,47 @@
+// The CPU figures as ratios to HAProxy's better one: an SVG by gnuplot, a panel each for REDIRECT and TPROXY.
+import { execFileSync } from 'node:child_process';
+import { FIGURES, reference, type Figure, type Row } from './figures.ts';
+import type { Mode } from './topology.ts';
+
+const SHOWN: Figure[] = ['cpuPerConnection', 'cpuPerRequest', 'cpuPerGib'];
+
+function panel(rows: Row[], mode: Mode): string {
+  const lines = rows
+    .filter((row) => row.mode === mode)
+    .map(({ peer, values }) => {
+      const ratios = SHOWN.map(
+        (figure) => (values[figure] ?? Number.NaN) / (reference(rows, mode, figure) ?? Number.NaN),
+      );
+      return `"${peer}" ${ratios.join(' ')}`;
+    });
+  const bars = SHOWN.map(
+    (figure, index) => `$${mode} using ${index + 2}:xtic(1) title "${FIGURES[figure].title}"`,
+  );
+  return `set title "${mode.toUpperCase()}"
+$${mode} << EOD
+${lines.join('\n')}
+EOD
+plot ${bars.join(', ')}, 1 with lines dt 2 lc "black" notitle
+`;
+}
+
+export function writePlot(file: string, rows: Row[]): void {
+  // A logarithmic axis: twice the CPU is as far from 1 as half of it. The panels have one range, to be compared.
+  const script = `set terminal svg size 1200,560 font "sans-serif,13" background "#ffffff"
+set output "${file}"
+set multiplot layout 1,2 title "Proxy CPU relative to HAProxy's better figure (less is better)"
+set style data histogram
+set style histogram clustered gap 1
+set style fill solid 0.9 noborder
+set logscale y 2
+set yrange [0.125:32]
+set xtics rotate by -35 nomirror
+set grid ytics
+set rmargin 16
+set bmargin 9
+unset key
+${panel(rows, 'redirect')}set key top right
+${panel(rows, 'tproxy')}unset multiplot
+`;
+  execFileSync('gnuplot', { input: script });
+}

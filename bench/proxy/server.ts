@@ -1,0 +1,42 @@
+// The server behind the proxies: nginx, which answers with two bytes, with a big file, or with the address that asks.
+import { execFileSync, spawn } from 'node:child_process';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { on, PROXY, SERVER } from './topology.ts';
+
+const BIG_FILE_BYTES = 64 * 2 ** 20;
+
+/** Starts the server; returns what stops it. */
+export async function startServer(directory: string, pin: string[]): Promise<() => void> {
+  writeFileSync(join(directory, 'big'), '');
+  truncateSync(join(directory, 'big'), BIG_FILE_BYTES);
+  writeFileSync(
+    join(directory, 'nginx.conf'),
+    `daemon off; user root; pid ${directory}/nginx.pid; error_log ${directory}/error.log;
+worker_processes 1; worker_rlimit_nofile 90000;
+events { worker_connections 40000; }
+http {
+  access_log off; sendfile on; tcp_nodelay on;
+  keepalive_requests 100000000; client_header_timeout 900s; keepalive_timeout 900s;
+  server {
+    listen 80 backlog=16384;
+    location = /small { return 200 "ok"; }
+    location = /asked-by { return 200 "$remote_addr"; }
+    location / { root ${directory}; }
+  }
+}
+`,
+  );
+  const [command, ...args] = [...pin, ...on('server', ['nginx', '-c', join(directory, 'nginx.conf')])];
+  const child = spawn(command!, args, { stdio: 'inherit' });
+  await delay(500);
+  return () => child.kill('SIGTERM');
+}
+
+/** Throws unless the client's requests come to the server from the proxy. */
+export function checkProxied(): void {
+  const [command, ...args] = on('client', ['curl', '-sS', '-m', '10', `http://${SERVER}/asked-by`]);
+  const address = execFileSync(command!, args, { encoding: 'utf8' });
+  if (address !== PROXY) throw new Error(`the server is asked by ${address}, not by the proxy`);
+}
