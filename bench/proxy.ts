@@ -43,6 +43,7 @@ const compared = peers.filter(
   ({ name }) => (values.only === undefined || named(values.only, name)) && !named(values.skip, name),
 );
 
+for (const peer of compared) peer.ensure?.();
 enterNamespace({
   tools: TOOLS.concat(compared.flatMap((peer) => peer.tools ?? [])),
   // A proxy has two for each of 10,000 connections, and some to spare.

@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { maxConnections } from './measure.ts';
+import { ensureStreamModule, nginxStream } from './nginx-stream.ts';
 import { type Mode, PROXY_PORT } from './topology.ts';
 
 export interface Peer {
@@ -12,7 +13,11 @@ export interface Peer {
   modes: Mode[];
   /** What has to be installed, as scripts/ensure-tools.sh takes it. */
   tools?: string[];
+  /** Installs what is no tool. */
+  ensure?(): void;
   command(mode: Mode, directory: string): string[];
+  /** Its work is done by a child, and that is measured. */
+  hasWorker?: boolean;
 }
 
 function haproxy(splice: boolean): Peer['command'] {
@@ -27,8 +32,8 @@ function haproxy(splice: boolean): Peer['command'] {
 defaults
   mode tcp
   timeout connect 5s
-  timeout client 60s
-  timeout server 60s
+  timeout client 900s
+  timeout server 900s
 listen proxy
   bind 0.0.0.0:${PROXY_PORT}${mode === 'tproxy' ? ' transparent' : ''}
   option transparent
@@ -43,25 +48,30 @@ function ownProxy(file: string): Peer['command'] {
   return (mode) => [process.execPath, path, mode, String(PROXY_PORT)];
 }
 
+const MITMDUMP =
+  'mitmdump -q --mode transparent --tcp-hosts .* --ignore-hosts .* --set block_global=false -p';
+const BOTH: Mode[] = ['redirect', 'tproxy'];
+
 export const peers: Peer[] = [
-  { name: 'HAProxy', modes: ['redirect', 'tproxy'], tools: ['haproxy'], command: haproxy(false) },
-  { name: 'HAProxy, splice-auto', modes: ['redirect', 'tproxy'], tools: ['haproxy'], command: haproxy(true) },
+  { name: 'HAProxy', modes: BOTH, tools: ['haproxy'], command: haproxy(false) },
+  { name: 'HAProxy, splice-auto', modes: BOTH, tools: ['haproxy'], command: haproxy(true) },
+  {
+    name: 'nginx stream',
+    modes: ['tproxy'],
+    tools: ['nginx', 'python3'],
+    ensure: ensureStreamModule,
+    command: (_mode, directory) => nginxStream(directory),
+    hasWorker: true,
+  },
   {
     name: 'mitmproxy',
     modes: ['redirect'],
     tools: ['mitmproxy'], // the package that mitmdump is in
-    command: () =>
-      `mitmdump -q --mode transparent --tcp-hosts .* --ignore-hosts .* -p ${PROXY_PORT} --set block_global=false`.split(
-        ' ',
-      ),
+    command: () => [...MITMDUMP.split(' '), String(PROXY_PORT)],
   },
-  { name: 'Node, pipe', modes: ['redirect', 'tproxy'], command: ownProxy('node-pipe.js') },
-  { name: 'original-dst, relay', modes: ['redirect', 'tproxy'], command: ownProxy('node-relay.js') },
-  {
-    name: 'original-dst, cached verdict',
-    modes: ['redirect', 'tproxy'],
-    command: ownProxy('node-cached.js'),
-  },
+  { name: 'Node, pipe', modes: BOTH, command: ownProxy('node-pipe.js') },
+  { name: 'original-dst, relay', modes: BOTH, command: ownProxy('node-relay.js') },
+  { name: 'original-dst, cached verdict', modes: BOTH, command: ownProxy('node-cached.js') },
 ];
 
 /** Does something listen on the port? Asked of /proc: connecting would be a connection to be proxied. */
@@ -74,7 +84,14 @@ function listening(port: number): boolean {
   );
 }
 
+/** The first child of a process, or undefined while it has none. */
+function childOf(pid: number): number | undefined {
+  const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ');
+  return child ? Number(child) : undefined;
+}
+
 export interface RunningPeer {
+  /** The process that does the work. */
   pid: number;
   stop(): Promise<void>;
 }
@@ -84,15 +101,22 @@ export async function start(peer: Peer, mode: Mode, directory: string, pin: stri
   const [command, ...args] = [...pin, ...peer.command(mode, directory)];
   const child: ChildProcess = spawn(command!, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   const exited = once(child, 'exit');
-  for (let tries = 0; !listening(PROXY_PORT); tries++) {
-    if (tries > 200 || child.exitCode !== null) throw new Error(`${peer.name} does not listen`);
+  const worker = (): number | undefined => (peer.hasWorker ? childOf(child.pid!) : child.pid);
+  for (let tries = 0; !listening(PROXY_PORT) || worker() === undefined; tries++) {
+    if (tries > 200 || child.exitCode !== null || child.signalCode !== null) {
+      child.kill('SIGKILL');
+      throw new Error(`${peer.name} does not listen`);
+    }
     await delay(50);
   }
+  const pid = worker()!;
   return {
-    pid: child.pid!,
+    pid,
     async stop() {
       child.kill('SIGKILL');
       await exited;
+      // A worker outlives the process that started it.
+      if (pid !== child.pid) process.kill(pid, 'SIGKILL');
       while (listening(PROXY_PORT)) await delay(20);
     },
   };

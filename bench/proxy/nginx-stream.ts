@@ -1,0 +1,47 @@
+// nginx's stream module as a transparent proxy. It knows where a connection was going only from the socket's own
+// address, so it can do TPROXY and not REDIRECT.
+import { spawnSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { maxConnections } from './measure.ts';
+import { PROXY_PORT } from './topology.ts';
+
+const MODULE = '/usr/lib/nginx/modules/ngx_stream_module.so';
+const PACKAGE = 'libnginx-mod-stream';
+// From dist/bench/proxy; the script stays where it is.
+const LAUNCHER = fileURLToPath(new URL('../../../bench/proxy/transparent-listener.py', import.meta.url));
+
+/** Debian has the module in a package of its own, without a command that scripts/ensure-tools.sh could look for. */
+export function ensureStreamModule(): void {
+  if (existsSync(MODULE)) return;
+  const install = `apt-get install -qq -y --no-install-recommends ${PACKAGE}`;
+  const script = `${install} || { apt-get update -qq && ${install}; }`;
+  spawnSync('sh', ['-c', script], {
+    stdio: 'ignore',
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
+  if (existsSync(MODULE)) return;
+  console.error(`missing: ${MODULE}. Install it first, on Debian or Ubuntu: sudo apt-get install ${PACKAGE}`);
+  process.exit(1);
+}
+
+export function nginxStream(directory: string): string[] {
+  const file = `${directory}/nginx-stream.conf`;
+  writeFileSync(
+    file,
+    `load_module ${MODULE};
+daemon off; user root; pid ${directory}/nginx-stream.pid; error_log ${directory}/nginx-stream.log;
+worker_processes 1; # with "master_process off" nginx crashes on an inherited listener
+events { worker_connections ${2 * maxConnections()}; }
+stream {
+  server {
+    listen 0.0.0.0:${PROXY_PORT} backlog=16384;
+    proxy_pass $server_addr:$server_port;
+    proxy_connect_timeout 5s;
+    proxy_timeout 900s;
+  }
+}
+`,
+  );
+  return ['python3', LAUNCHER, String(PROXY_PORT), 'nginx', '-c', file];
+}
