@@ -54,7 +54,7 @@ const BOTH: Mode[] = ['redirect', 'tproxy'];
 
 export const peers: Peer[] = [
   { name: 'HAProxy', modes: BOTH, tools: ['haproxy'], command: haproxy(false) },
-  { name: 'HAProxy, splice-auto', modes: BOTH, tools: ['haproxy'], command: haproxy(true) },
+  { name: 'HAProxy splice-auto', modes: BOTH, tools: ['haproxy'], command: haproxy(true) },
   {
     name: 'nginx stream',
     modes: ['tproxy'],
@@ -69,9 +69,10 @@ export const peers: Peer[] = [
     tools: ['mitmproxy'], // the package that mitmdump is in
     command: () => [...MITMDUMP.split(' '), String(PROXY_PORT)],
   },
-  { name: 'Node, pipe', modes: BOTH, command: ownProxy('node-pipe.js') },
-  { name: 'original-dst, relay', modes: BOTH, command: ownProxy('node-relay.js') },
-  { name: 'original-dst, cached verdict', modes: BOTH, command: ownProxy('node-cached.js') },
+  { name: 'Node pipe', modes: BOTH, command: ownProxy('node-pipe.js') },
+  { name: 'original-dst relay()', modes: BOTH, command: ownProxy('node-relay.js') },
+  { name: 'original-dst TypeScript decides', modes: BOTH, command: ownProxy('node-decides.js') },
+  { name: 'original-dst cached verdict', modes: BOTH, command: ownProxy('node-cached.js') },
 ];
 
 /** Does something listen on the port? Asked of /proc: connecting would be a connection to be proxied. */
