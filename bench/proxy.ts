@@ -2,8 +2,8 @@
 // Transparent proxies side by side: the same hosts, the same server, the same load, rounds interleaved in one run, so
 // that a noisy machine is noisy for all. Prints Markdown tables of medians and ratios; a run of all loads, without --only
 // and with HAProxy, writes bench/results/proxy.json and proxy.svg.
-//   --figures: of setup, keepalive, bulk, idle, scale; each is measured of a process of its own, with or without the
-//     others. `--figures setup --rounds 1 --seconds 1` takes seconds.
+//   --figures: of setup, keepalive, bulk, idle, scale (the last two in the first round only); each is measured of a
+//     process of its own, with or without the others. `--figures setup --rounds 1 --seconds 1` takes seconds.
 //   --only, --skip: peers whose names have TEXT in them; may be given several times
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { enterNamespace } from './namespace.ts';
 import { medians, type Sample } from './proxy/figures.ts';
-import { loads, type LoadResult } from './proxy/loads.ts';
+import { loads, onceOnly, type LoadResult } from './proxy/loads.ts';
 import { maxConnections, pins } from './proxy/measure.ts';
 import { peers, start, type Peer } from './proxy/peers.ts';
 import { writePlot } from './proxy/plot.ts';
@@ -71,6 +71,7 @@ async function measure(peer: Peer, mode: Mode, load: string, directory: string):
 async function takeSample(peer: Peer, mode: Mode, round: number, directory: string): Promise<Sample> {
   const sample: Sample = { mode, peer: peer.name, round, errors: 0, values: {} };
   for (const load of wanted) {
+    if (round > 1 && onceOnly.has(load)) continue;
     process.stderr.write(`round ${round}: ${mode}, ${peer.name}, ${load}\n`);
     try {
       const { values, errors } = await measure(peer, mode, load, directory);
