@@ -145,6 +145,8 @@ int ReceiveBuffers::receive_batch(int fd, size_t limit, Datagram (&batch)[kBatch
 
 void ReceiveBuffers::copy_batch(const Datagram* batch, size_t count, uint8_t* to) const {
   for (size_t i = 0; i < count; i++) {
+    // Where all are empty there is no memory to copy to, and memcpy(3) takes no null even for that.
+    if (batch[i].kept == 0) continue;
     memcpy(to + batch[i].offset, data_.get() + i * kStride, batch[i].kept);
   }
 }
