@@ -3,10 +3,12 @@ import t from 'tap';
 import { apply, planRules, remove, verify } from '../lib/rules/index.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 import { BACKENDS, EVERYTHING, everything, makeForeign, failure, redirect } from './fixtures/rule-foreign.ts';
+import { shell } from './fixtures/rule-shell.ts';
 import { changes, snapshot } from './fixtures/rule-snapshot.ts';
 
 await inNamespace(t, import.meta.url, async () => {
   makeForeign();
+  const run = shell(t);
   for (const backend of BACKENDS) {
     t.test(`${backend}: from one plan to another`, async (t) => {
       const before = snapshot();
@@ -19,10 +21,10 @@ await inNamespace(t, import.meta.url, async () => {
         exempt: { marks: [7] },
       });
       for (const plan of [redirect, fewerTables, everything, fewer, other]) {
-        await apply(plan, { backend });
-        t.equal(await verify(plan, { backend }), undefined, 'there');
+        await apply(plan, { backend, run });
+        t.equal(await verify(plan, { backend, run }), undefined, 'there');
       }
-      await remove('all');
+      await remove('all', { run });
       t.equal(changes(before), '', 'all as it was');
     });
   }
@@ -30,15 +32,19 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('another back-end takes over', async (t) => {
     const before = snapshot();
     for (const backend of ['nftables', 'iptables', 'nftables'] as const) {
-      await apply(everything, { backend });
-      t.equal(await verify(everything, { backend }), undefined);
+      await apply(everything, { backend, run });
+      t.equal(await verify(everything, { backend, run }), undefined);
       const other = backend === 'nftables' ? 'iptables' : 'nftables';
-      t.match(await verify(everything, { backend: other }), { found: undefined });
+      t.match(await verify(everything, { backend: other, run }), { found: undefined });
     }
     // Somebody's copy of the texts is beside them.
     sh('iptables -t nat -N odst-all-out');
-    t.match(await verify(everything), { where: 'iptables', expected: undefined, found: /all as well/ });
-    await remove('all');
+    t.match(await verify(everything, { run }), {
+      where: 'iptables',
+      expected: undefined,
+      found: /all as well/,
+    });
+    await remove('all', { run });
     t.equal(changes(before), '');
   });
 
@@ -49,7 +55,7 @@ await inNamespace(t, import.meta.url, async () => {
         sh(command);
         const taken = snapshot();
         for (const backend of BACKENDS) {
-          const error = await failure(apply(everything, { backend }));
+          const error = await failure(apply(everything, { backend, run }));
           t.equal(error.code, 'ERR_RULES_FOREIGN');
           t.match(error.message, expected);
         }
@@ -68,9 +74,9 @@ await inNamespace(t, import.meta.url, async () => {
       /IPv4 routing table 133 is in use: unicast 192.0.2.0\/24 dev lo/,
     );
     // As an installation makes it, but of none that is recorded: of another plan.
-    await apply(planRules({ ...EVERYTHING, name: 'other' }));
-    t.equal((await failure(apply(everything))).code, 'ERR_RULES_FOREIGN');
-    await remove('other');
+    await apply(planRules({ ...EVERYTHING, name: 'other' }), { run });
+    t.equal((await failure(apply(everything, { run }))).code, 'ERR_RULES_FOREIGN');
+    await remove('other', { run });
     t.equal(changes(before), '');
   });
 });

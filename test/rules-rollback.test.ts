@@ -1,16 +1,17 @@
 // A command that fails half-way: what was there before comes back.
 import t from 'tap';
 import { apply, applyCommands, planRules, remove, verify, type RunStep } from '../lib/rules/index.ts';
-import { runStep } from '../lib/rules/run.ts';
 import { inNamespace } from './fixtures/netns.ts';
 import { BACKENDS, EVERYTHING, everything, failure, redirect } from './fixtures/rule-foreign.ts';
+import { shell } from './fixtures/rule-shell.ts';
 import { changes, snapshot } from './fixtures/rule-snapshot.ts';
 
 await inNamespace(t, import.meta.url, async () => {
+  const runStep = shell(t);
   t.test('a failed command is undone', async (t) => {
     for (const backend of BACKENDS) {
       const before = snapshot();
-      const steps = await applyCommands(everything, { backend });
+      const steps = await applyCommands(everything, { backend, run: runStep });
       const failing = (at: number): RunStep => {
         let done = 0;
         return async (step) => {
@@ -33,7 +34,7 @@ await inNamespace(t, import.meta.url, async () => {
         [redirect, everything],
         [everything, planRules({ ...EVERYTHING, dropInvalid: true })],
       ] as const) {
-        await apply(old, { backend });
+        await apply(old, { backend, run: runStep });
         const was = snapshot();
         // nftables without iptables' tools; iptables needs nft to leave no empty tables behind.
         const others = backend === 'nftables' ? /^ip6?tables/ : /^nothing$/;
@@ -45,9 +46,9 @@ await inNamespace(t, import.meta.url, async () => {
         const run = without(failing(last));
         const error = await failure(apply(fresh, { backend, run }));
         t.equal(error.code, 'ERR_RULES_COMMAND');
-        t.equal(await verify(old, { backend }), undefined);
+        t.equal(await verify(old, { backend, run: runStep }), undefined);
         t.match(changes(was), /^$|^the same lines/, `${backend}: all as it was, if in another order`);
-        await remove('all');
+        await remove('all', { run: runStep });
       }
       // Whatever happens to the undoing, the reason that is told is the first.
       let failed = 0;
@@ -63,7 +64,7 @@ await inNamespace(t, import.meta.url, async () => {
       );
       t.match(error.message, /failure 1$|failure 1 /);
       t.ok(failed > 1, 'the undoing failed too');
-      await remove('all');
+      await remove('all', { run: runStep });
       t.equal(changes(before), '');
     }
   });

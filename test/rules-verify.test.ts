@@ -3,15 +3,17 @@ import t from 'tap';
 import { apply, remove, verify, type Backend } from '../lib/rules/index.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 import { everything } from './fixtures/rule-foreign.ts';
+import { shell } from './fixtures/rule-shell.ts';
 
 await inNamespace(t, import.meta.url, async () => {
+  const run = shell(t);
   t.test('verify names the first difference', async (t) => {
     const spoiled = async (backend: Backend, script: string, expected: object): Promise<void> => {
-      await apply(everything, { backend });
+      await apply(everything, { backend, run });
       sh(script);
-      t.match(await verify(everything, { backend }), expected, script);
-      await apply(everything, { backend });
-      t.equal(await verify(everything, { backend }), undefined, 'apply mends it');
+      t.match(await verify(everything, { backend, run }), expected, script);
+      await apply(everything, { backend, run });
+      t.equal(await verify(everything, { backend, run }), undefined, 'apply mends it');
     };
     const table = 'original-dst-all';
     await spoiled('nftables', `nft flush chain ip ${table} nat-in`, {
@@ -67,10 +69,10 @@ await inNamespace(t, import.meta.url, async () => {
       },
     );
     // A route beside ours is none of ours to take away.
-    await apply(everything);
+    await apply(everything, { run });
     sh('ip rule add fwmark 1337 lookup main priority 9');
-    t.match(await verify(everything), { where: 'ip -4 rule', found: /lookup 254|lookup main/ });
+    t.match(await verify(everything, { run }), { where: 'ip -4 rule', found: /lookup 254|lookup main/ });
     sh('ip rule del fwmark 1337 lookup main priority 9');
-    await remove('all');
+    await remove('all', { run });
   });
 });

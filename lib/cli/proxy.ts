@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander';
 import { formatEndpoint } from '../address.ts';
-import { apply, type ApplyOptions, type Mode, planRules, remove, type RulePlan } from '../rules/index.ts';
+import { apply, type Mode, planRules, remove, type RulePlan } from '../rules/index.ts';
 import { type AccessRecord, accessText } from './access-log.ts';
 import { integer, list, type ListenAddress, listenAddress, mark, type Target, target } from './arguments.ts';
+import { drain, type ProxyRules } from './drain.ts';
 import { egressPolicies } from './egress-list.ts';
 import { Forwarder } from './forwarder.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
@@ -75,24 +76,30 @@ async function runProxy(command: Command, options: ProxyOptions): Promise<void> 
     onEnd,
   });
 
-  let graceMs = options.grace * 1000;
+  const hurry = new AbortController();
   const end = askedToEnd(() => {
-    graceMs = 0;
+    hurry.abort();
     forwarder.destroy();
   });
+  let rules: ProxyRules | undefined;
   try {
     const address = await forwarder.listen(options.listen);
-    const backend: ApplyOptions = options.backend === undefined ? {} : { backend: options.backend };
-    const plan = withRules && planFor(options, address.port, ownMark!);
-    if (plan) await apply(plan, backend);
-    say(`listening on ${formatEndpoint(address)} (${mode}${plan ? ', rules installed' : ''})`);
+    if (withRules) {
+      const plan = planFor(options, address.port, ownMark!);
+      const applied = options.backend === undefined ? {} : { backend: options.backend };
+      await apply(plan, applied);
+      rules = { plan, options: applied, port: address.port };
+    }
+    say(`listening on ${formatEndpoint(address)} (${mode}${rules ? ', rules installed' : ''})`);
     await end;
     say(`ending: open connections have ${options.grace} s, a second signal ends them at once`);
-    if (plan) await remove(plan.name);
-    await forwarder.drain(graceMs);
+    await drain(forwarder, rules, options.grace * 1000, hurry.signal);
   } finally {
-    status.stop();
+    // The connections before the rules, without which no client would hear of the end of its own.
     forwarder.close();
+    await forwarder.drain(0);
+    status.stop();
+    if (rules) await remove(rules.plan.name);
   }
 }
 
@@ -163,7 +170,8 @@ export function proxyCommand(): Command {
     command,
     {
       title: 'Signals',
-      text: `SIGINT, SIGTERM, SIGHUP  take rules away, accept no more, let open connections end
+      text: `SIGINT, SIGTERM, SIGHUP  let open connections end, then remove the rules; new connections go
+                         straight to where they are going (without --with-rules: are refused)
 a second one             end them at once
 After SIGKILL the rules stay; the next start with --with-rules takes them over, and
 \`original-dst rules remove proxy --yes\` removes them.`,

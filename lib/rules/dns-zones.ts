@@ -48,3 +48,20 @@ export function dnsZoneChains(settings: Settings, family: Family): Chain[] {
     ...(apart ? [{ id: 'zone-i', table: 'raw', hook: 'PREROUTING', rules: answers } satisfies Chain] : []),
   ];
 }
+
+/**
+ * The same chains for programs that ask the resolvers themselves: in the zone in which the answers are looked up. In
+ * their old one a firewall would take the answers for uncalled-for. What the proxy still answers stays where it was.
+ */
+export function directQueries(chains: readonly Chain[]): readonly Chain[] {
+  const apart = chains.some(({ table, hook }) => table === 'raw' && hook === 'PREROUTING');
+  return chains.map((chain) => ({
+    ...chain,
+    rules: chain.rules.flatMap((rule) => {
+      const { when, action } = rule;
+      const captured = action.do === 'zone' && action.zone === PROGRAM_ZONE && when.sourcePort === undefined;
+      if (!captured) return [rule];
+      return apart ? [{ when, action: { do: 'zone', zone: PROXY_ZONE }, why: 'programs and resolvers' }] : [];
+    }),
+  }));
+}

@@ -19,6 +19,7 @@ export type {
   Protocol,
   RulesConfig,
 } from './config.ts';
+export { draining } from './draining.ts';
 export { toIptables } from './iptables.ts';
 export { toNftables } from './nftables.ts';
 export { planRules } from './plan.ts';

@@ -71,6 +71,7 @@ function matches(when: Condition): string[] {
     when.outInterfaces?.map((pattern) => `-o ${name(pattern)}`) ?? [''],
     always(protocol !== '' && `-p ${protocol}`),
     always(sourcePort !== undefined && `-m ${protocol} --sport ${sourcePort}`),
+    always(when.syn && '-m tcp --tcp-flags FIN,SYN,RST,ACK SYN'),
     ports ? portGroups(ports).map((group) => portMatch(protocol, group, '')) : [''],
     always(
       notPorts &&

@@ -39,22 +39,29 @@ function addresses(prefixes: readonly string[], family: Family): string {
   return oneOrSet(ranges.map((range) => formatAddresses(range, family)));
 }
 
+/** As the first and the latest versions of nft write it. */
+const SYN = 'tcp flags & (fin | syn | rst | ack) == syn';
+/** As nft 0.9.9 to 1.0 list it. */
+const SYN_SHORT = 'tcp flags syn / fin,syn,rst,ack';
+
 const STATES = { invalid: 'invalid', known: 'established,related', 'not new': '!= new' };
 
 /** In the order and the words of nft's own listing: verify compares the two line by line. */
 function matches(when: Condition, family: Family): string[] {
   const ip = NFT_FAMILY[family];
-  const { protocol = '', ports, notPorts, sourcePort } = when;
+  const { protocol = '', ports, notPorts, sourcePort, syn } = when;
+  const hasHeader = ports || notPorts || sourcePort !== undefined || syn;
   const words: (string | false | undefined)[] = [
     when.inInterfaces && `iifname ${oneOrSet(when.inInterfaces.map((name) => `"${name}"`))}`,
     when.outInterfaces && `oifname ${oneOrSet(when.outInterfaces.map((name) => `"${name}"`))}`,
     when.sources && `${ip} saddr ${addresses(when.sources, family)}`,
     when.destinations && `${ip} daddr ${addresses(when.destinations, family)}`,
     when.notDestination && `${ip} daddr != ${addresses([when.notDestination], family)}`,
-    protocol !== '' && !ports && !notPorts && sourcePort === undefined && `meta l4proto ${protocol}`,
+    protocol !== '' && !hasHeader && `meta l4proto ${protocol}`,
     sourcePort !== undefined && `${protocol} sport ${sourcePort}`,
     ports && `${protocol} dport ${oneOrSet(ports)}`,
     notPorts && `${protocol} dport != ${oneOrSet(notPorts)}`,
+    syn && SYN,
     when.local !== undefined && `fib daddr type ${when.local ? '' : '!= '}local`,
     when.uid !== undefined && `meta skuid ${when.uid}`,
     when.gid !== undefined && `meta skgid ${when.gid}`,
@@ -127,7 +134,7 @@ export function nftReplace(name: string, family: Family, lines: NftLines): strin
 
 /** Reads `nft list table`. */
 export function parseNftTable(listing: string): NftLines {
-  const lines = listing.split('\n').map((line) => line.trim());
+  const lines = listing.split('\n').map((line) => line.trim().replace(SYN_SHORT, SYN));
   return lines.filter((line) => line !== '').slice(1, -1);
 }
 
