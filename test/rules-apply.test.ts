@@ -17,9 +17,11 @@ import {
 import { runStep } from '../lib/rules/run.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 import { BACKENDS, EVERYTHING, everything, failure, makeForeign } from './fixtures/rule-foreign.ts';
+import { shell } from './fixtures/rule-shell.ts';
 import { changes, snapshot } from './fixtures/rule-snapshot.ts';
 
 await inNamespace(t, import.meta.url, async () => {
+  const run = shell(t);
   for (const foreign of [false, true]) {
     if (foreign) t.test('foreign rules', async () => makeForeign());
     const among = foreign ? 'among foreign rules' : 'in an empty namespace';
@@ -30,16 +32,16 @@ await inNamespace(t, import.meta.url, async () => {
         for (const plan of foreign
           ? [everything]
           : [planRules(sidecar({ families: ['IPv6'], proxyUid: 0, proxyGid: 0 }))]) {
-          t.match(await verify(plan, { backend }), { found: undefined }, 'not there yet');
-          await apply(plan, { backend });
-          t.equal(await verify(plan, { backend }), undefined, 'there');
+          t.match(await verify(plan, { backend, run }), { found: undefined }, 'not there yet');
+          await apply(plan, { backend, run });
+          t.equal(await verify(plan, { backend, run }), undefined, 'there');
           const applied = snapshot();
           t.not(applied, before);
-          await apply(plan, { backend });
+          await apply(plan, { backend, run });
           t.equal(snapshot(), applied, 'applied twice is applied once');
-          t.equal(await remove(plan.name), true);
+          t.equal(await remove(plan.name, { run }), true);
           t.equal(changes(before), '', 'all as it was');
-          t.equal(await remove(plan.name), false, 'nothing left to remove');
+          t.equal(await remove(plan.name, { run }), false, 'nothing left to remove');
         }
       });
     }
