@@ -95,7 +95,8 @@ export async function removeCommands(name: string, options: Pick<ApplyOptions, '
 
 /**
  * Removes what {@link apply} installed under that name, in both back-ends, whole or in part: rules, routing, and
- * the values of /proc/sys as they were.
+ * the values of /proc/sys as they were. Connections that are open by way of the rules break; see {@link draining} for
+ * how to let them end first.
  *
  * @returns whether anything was there
  * @throws `ERR_RULES_NAME`, `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`

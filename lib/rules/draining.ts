@@ -61,11 +61,12 @@ function drainChain(chain: Chain): Chain {
  * ```ts
  * await apply(draining(plan)); // in one transaction; the listener is still open
  * server.close(); // not before: until then connections arrive, which would be reset
- * await ended; // open connections end, or are ended: RST and FIN have to be translated too
+ * await ended; // all open connections, to the last byte: RST and FIN have to be translated too
  * await remove(plan.name);
  * ```
  *
- * It has the name of the plan, so that {@link verify}, `remove`, and `apply` of the plan itself go on as before. Pure.
+ * It goes by the name of the plan: `remove` takes it away, and {@link apply} of the plan takes it back, also after the
+ * proxy was killed meanwhile. Pure: it asks neither the system nor the environment.
  */
 export function draining(plan: RulePlan): RulePlan {
   const chains = Object.entries(plan.chains) as [Family, readonly Chain[]][];
