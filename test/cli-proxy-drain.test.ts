@@ -69,6 +69,37 @@ await inNamespace(t, import.meta.url, async () => {
     });
   }
 
+  t.test('not one connection fails meanwhile', async (t) => {
+    const proxy = await running(t, '--with-rules');
+    let made = 0;
+    const failed: unknown[] = [];
+    const caller = async (address: string): Promise<void> => {
+      while (proxy.child.exitCode === null) {
+        const socket = connect(SERVICE, address).setEncoding('utf8');
+        try {
+          await once(socket, 'data');
+          socket.end('hello\n');
+          const [answer] = (await once(socket, 'data')) as [string];
+          if (answer !== 'hello\n') failed.push(answer);
+          await once(socket, 'end');
+        } catch (error) {
+          failed.push(error);
+        }
+        socket.destroy();
+        made++;
+      }
+    };
+    const callers = Promise.all([...FAR, ...FAR].map((address) => caller(address)));
+    await delay(500);
+    t.equal(await end(proxy, 'SIGTERM'), 0);
+    await callers;
+    t.same(failed, []);
+    const proxied = proxy.stdout.trim().split('\n');
+    t.ok(proxied.length > 0 && proxied.length < made, `${proxied.length} of ${made} by way of the proxy`);
+    t.ok(proxied.every((line) => line.endsWith(' end')));
+    t.equal(traces(), before);
+  });
+
   t.test('a client that has not read all yet', async (t) => {
     const generous = spawn(IN_FAR[0]!, [...IN_FAR.slice(1), process.execPath, '-e', GENEROUS], {
       env: { PATH: process.env['PATH'] },

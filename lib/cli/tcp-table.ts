@@ -59,14 +59,16 @@ async function untilNone(some: (socket: TcpSocket) => boolean, signal: AbortSign
 }
 
 /**
- * Resolves when every connection that has begun to come to the listener at that port has been accepted, or when the
- * signal tells. Under TPROXY a handshake does not show whose it is: all are waited for.
+ * Resolves when every connection that has begun to come to the listener at that port has been accepted and is known
+ * to the program, or when the signal tells. Under TPROXY a handshake does not show whose it is: all are waited for.
  */
-export function allAccepted(port: number, signal: AbortSignal): Promise<void> {
-  return untilNone(
+export async function allAccepted(port: number, signal: AbortSignal): Promise<void> {
+  await untilNone(
     ({ port: own, state, queue }) => state === SYN_RECV || (state === LISTEN && own === port && queue > 0),
     signal,
   );
+  // A thread of the addon accepts: what it has got may still be on its way to JavaScript.
+  if (!signal.aborted) await delay(EVERY_MS);
 }
 
 /**
