@@ -28,7 +28,7 @@ for (const stage of [
   t.test(`a process that ends: ${stage}`, async (t) => {
     const { status, signal, stderr, stdout } = spawnSync(process.execPath, ['--expose-gc', script, stage], {
       encoding: 'utf8',
-      timeout: 20_000,
+      timeout: 60_000,
       env: stage === 'no-descriptors' ? process.env : UNMEASURED,
     });
     t.equal(signal, null);

@@ -90,7 +90,7 @@ await inNamespace(t, import.meta.url, async () => {
     const { status, stderr } = spawnSync(
       'setpriv',
       [...without, process.execPath, built('examples/tproxy-proxy.js')],
-      { encoding: 'utf8', timeout: 20_000 },
+      { encoding: 'utf8', timeout: 60_000 },
     );
     t.match(stderr, /EPERM.*IP_TRANSPARENT needs CAP_NET_ADMIN/s);
     t.equal(status, 1);

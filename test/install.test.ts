@@ -130,7 +130,7 @@ t.test('needs no install script', (t) => {
   t.end();
 });
 
-t.test('is compiled where no shipped binary fits', { timeout: 60_000 }, (t) => {
+t.test('is compiled where no shipped binary fits', { timeout: 280_000 }, (t) => {
   const directory = install('unusual');
   rmSync(join(directory, 'node_modules/original-dst/prebuilds'), { recursive: true });
   t.match(use(directory), { status: 1, stderr: /ERR_BINDING_NOT_LOADED/ });

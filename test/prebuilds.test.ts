@@ -46,7 +46,7 @@ t.test('a binary of the ordinary kind is refused', (t) => {
   t.end();
 });
 
-t.test('a build in another directory gives the same bits', { timeout: 60_000 }, (t) => {
+t.test('a build in another directory gives the same bits', { timeout: 280_000 }, (t) => {
   const arch = process.arch as Arch;
   const directory = mkdtempSync(join(tmpdir(), 'original-dst-another-directory-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
