@@ -325,7 +325,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       const ends = { destination: destination as KnownDst, source: client };
       const mover = engine().dial(token, ends, (outcome) => joined.finish(outcome));
       engine().countAlive(-1);
-      /* c8 ignore next -- no memory for a command to the thread */
+      /* c8 ignore next 2 -- no memory for a command to the thread */
       if (typeof mover === 'number')
         joined.finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });
       else joined.start(mover);

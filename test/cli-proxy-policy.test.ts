@@ -14,29 +14,30 @@ await inNamespace(t, import.meta.url, async () => {
   const web = await setUp();
   t.teardown(() => web.kill());
 
-  t.test('who may be dialled, and failures', async (t) => {
-    const proxy = await running(
-      t,
-      ...'--with-rules --no-relay --mark 77 --allow 198.51.100.0/24 --allow 10.1.0.2:81'.split(' '),
-      ...'--deny 198.51.100.8:80 --deny [2001:db8::/32]:443'.split(' '),
-    );
-    t.equal(curl('http://198.51.100.7/'), '::ffff:10.1.0.1');
-    for (const url of [
-      'http://198.51.100.8/',
-      'http://10.1.0.2/',
-      'http://[2001:db8:6::7]/',
-      'http://10.1.0.2:81/',
-    ]) {
-      t.match(curl(url), REFUSED, url);
-    }
-    await proxy.until('stdout', /10\.1\.0\.2:81 .*\n/);
-    const [, ...lines] = proxy.stdout.trim().split('\n');
-    t.match(lines[0], /198\.51\.100\.8:80 redirect ↑ 0 B ↓ 0 B \d+ ms ERR_EGRESS_DENIED$/);
-    t.match(lines[1], /10\.1\.0\.2:80 .*ERR_EGRESS_DENIED$/);
-    t.match(lines[2], /\[2001:db8:6::7\]:80 .*ERR_EGRESS_DENIED$/);
-    t.match(lines[3], /10\.1\.0\.2:81 .*ECONNREFUSED$/);
-    t.equal(await end(proxy, 'SIGHUP'), 0);
-  });
+  for (const engine of ['', '--no-relay '])
+    t.test(`who may be dialled, and failures ${engine}`, async (t) => {
+      const proxy = await running(
+        t,
+        ...`${engine}--with-rules --mark 77 --allow 198.51.100.0/24 --allow 10.1.0.2:81`.split(' '),
+        ...'--deny 198.51.100.8:80 --deny [2001:db8::/32]:443'.split(' '),
+      );
+      t.equal(curl('http://198.51.100.7/'), '::ffff:10.1.0.1');
+      for (const url of [
+        'http://198.51.100.8/',
+        'http://10.1.0.2/',
+        'http://[2001:db8:6::7]/',
+        'http://10.1.0.2:81/',
+      ]) {
+        t.match(curl(url), REFUSED, url);
+      }
+      await proxy.until('stdout', /10\.1\.0\.2:81 .*\n/);
+      const [, ...lines] = proxy.stdout.trim().split('\n');
+      t.match(lines[0], /198\.51\.100\.8:80 redirect ↑ 0 B ↓ 0 B \d+ ms ERR_EGRESS_DENIED$/);
+      t.match(lines[1], /10\.1\.0\.2:80 .*ERR_EGRESS_DENIED$/);
+      t.match(lines[2], /\[2001:db8:6::7\]:80 .*ERR_EGRESS_DENIED$/);
+      t.match(lines[3], /10\.1\.0\.2:81 .*ECONNREFUSED$/);
+      t.equal(await end(proxy, 'SIGHUP'), 0);
+    });
 
   t.test('open connections: grace, then none; a second signal', async (t) => {
     const short = await running(t, '--with-rules', '--grace', '1');

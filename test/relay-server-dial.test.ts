@@ -173,6 +173,7 @@ await inNamespace(t, import.meta.url, async () => {
       ['2001:db8:a::30', 9999, { code: 'ECONNREFUSED', errno: -111, syscall: 'connect' }],
       ['198.51.100.20', 443, { code: 'ERR_EGRESS_DENIED' }],
       ['192.0.2.1', REDIRECT_PORT, { code: 'ERR_INTERCEPT_LOOP' }],
+      ['2001:db8::1', REDIRECT_PORT, { code: 'ERR_INTERCEPT_LOOP' }],
     ] as const;
     for (const [address, port, error] of cases) {
       await dial(address, port);
@@ -184,7 +185,7 @@ await inNamespace(t, import.meta.url, async () => {
       seen.relay.destroy();
       t.equal(seen.relay.outcome, outcome, 'it has ended');
     }
-    t.same(server.stats.refused, { ERR_EGRESS_DENIED: 1, ERR_INTERCEPT_LOOP: 1 });
+    t.same(server.stats.refused, { ERR_EGRESS_DENIED: 1, ERR_INTERCEPT_LOOP: 2 });
     server.close();
     await once(server, 'close');
     t.same(await socketsLeft(before), []);

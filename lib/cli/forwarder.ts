@@ -3,9 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { type Endpoint, unmap } from '../address.ts';
 import { connectOriginal, type ConnectOriginalOptions } from '../connect-original.ts';
 import { egressRefusal, type EgressPolicy } from '../egress.ts';
-import type { CodedError } from '../errors.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../intercept.ts';
-import type { OriginalDst } from '../original-dst.ts';
+import type { KnownDst, OriginalDst } from '../original-dst.ts';
 import type { Relay } from '../relay-object.ts';
 import { createRelayServer, type RelayServer } from '../relay-server.ts';
 import { relay, type RelayOptions } from '../relay.ts';
@@ -18,7 +17,7 @@ export interface ForwarderOptions {
   dial: Pick<ConnectOriginalOptions, 'preserveSource' | 'portFallback' | 'mark'>;
   egress: (port: number) => EgressPolicy;
   /** With engine `pipe` Node's streams accept, dial and relay; else the addon does. */
-  relay: Pick<RelayOptions, 'engine' | 'idleTimeout'>;
+  relay: Required<Pick<RelayOptions, 'engine' | 'idleTimeout'>>;
   /** Called once for each connection, when it has ended. */
   onEnd: (record: AccessRecord) => void;
 }
@@ -59,9 +58,12 @@ export class Forwarder {
     const server = createRelayServer({
       transparent,
       ...dial,
-      idleTimeout: limits.idleTimeout ?? 0,
+      idleTimeout: limits.idleTimeout,
       decide: (destination, client) => {
-        const refusal = this.#refusal(destination);
+        // What is unknown is refused by the server.
+        const refusal =
+          destination.kind !== 'unknown' &&
+          egressRefusal(this.#options.egress(destination.port), destination);
         if (!refusal) return 'relay';
         const record = begin(client, destination);
         this.#onEnd({ ...record, bytesToUpstream: 0, bytesToClient: 0, durationMs: 0, reason: refusal.code });
@@ -82,24 +84,20 @@ export class Forwarder {
 
   #pipe(client: InterceptedSocket): void {
     const { originalDst, remoteAddress = '', remotePort = 0 } = client;
+    // An unknown destination has none, and is refused before the policy is asked.
+    const { port = 0 } = originalDst as Partial<KnownDst>;
     // A client that resets before the relay has its socket; the relay tells of it.
     client.on('error', () => {});
     const upstream = connectOriginal(client, {
       ...this.#options.dial,
       allowHalfOpen: true,
-      // An unknown destination is refused before the policy is asked.
-      ...(originalDst.kind === 'unknown' ? {} : { egress: this.#options.egress(originalDst.port) }),
+      egress: this.#options.egress(port),
     });
     // A dial that is refused resets the client too, and to the relay the client is then what is missing.
     let refused: string | undefined;
     upstream.on('error', ({ code }: NodeJS.ErrnoException) => (refused = code));
     const joined = relay(client, upstream, this.#options.relay);
     this.#follow(joined, { address: unmap(remoteAddress), port: remotePort }, originalDst, () => refused);
-  }
-
-  #refusal(destination: OriginalDst): CodedError | undefined {
-    if (destination.kind === 'unknown') return undefined;
-    return egressRefusal(this.#options.egress(destination.port), destination);
   }
 
   #follow(
