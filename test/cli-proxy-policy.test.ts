@@ -22,6 +22,7 @@ await inNamespace(t, import.meta.url, async () => {
         ...'--deny 198.51.100.8:80 --deny [2001:db8::/32]:443'.split(' '),
       );
       t.equal(curl('http://198.51.100.7/'), '::ffff:10.1.0.1');
+      await proxy.until('stdout', /198\.51\.100\.7:80 .*\n/);
       for (const url of [
         'http://198.51.100.8/',
         'http://10.1.0.2/',
