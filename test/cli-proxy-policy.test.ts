@@ -1,9 +1,7 @@
 // What `original-dst proxy` refuses, how it ends, and what it shows meanwhile.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import t from 'tap';
 import { cliBatch, RunningCli } from './fixtures/cli.ts';
-import { curl, end, running, setUp } from './fixtures/far-network.ts';
+import { curl, end, running, setUp, slowDownload } from './fixtures/far-network.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 import { traces } from './fixtures/traces.ts';
 
@@ -42,14 +40,12 @@ await inNamespace(t, import.meta.url, async () => {
 
   t.test('open connections: grace, then none; a second signal', async (t) => {
     const short = await running(t, '--with-rules', '--grace', '1');
-    const slow = spawn('curl', ['-sN', 'http://198.51.100.7/slow'], { stdio: ['ignore', 'pipe', 'ignore'] });
-    await once(slow.stdout, 'data');
+    await slowDownload(t);
     t.equal(await end(short, 'SIGTERM'), 0, 'after the grace');
     t.match(short.stdout, /aborted\n$/);
 
     const long = await running(t, '--with-rules', '--grace', '3600');
-    const other = spawn('curl', ['-sN', 'http://198.51.100.7/slow'], { stdio: ['ignore', 'pipe', 'ignore'] });
-    await once(other.stdout, 'data');
+    await slowDownload(t);
     long.child.kill('SIGINT');
     await long.until('stderr', /ending: open connections have 3600 s/);
     t.equal(await end(long, 'SIGINT'), 0, 'at once');
@@ -58,8 +54,7 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('a status line on a terminal', async (t) => {
     const proxy = new RunningCli(t, ['proxy', '--listen', '0', '--with-rules'], {}, ['script', '-qefc']);
     await proxy.until('stdout', /listening on/);
-    const slow = spawn('curl', ['-sN', 'http://198.51.100.7/slow'], { stdio: ['ignore', 'pipe', 'ignore'] });
-    await once(slow.stdout, 'data');
+    const slow = await slowDownload(t);
     await proxy.until('stdout', /\[K1 open, 1 connections, ↑ [1-9]\d* B ↓ [1-9]\d* B/);
     slow.kill();
     await proxy.until('stdout', /\[1m198\.51\.100\.7:80.\[22m redirect/);
