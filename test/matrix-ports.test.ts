@@ -1,6 +1,7 @@
 // How many connections twenty local ports are enough for.
 import { once } from 'node:events';
 import { connect as netConnect, type Server, type Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { unmap } from '../lib/address.ts';
 import { connect } from '../lib/index.ts';
@@ -43,7 +44,11 @@ await inNamespace(
   async () => {
     const pod = await buildPod(t);
     const dialFromClient: Dial = (to) => pod.client.dial(to);
-    sh(`echo ${FIRST} ${FIRST + PORTS - 1} > /proc/sys/net/ipv4/ip_local_port_range`);
+    const setPorts = (first: number, last: number): string =>
+      `echo ${first} ${last} > /proc/sys/net/ipv4/ip_local_port_range`;
+    sh(setPorts(FIRST, FIRST + PORTS - 1));
+    // None that the sidecar dials from with the client's address; see the last test.
+    sh(`nsenter --net=/run/netns/client sh -c '${setPorts(FIRST - 10_000, FIRST - 1)}'`);
 
     for (const [name, { out, away }] of Object.entries(FAMILIES)) {
       await t.test(`${name}: a source without a port costs one port per destination`, async (t) => {
@@ -100,6 +105,24 @@ await inNamespace(
         }
       });
     }
+
+    await t.test('tproxy: a port that the sidecar dials from is the client’s no more', async (t) => {
+      await startSidecar(t, { mode: 'tproxy' });
+      sidecarRules(t, 'tproxy');
+      const server = await podServer(t, APP_PORT);
+      for (const { pod: host } of Object.values(FAMILIES)) {
+        const to = { host, port: APP_PORT };
+        const first = await through(t, server, dialFromClient, to);
+        const second = dialFromClient({ ...to, localPort: first.right.remotePort! });
+        const answered = second.then(
+          () => true,
+          () => true,
+        );
+        t.equal(await Promise.race([answered, setTimeout(1500, false)]), false, `${host}: waits`);
+        first.left.write('x');
+        t.equal(String(await once(first.right, 'data')), 'x', 'the first is not harmed');
+      }
+    });
   },
   { root: true },
 );
