@@ -1,7 +1,9 @@
 // The addon under AddressSanitizer and UndefinedBehaviorSanitizer (the whole suite), and under valgrind.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { buildNative, ensureTools, root } from './native.ts';
 import { summary, type Outcome } from './summary.ts';
 
@@ -28,32 +30,37 @@ function nodeWithAsan(directory: string): string {
   return node;
 }
 
-function suite(): Outcome {
+async function suite(): Promise<Outcome> {
   const directory = join(root, '.cache/native/sanitize');
   buildNative(directory, { variables: { sanitize: 'address,undefined' } });
   const tests = readdirSync(join(root, 'dist/test')).filter(
     (name) => name.endsWith('.test.js') && !APART.test(name),
   );
   const tap = realpathSync(join(root, 'node_modules/.bin/tap'));
-  const options = ['--disable-coverage', '--reporter=tap', '--timeout=300'];
-  const run = spawnSync(
-    nodeWithAsan(directory),
-    [tap, ...options, ...tests.map((name) => `dist/test/${name}`)],
-    {
-      cwd: root,
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-      env: {
-        ...process.env,
-        ORIGINAL_DST_PREBUILD: directory,
-        // A Node that ends by process.exit() leaks; test/exit.test.ts turns the check on where it means something.
-        ASAN_OPTIONS: 'detect_leaks=0',
-      },
+  const options = ['--disable-coverage', '--reporter=tap', '--timeout=600'];
+  const run = spawn(nodeWithAsan(directory), [tap, ...options, ...tests.map((name) => `dist/test/${name}`)], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {
+      ...process.env,
+      ORIGINAL_DST_PREBUILD: directory,
+      // A Node that ends by process.exit() leaks; test/exit.test.ts turns the check on where it means something.
+      ASAN_OPTIONS: 'detect_leaks=0',
     },
-  );
-  const problems = [...new Set(run.stdout.match(/^ *not ok .*|.*(?:AddressSanitizer|runtime error).*/gm))];
-  if (run.status !== 0 && problems.length === 0) problems.push(...tail(run.stdout + run.stderr));
-  const details = /^# \{ (total.*) \}$/m.exec(run.stdout)?.[1] ?? '';
+  });
+  const closed = once(run, 'close') as Promise<[number | null]>;
+  const lines: string[] = [];
+  for await (const line of createInterface(run.stdout)) {
+    lines.push(line);
+    // The whole takes long: a sign of life for each file.
+    if (/^(not )?ok /.test(line)) console.log(line);
+  }
+  const [status] = await closed;
+  const problems = [
+    ...new Set(lines.filter((line) => /^ *not ok |AddressSanitizer|runtime error/.test(line))),
+  ];
+  if (status !== 0 && problems.length === 0) problems.push(...lines.slice(-60));
+  const details = /^# \{ (total.*) \}$/m.exec(lines.join('\n'))?.[1] ?? '';
   return { name: 'ASan + UBSan, whole suite', problems, details };
 }
 
@@ -81,4 +88,4 @@ function script(name: string, path: string): Outcome[] {
   return [{ name, problems: run.status === 0 ? [] : tail(run.stdout + run.stderr) }];
 }
 
-summary([suite(), valgrind(), ...script('relay engine alone', 'scripts/sanitize-relay.sh')]);
+summary([await suite(), valgrind(), ...script('relay engine alone', 'scripts/sanitize-relay.sh')]);
