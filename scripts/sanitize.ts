@@ -12,6 +12,12 @@ const APART = /^(install|prebuilds)\.test\.js$/;
 
 ensureTools('g++', 'patchelf', 'valgrind', 'nft', 'ip', 'unshare');
 
+/**
+ * A Node that ends by process.exit() leaks; test/exit.test.ts turns the check on where it means something. The rest
+ * takes a third off the cost of V8's own many allocations: fewer frames kept of each, less held back from reuse.
+ */
+const ASAN_OPTIONS = 'detect_leaks=0:malloc_context_size=5:quarantine_size_mb=32';
+
 /** The last lines of a run that failed. */
 function tail(text: string): string[] {
   return text.trim().split('\n').slice(-60);
@@ -44,8 +50,7 @@ async function suite(): Promise<Outcome> {
     env: {
       ...process.env,
       ORIGINAL_DST_PREBUILD: directory,
-      // A Node that ends by process.exit() leaks; test/exit.test.ts turns the check on where it means something.
-      ASAN_OPTIONS: 'detect_leaks=0',
+      ASAN_OPTIONS,
     },
   });
   const closed = once(run, 'close') as Promise<[number | null]>;
