@@ -1,14 +1,14 @@
 // The addon under AddressSanitizer and UndefinedBehaviorSanitizer (the whole suite), and under valgrind.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, realpathSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, realpathSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { buildNative, ensureTools, root } from './native.ts';
 import { summary, type Outcome } from './summary.ts';
 
-/** These are about binaries of their own. */
-const APART = /^(install|prebuilds)\.test\.js$/;
+/** These are about binaries of their own, or run what they have installed with another Node. */
+const APART = /^(install|package|prebuilds)\.test\.js$/;
 
 ensureTools('g++', 'patchelf', 'valgrind', 'nft', 'ip', 'unshare');
 
@@ -64,7 +64,11 @@ async function suite(): Promise<Outcome> {
   const problems = [
     ...new Set(lines.filter((line) => /^ *not ok |AddressSanitizer|runtime error/.test(line))),
   ];
-  if (status !== 0 && problems.length === 0) problems.push(...lines.slice(-60));
+  if (status !== 0) {
+    const log = join(directory, 'tap.log');
+    writeFileSync(log, lines.join('\n'));
+    problems.push(`see ${log}`);
+  }
   const details = /^# \{ (total.*) \}$/m.exec(lines.join('\n'))?.[1] ?? '';
   return { name: 'ASan + UBSan, whole suite', problems, details };
 }

@@ -449,8 +449,9 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
   }
   for (Flow& flow : relay->flows) flow.release(tools_);
-  for (RelayEndpoint& end : relay->ends) end.fd.reset();
+  // Counted before its sockets close: whoever sees the end finds it in the numbers.
   if (relay->listener != nullptr) return forget(relay);
+  for (RelayEndpoint& end : relay->ends) end.fd.reset();
   if (find(relay->id) == relay) table_[relay->id] = nullptr;
   relay->slot->reason = reason;
   relay->slot->side = side;

@@ -8,7 +8,7 @@
 
 namespace original_dst {
 
-// Adds relayStart, relaySlab, relayAdd, relayDestroy and relayRef to the exports.
+// Adds relayStart and the other functions of relays and of servers that relay to the exports.
 // `facts`: the memory that TypeScript decides from; outlives every call.
 void init_relay(Napi::Env env, Napi::Object exports, Facts* facts);
 

@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { formatEndpoint, unmap } from '../lib/address.ts';
+import { bareEnvironment } from './fixtures/bare-environment.ts';
 import { inNamespace } from './fixtures/netns.ts';
 import { buildPod, dialFromPod, FAMILIES, through, type Dial } from './fixtures/pod.ts';
 import { startProgram } from './fixtures/program.ts';
@@ -35,9 +36,14 @@ await inNamespace(
         const app = await podServer(t, APP_PORT);
         const web = await awayServer(t, pod, AWAY_PORT);
         const user = [`--reuid=${uid}`, '--regid=1337', '--clear-groups'];
-        // An environment without tap's hooks: they write files that this user may not.
-        const environment = ['-i', `PATH=${process.env['PATH']}`, `INTERCEPTION_MODE=${mode.toUpperCase()}`];
-        const command = [...environment, 'setpriv', ...user, process.execPath, SIDECAR];
+        const command = [
+          ...bareEnvironment,
+          `INTERCEPTION_MODE=${mode.toUpperCase()}`,
+          'setpriv',
+          ...user,
+          process.execPath,
+          SIDECAR,
+        ];
         const sidecar = await startProgram(t, 'env', command, /"event":"ready"/);
         /** The line that the access log has of the connection between those two. */
         const logged = async (peer: string): Promise<unknown> => {

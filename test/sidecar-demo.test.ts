@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { bareEnvironment } from './fixtures/bare-environment.ts';
 import { whyNoNamespace } from './fixtures/netns.ts';
 
 // Several users are needed, so this one cannot run in a namespace that anybody may make.
@@ -10,9 +11,9 @@ const reason = whyNoNamespace({ root: true });
 
 t.test('both modes behind the mesh’s rules', { skip: reason !== undefined && reason }, async (t) => {
   const demo = fileURLToPath(new URL('../examples/sidecar/demo.js', import.meta.url));
-  // Without the coverage tool's variables, which it adds to every child: it could not write to other users' files.
-  const command = ['-i', `PATH=${process.env['PATH']}`, process.execPath, demo];
-  const child = spawn('env', command, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn('env', [...bareEnvironment, process.execPath, demo], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const exited = once(child, 'exit');
   const printed = await text(child.stdout);
   t.same(await exited, [0, null], 'exit status');
