@@ -12,6 +12,7 @@
 #include "original_dst.h"
 #include "owned_fd.h"
 #include "relay_glue.h"
+#include "shared_memory.h"
 #include "socket_options.h"
 
 namespace original_dst {
@@ -36,11 +37,10 @@ class Addon : public Napi::Addon<Addon> {
  public:
   Addon(Napi::Env env, Napi::Object exports) {
     // Shared with lib/binding.ts; lives as long as this instance, which outlives every call.
-    Napi::ArrayBuffer facts = Napi::ArrayBuffer::New(env, sizeof(Facts));
-    facts_ = static_cast<Facts*>(facts.Data());
-    facts_buffer_ = Napi::Persistent(facts);
+    facts_ = static_cast<Facts*>(shared_memory(env, sizeof(Facts), &facts_buffer_));
+    if (facts_ == nullptr) return;  // and nothing is exported
     DefineAddon(exports, {
-                             InstanceValue("facts", facts),
+                             InstanceValue("facts", facts_buffer_.Value()),
                              InstanceMethod("getOriginalDst", &Addon::GetOriginalDst),
                              InstanceMethod("readFacts", &Addon::ReadFacts),
                              InstanceMethod("addressText", &Addon::AddressText),

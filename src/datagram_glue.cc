@@ -8,6 +8,7 @@
 #include "arguments.h"
 #include "datagram.h"
 #include "poller.h"
+#include "shared_memory.h"
 
 namespace original_dst {
 
@@ -54,15 +55,13 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
   // open() and receive() fill.
   explicit DatagramHub(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<DatagramHub>(info), env_(info.Env()) {
-    Napi::ArrayBuffer records = Napi::ArrayBuffer::New(env_, sizeof(Records));
-    records_ = static_cast<Records*>(records.Data());
-    records_reference_ = Napi::Persistent(records);
-    Napi::Object self = info.This().As<Napi::Object>();
-    self.Set("records", records);
-    const int status = Start(info[0]);
+    records_ = static_cast<Records*>(shared_memory(env_, sizeof(Records), &records_reference_));
+    const int status = records_ == nullptr ? -ENOMEM : Start(info[0]);
     // Not left to the destructor: the garbage collector is in no hurry, and the descriptors are
     // perhaps what is short.
     if (status != 0) Stop();
+    Napi::Object self = info.This().As<Napi::Object>();
+    if (records_ != nullptr) self.Set("records", records_reference_.Value());
     self.Set("status", Napi::Number::New(env_, status));
   }
 

@@ -10,6 +10,7 @@
 #include "listen.h"
 #include "relay.h"
 #include "relay_listener.h"
+#include "shared_memory.h"
 #include "socket_options.h"
 
 namespace original_dst {
@@ -69,20 +70,19 @@ class RelayGlue {
     // it, are joined while it still stands.
     napi_add_env_cleanup_hook(
         env_, [](void* self) { static_cast<RelayGlue*>(self)->StopThreads(); }, this);
-    Napi::ArrayBuffer batch = Napi::ArrayBuffer::New(env_, kBatch * sizeof(uint32_t));
-    batch_ = static_cast<uint32_t*>(batch.Data());
-    batch_buffer_ = Napi::Persistent(batch);
-    return batch;
+    batch_ = static_cast<uint32_t*>(shared_memory(env_, kBatch * sizeof(uint32_t), &batch_buffer_));
+    return batch_ == nullptr ? Status(-ENOMEM) : batch_buffer_.Value();
   }
 
   // () → memory for the next relays' slots (struct RelaySlot), or -errno
   Napi::Value Slab(const Napi::CallbackInfo&) {
     if (slab_count_ == kMostSlabs) return Status(-ENOMEM);
-    Napi::ArrayBuffer slab = Napi::ArrayBuffer::New(env_, kSlabSlots * sizeof(RelaySlot));
-    slabs_[slab_count_] = static_cast<RelaySlot*>(slab.Data());
-    slab_buffers_[slab_count_] = Napi::Persistent(slab);
+    Napi::Reference<Napi::ArrayBuffer>& buffer = slab_buffers_[slab_count_];
+    void* const slab = shared_memory(env_, kSlabSlots * sizeof(RelaySlot), &buffer);
+    if (slab == nullptr) return Status(-ENOMEM);
+    slabs_[slab_count_] = static_cast<RelaySlot*>(slab);
     slab_count_++;
-    return slab;
+    return buffer.Value();
   }
 
   // (id, client fd, upstream fd, idle ms, half-close ms, bytes for the upstream | undefined, bytes
@@ -183,21 +183,23 @@ class RelayGlue {
     }
     if (status == 0) status = local_endpoint(listener->fd.get(), &facts_->local);
     if (status != 0) return Pair(status, Status(failed));
-    Napi::ArrayBuffer stats = Napi::ArrayBuffer::New(env_, sizeof(ListenerStats));
+    Napi::Reference<Napi::ArrayBuffer> stats;
+    void* const memory = shared_memory(env_, sizeof(ListenerStats), &stats);
+    if (memory == nullptr) return Pair(-ENOMEM, Status(kNoStep));
     listener->id = id;
     listener->port = facts_->local.port;
     const bool marked = info[3].IsNumber();
     listener->plan = {marked, marked ? Number(info[3]) : 0,
                       static_cast<DialPlan::Source>(Number(info[4])), Flag(info[5])};
     listener->limits = {Number(info[6]), Number(info[7])};
-    listener->stats = static_cast<ListenerStats*>(stats.Data());
+    listener->stats = static_cast<ListenerStats*>(memory);
     *listener->stats = {};
     status = threads_[0]->listen(listener.get());
     if (status != 0) return Pair(status, Status(kNoStep));
     listeners_[id].native = std::move(listener);
-    listeners_[id].stats = Napi::Persistent(stats);
+    listeners_[id].stats = std::move(stats);
     listeners_[id].on_undecided = Napi::Persistent(info[8].As<Napi::Function>());
-    return Pair(static_cast<int>(id), stats);
+    return Pair(static_cast<int>(id), listeners_[id].stats.Value());
   }
 
   // (listener, destroy: are its relays to be closed too?) → 0 or -errno
