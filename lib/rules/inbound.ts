@@ -38,8 +38,14 @@ function handOver(when: Condition & { protocol: Protocol }, { port }: Inbound, m
   return [
     // An accepted TCP connection has a socket of its own, which the packet finds by its addresses. A datagram has
     // not: every one of them needs the listener, but answers to this host's own queries are not for it.
+    // Never a SYN: a client that the proxy has sent RST may come again from the same port, and as long as conntrack
+    // remembers the connection before, it takes the SYN for a packet of that: the client would get past the proxy.
     when.protocol === 'tcp'
-      ? { when: { ...when, state: 'known' }, action: { do: 'deliver', mark }, why: 'known connection' }
+      ? {
+          when: { ...when, syn: false, state: 'known' },
+          action: { do: 'deliver', mark },
+          why: 'known connection',
+        }
       : { when: { ...when, reply: true }, action: { do: 'return' }, why: 'answer to this host' },
     { when, action: { do: 'tproxy', port, mark }, why: 'captured connection' },
   ];

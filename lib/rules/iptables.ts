@@ -42,6 +42,13 @@ function portMatch(protocol: string, group: readonly string[], not: '' | '! '): 
   return `-m multiport ${not}--dports ${group.join(',')}`;
 }
 
+/** Fields that one match of `tcp` can hold are one match in iptables' own listing. */
+function withFlags(ports: string, syn: boolean | undefined): string {
+  if (syn === undefined) return ports;
+  const flags = `${syn ? '' : '! '}--tcp-flags FIN,SYN,RST,ACK SYN`;
+  return ports.startsWith('-m tcp ') ? `${ports} ${flags}` : `-m tcp ${flags} ${ports}`.trim();
+}
+
 /** Every way to take one entry from each list. */
 function product(lists: readonly (readonly string[])[]): string[][] {
   return lists.reduce<string[][]>(
@@ -71,8 +78,9 @@ function matches(when: Condition): string[] {
     when.outInterfaces?.map((pattern) => `-o ${name(pattern)}`) ?? [''],
     always(protocol !== '' && `-p ${protocol}`),
     always(sourcePort !== undefined && `-m ${protocol} --sport ${sourcePort}`),
-    always(when.syn && '-m tcp --tcp-flags FIN,SYN,RST,ACK SYN'),
-    ports ? portGroups(ports).map((group) => portMatch(protocol, group, '')) : [''],
+    (ports ? portGroups(ports).map((group) => portMatch(protocol, group, '')) : ['']).map((match) =>
+      withFlags(match, when.syn),
+    ),
     always(
       notPorts &&
         portGroups(notPorts)

@@ -41,8 +41,10 @@ function addresses(prefixes: readonly string[], family: Family): string {
 
 /** As the first and the latest versions of nft write it. */
 const SYN = 'tcp flags & (fin | syn | rst | ack) == syn';
-/** As nft 0.9.9 to 1.0 list it. */
+const NOT_SYN = SYN.replace('==', '!=');
+/** As nft 0.9.9 to 1.0 list them. */
 const SYN_SHORT = 'tcp flags syn / fin,syn,rst,ack';
+const NOT_SYN_SHORT = SYN_SHORT.replace('flags', 'flags !=');
 
 const STATES = { invalid: 'invalid', known: 'established,related', 'not new': '!= new' };
 
@@ -50,7 +52,7 @@ const STATES = { invalid: 'invalid', known: 'established,related', 'not new': '!
 function matches(when: Condition, family: Family): string[] {
   const ip = NFT_FAMILY[family];
   const { protocol = '', ports, notPorts, sourcePort, syn } = when;
-  const hasHeader = ports || notPorts || sourcePort !== undefined || syn;
+  const hasHeader = ports || notPorts || sourcePort !== undefined || syn !== undefined;
   const words: (string | false | undefined)[] = [
     when.inInterfaces && `iifname ${oneOrSet(when.inInterfaces.map((name) => `"${name}"`))}`,
     when.outInterfaces && `oifname ${oneOrSet(when.outInterfaces.map((name) => `"${name}"`))}`,
@@ -61,7 +63,7 @@ function matches(when: Condition, family: Family): string[] {
     sourcePort !== undefined && `${protocol} sport ${sourcePort}`,
     ports && `${protocol} dport ${oneOrSet(ports)}`,
     notPorts && `${protocol} dport != ${oneOrSet(notPorts)}`,
-    syn && SYN,
+    syn !== undefined && (syn ? SYN : NOT_SYN),
     when.local !== undefined && `fib daddr type ${when.local ? '' : '!= '}local`,
     when.uid !== undefined && `meta skuid ${when.uid}`,
     when.gid !== undefined && `meta skgid ${when.gid}`,
@@ -134,7 +136,9 @@ export function nftReplace(name: string, family: Family, lines: NftLines): strin
 
 /** Reads `nft list table`. */
 export function parseNftTable(listing: string): NftLines {
-  const lines = listing.split('\n').map((line) => line.trim().replace(SYN_SHORT, SYN));
+  const lines = listing
+    .split('\n')
+    .map((line) => line.trim().replace(SYN_SHORT, SYN).replace(NOT_SYN_SHORT, NOT_SYN));
   return lines.filter((line) => line !== '').slice(1, -1);
 }
 

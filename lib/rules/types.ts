@@ -13,8 +13,8 @@ export interface Condition {
   ports?: readonly string[];
   notPorts?: readonly string[];
   sourcePort?: number;
-  /** A TCP connection's first packet: SYN, and neither ACK nor FIN nor RST. */
-  syn?: true;
+  /** Is it a TCP connection's first packet: SYN, and neither ACK nor FIN nor RST? */
+  syn?: boolean;
   /** Is the destination an address of this host? */
   local?: boolean;
   uid?: number;
