@@ -47,7 +47,8 @@ function one(field: keyof FlowMatch, entries: readonly (PortRange | string)[] | 
  * 15001, DNS to 15053, from a proxy that runs as user and group 1337 and dials its program from 127.0.0.6 or ::6.
  *
  * With inbound `tproxy` the proxy must run as user 0 and group 1337: as user 1337 it would be redirected when it
- * dials its program with a client's address. Its sockets that do so carry the mark 1337.
+ * dials its program with a client's address. Its sockets that do so carry the mark 1337. One thing is stricter than
+ * there: a SYN is never taken for a packet of a connection that conntrack remembers, see inbound.ts.
  */
 export function sidecar(options: SidecarOptions = {}): RulesConfig {
   const {
