@@ -43,6 +43,7 @@ async function suite(): Promise<Outcome> {
     (name) => name.endsWith('.test.js') && !APART.test(name),
   );
   const tap = realpathSync(join(root, 'node_modules/.bin/tap'));
+  execFileSync(process.execPath, [tap, 'build']); // as `npm test` does
   const options = ['--disable-coverage', '--reporter=tap', '--timeout=600'];
   const run = spawn(nodeWithAsan(directory), [tap, ...options, ...tests.map((name) => `dist/test/${name}`)], {
     cwd: root,
