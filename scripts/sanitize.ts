@@ -43,7 +43,7 @@ async function suite(): Promise<Outcome> {
     (name) => name.endsWith('.test.js') && !APART.test(name),
   );
   const tap = realpathSync(join(root, 'node_modules/.bin/tap'));
-  execFileSync(process.execPath, [tap, 'build']); // as `npm test` does
+  execFileSync(process.execPath, [tap, 'build'], { cwd: root }); // as `npm test` does
   const options = ['--disable-coverage', '--reporter=tap', '--timeout=600'];
   const run = spawn(nodeWithAsan(directory), [tap, ...options, ...tests.map((name) => `dist/test/${name}`)], {
     cwd: root,
@@ -62,15 +62,16 @@ async function suite(): Promise<Outcome> {
     if (/^(not )?ok /.test(line)) console.log(line);
   }
   const [status] = await closed;
+  const output = lines.join('\n');
   const problems = [
     ...new Set(lines.filter((line) => /^ *not ok |AddressSanitizer|runtime error/.test(line))),
   ];
   if (status !== 0) {
     const log = join(directory, 'tap.log');
-    writeFileSync(log, lines.join('\n'));
+    writeFileSync(log, output);
     problems.push(`see ${log}`);
   }
-  const details = /^# \{ (total.*) \}$/m.exec(lines.join('\n'))?.[1] ?? '';
+  const details = /^# \{ (total.*) \}$/m.exec(output)?.[1] ?? '';
   return { name: 'ASan + UBSan, whole suite', problems, details };
 }
 
