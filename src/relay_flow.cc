@@ -127,7 +127,10 @@ Flow::Io Flow::fill_pipe(FlowTools& tools) {
     spliced_ += in_pipe_;
     return Io::kOk;
   }
-  if (got == 0) return Io::kEnd;
+  if (got == 0) {
+    ended_ = true;
+    return Io::kOk;
+  }
   if (errno == EINTR) return Io::kOk;
   if (would_block(errno)) {
     readable_ = false;
@@ -141,16 +144,24 @@ Flow::Io Flow::fill_pipe(FlowTools& tools) {
   return Io::kOk;
 }
 
+// All that the source has, in one send(2): if its end is there too, the last segment carries the
+// FIN, and the peer has one packet to handle and to answer in place of two.
 Flow::Io Flow::copy(FlowTools& tools) {
-  const ssize_t got = recv(source_, tools.scratch, FlowTools::kScratchSize, MSG_DONTWAIT);
-  if (got == 0) return Io::kEnd;
-  if (got < 0) {
-    if (errno == EINTR) return Io::kOk;
-    if (!would_block(errno)) return fail(errno, false);
-    readable_ = false;
-    return Io::kBlocked;
-  }
-  const size_t length = static_cast<size_t>(got);
+  size_t length = 0;
+  do {
+    const ssize_t got =
+        recv(source_, tools.scratch + length, FlowTools::kScratchSize - length, MSG_DONTWAIT);
+    if (got > 0) {
+      length += static_cast<size_t>(got);
+    } else if (got == 0) {
+      ended_ = true;
+    } else if (would_block(errno)) {
+      readable_ = false;
+    } else if (errno != EINTR) {
+      broken_ = errno;
+    }
+  } while (thorough_ && readable_ && !ended_ && broken_ == 0 && length < FlowTools::kScratchSize);
+  if (length == 0) return Io::kOk;
   if (length == FlowTools::kScratchSize) {
     bulk_ = !refused_;
   } else if (!thorough_) {
@@ -158,9 +169,10 @@ Flow::Io Flow::copy(FlowTools& tools) {
     readable_ = false;
   }
   undelay();
+  const int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (ended_ ? MSG_MORE : 0);
   size_t at = 0;
   while (at < length) {
-    const ssize_t sent = send(sink_, tools.scratch + at, length - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t sent = send(sink_, tools.scratch + at, length - at, flags);
     if (sent >= 0) {
       at += static_cast<size_t>(sent);
       moved_ += static_cast<size_t>(sent);
@@ -176,15 +188,15 @@ Flow::Io Flow::copy(FlowTools& tools) {
 
 Flow::Io Flow::finish(bool last) {
   // close(2) sends the FIN of a socket that nobody else has.
-  if (last && fresh_) return Io::kEnd;
-  if (shutdown(sink_, SHUT_WR) == 0) return Io::kEnd;
+  if (last && fresh_) return Io::kOk;
+  if (shutdown(sink_, SHUT_WR) == 0) return Io::kOk;
   if (errno != ENOTCONN) return fail(errno, true);
   // The connection is over: by an error, or because both sides had sent FIN before, ours by the
   // program that handed the socket over.
   int error = 0;
   socklen_t length = sizeof(error);
   getsockopt(sink_, SOL_SOCKET, SO_ERROR, &error, &length);
-  return error == 0 ? Io::kEnd : fail(error, true);
+  return error == 0 ? Io::kOk : fail(error, true);
 }
 
 void Flow::return_pipe(FlowTools& tools) {
@@ -198,9 +210,11 @@ Flow::State Flow::pump(FlowTools& tools, bool last) {
     if (held_ != nullptr || in_pipe_ > 0) {
       if (!writable_) return State::kWaiting;
       result = held_ != nullptr ? send_held() : drain_pipe();
+    } else if (broken_ != 0) {
+      result = fail(broken_, false);
     } else if (ended_) {
       result = finish(last);
-      done_ = result == Io::kEnd;
+      done_ = result != Io::kFailed;
     } else if (!readable_) {
       return_pipe(tools);
       return State::kWaiting;
@@ -209,7 +223,6 @@ Flow::State Flow::pump(FlowTools& tools, bool last) {
       return State::kMore;
     } else {
       result = bulk_ ? fill_pipe(tools) : copy(tools);
-      ended_ = result == Io::kEnd;
     }
     if (result == Io::kFailed) return State::kFailed;
   }

@@ -56,7 +56,7 @@ class Flow {
   bool failed_sink() const { return failed_sink_; }
 
  private:
-  enum class Io { kOk, kBlocked, kEnd, kFailed };
+  enum class Io { kOk, kBlocked, kFailed };
 
   Io send_held();
   Io drain_pipe();
@@ -76,6 +76,7 @@ class Flow {
   Pipe pipe_;
   int source_ = -1;
   int sink_ = -1;
+  int broken_ = 0;  // errno of the source, told once the bytes before it are through
   int error_ = 0;
   bool failed_sink_ = false;
   bool readable_ = false;
