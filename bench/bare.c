@@ -1,4 +1,5 @@
 // The bare system calls that the package is measured against; each mode prints one number or serves one client.
+//   bare getppid N      nanoseconds of CPU per getppid(2), which does nothing: what any system call costs here
 //   bare getsockopt N   fd 3 is a connection: nanoseconds of CPU per getsockopt(SO_ORIGINAL_DST)
 //   bare accept PORT    accepts and closes connections until it is killed; prints "listening"
 //   bare connect ADDRESS PORT N   N connections, 32 at a time, each until the server closes it: connections a second
@@ -28,6 +29,12 @@ static double now_ns(clockid_t clock) {
 static void die(const char *call) {
   perror(call);
   exit(1);
+}
+
+static void bare_getppid(long count) {
+  const double start = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+  for (long i = 0; i < count; i++) getppid();
+  printf("%.1f\n", (now_ns(CLOCK_PROCESS_CPUTIME_ID) - start) / (double)count);
 }
 
 static void bare_getsockopt(long count) {
@@ -98,7 +105,9 @@ static void bare_connect(const char *host, int port, long count) {
 }
 
 int main(int argc, char **argv) {
-  if (argc == 3 && strcmp(argv[1], "getsockopt") == 0) {
+  if (argc == 3 && strcmp(argv[1], "getppid") == 0) {
+    bare_getppid(atol(argv[2]));
+  } else if (argc == 3 && strcmp(argv[1], "getsockopt") == 0) {
     bare_getsockopt(atol(argv[2]));
   } else if (argc == 3 && strcmp(argv[1], "accept") == 0) {
     bare_accept(atoi(argv[2]));

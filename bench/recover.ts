@@ -85,18 +85,25 @@ async function calls(host: string, destination: string, name: string): Promise<v
   const kept = await accept(1);
   const fd = socketFd(kept.sockets[0]!)!;
 
-  const results = { bare: [] as number[], raw: [] as number[], recover: [] as number[] };
+  const results = {
+    empty: [] as number[],
+    bare: [] as number[],
+    raw: [] as number[],
+    recover: [] as number[],
+  };
   for (let round = 0; round <= ROUNDS; round++) {
-    const output = execFileSync(bare, ['getsockopt', String(CALLS)], {
-      stdio: ['ignore', 'pipe', 'inherit', fd],
-    });
+    const inC = (mode: string): number =>
+      Number(execFileSync(bare, [mode, String(CALLS)], { stdio: ['ignore', 'pipe', 'inherit', fd] }));
+    const empty = inC('getppid');
+    const output = inC('getsockopt');
     const raw = perCall(CALLS, () => getOriginalDst(fd));
     const { sockets, clients } = await accept(SOCKETS);
     let next = 0;
     const recover = perCall(SOCKETS, () => recoverOriginalDst(sockets[next++]!));
     for (const end of [...clients, ...sockets]) end.resetAndDestroy();
     if (round === 0) continue; // the compiler's
-    results.bare.push(Number(output));
+    results.empty.push(empty);
+    results.bare.push(output);
     results.raw.push(raw);
     results.recover.push(recover);
   }
@@ -105,7 +112,9 @@ async function calls(host: string, destination: string, name: string): Promise<v
 
   const base = median(results.bare);
   console.log(`\n${name}`);
-  row('getsockopt(SO_ORIGINAL_DST) in C', `${base.toFixed(0)} ns`);
+  const empty = median(results.empty);
+  row('an empty system call (getppid) in C', `${empty.toFixed(0)} ns`, empty / base);
+  row('getsockopt(SO_ORIGINAL_DST) in C', `${base.toFixed(0)} ns`, 1);
   row('getOriginalDst(fd)', `${median(results.raw).toFixed(0)} ns`, median(results.raw) / base, 'aim ≤ 1.30');
   row(
     'recoverOriginalDst(socket), first call',
