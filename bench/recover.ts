@@ -84,6 +84,9 @@ async function calls(host: string, destination: string, name: string): Promise<v
   };
   const kept = await accept(1);
   const fd = socketFd(kept.sockets[0]!)!;
+  /** Nanoseconds that a call takes in C. */
+  const inC = (mode: 'getppid' | 'getsockopt'): number =>
+    Number(execFileSync(bare, [mode, String(CALLS)], { stdio: ['ignore', 'pipe', 'inherit', fd] }));
 
   const results = {
     empty: [] as number[],
@@ -92,10 +95,8 @@ async function calls(host: string, destination: string, name: string): Promise<v
     recover: [] as number[],
   };
   for (let round = 0; round <= ROUNDS; round++) {
-    const inC = (mode: string): number =>
-      Number(execFileSync(bare, [mode, String(CALLS)], { stdio: ['ignore', 'pipe', 'inherit', fd] }));
     const empty = inC('getppid');
-    const output = inC('getsockopt');
+    const getsockopt = inC('getsockopt');
     const raw = perCall(CALLS, () => getOriginalDst(fd));
     const { sockets, clients } = await accept(SOCKETS);
     let next = 0;
@@ -103,7 +104,7 @@ async function calls(host: string, destination: string, name: string): Promise<v
     for (const end of [...clients, ...sockets]) end.resetAndDestroy();
     if (round === 0) continue; // the compiler's
     results.empty.push(empty);
-    results.bare.push(output);
+    results.bare.push(getsockopt);
     results.raw.push(raw);
     results.recover.push(recover);
   }
