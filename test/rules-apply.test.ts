@@ -14,7 +14,7 @@ import {
   type Step,
   type StepResult,
 } from '../lib/rules/index.ts';
-import { runStep } from '../lib/rules/run.ts';
+import { runStep } from '../lib/rules/install/run.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 import { BACKENDS, EVERYTHING, everything, failure, makeForeign } from './fixtures/rule-foreign.ts';
 import { shell } from './fixtures/rule-shell.ts';

@@ -1,7 +1,7 @@
 // What becomes of a plan when its proxy is about to end, against files. UPDATE_GOLDEN=1 writes the files anew.
 import t from 'tap';
 import { draining, planRules, toNftables, type RulePlan, type RulesConfig } from '../lib/rules/index.ts';
-import { parseNftTable } from '../lib/rules/nftables.ts';
+import { parseNftTable } from '../lib/rules/text/nftables.ts';
 import { configs } from './fixtures/rule-configs.ts';
 import { compareTexts } from './fixtures/rule-texts.ts';
 

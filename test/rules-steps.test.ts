@@ -1,8 +1,8 @@
 // The commands for systems that are hard to come by: one back-end's tools missing, somebody else's rule for our mark.
 import t from 'tap';
 import { planRules } from '../lib/rules/index.ts';
-import { ruleKey, type Installed } from '../lib/rules/installed.ts';
-import { installSteps, targetOf } from '../lib/rules/steps.ts';
+import { ruleKey, type Installed } from '../lib/rules/install/installed.ts';
+import { installSteps, targetOf } from '../lib/rules/install/steps.ts';
 
 const plan = planRules({ inbound: { mode: 'tproxy', port: 15006, include: { ports: [80] } } });
 const old = { family: 'IPv4', mark: 99, table: 99 } as const;

@@ -2,7 +2,7 @@ import { isIPv6 } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import { familyOf } from '../address.ts';
 import type { Family, PortRange } from '../rules/index.ts';
-import { parseCidr } from '../rules/ranges.ts';
+import { parseCidr } from '../rules/config/ranges.ts';
 
 /** A whole number from `min` to `max`, decimal or (marks) hexadecimal. */
 export function integer(min: number, max: number): (text: string) => number {

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { familyOf } from '../address.ts';
-import { parseCidr } from '../rules/ranges.ts';
+import { parseCidr } from '../rules/config/ranges.ts';
 
 const EVERY_MS = 50;
 

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { binding, type Binding } from '../binding.ts';
-import { runStep } from '../rules/run.ts';
+import { runStep } from '../rules/install/run.ts';
 import type { StepResult } from '../rules/types.ts';
 
 /**

@@ -4,7 +4,7 @@
  *
  * @module
  */
-export { apply, applyCommands, remove, removeCommands, verify, type ApplyOptions } from './apply.ts';
+export { apply, applyCommands, remove, removeCommands, verify, type ApplyOptions } from './install/apply.ts';
 export type {
   DirectionRules,
   DnsRules,
@@ -18,14 +18,14 @@ export type {
   PortRange,
   Protocol,
   RulesConfig,
-} from './config.ts';
-export { draining } from './draining.ts';
-export { toIptables } from './iptables.ts';
-export { toNftables } from './nftables.ts';
+} from './config/config.ts';
+export { draining } from './chains/draining.ts';
+export { toIptables } from './text/iptables.ts';
+export { toNftables } from './text/nftables.ts';
 export { planRules } from './plan.ts';
-export { toIpCommands } from './routing.ts';
-export { commandLine } from './run.ts';
-export { sidecar, type SidecarOptions } from './sidecar.ts';
+export { toIpCommands } from './text/routing.ts';
+export { commandLine } from './install/run.ts';
+export { sidecar, type SidecarOptions } from './config/sidecar.ts';
 export type {
   Action,
   Backend,

@@ -1,11 +1,11 @@
-import { checkSettings } from './checks.ts';
-import type { Family, RulesConfig } from './config.ts';
-import { dnsZoneChains } from './dns-zones.ts';
-import { FORWARDING } from './forwarding.ts';
-import { gatewayChains } from './gateway.ts';
-import { inboundChains } from './inbound.ts';
-import { outboundChains } from './outbound.ts';
-import { readConfig, type Settings } from './settings.ts';
+import { checkSettings } from './config/checks.ts';
+import type { Family, RulesConfig } from './config/config.ts';
+import { dnsZoneChains } from './chains/dns-zones.ts';
+import { FORWARDING } from './text/forwarding.ts';
+import { gatewayChains } from './chains/gateway.ts';
+import { inboundChains } from './chains/inbound.ts';
+import { outboundChains } from './chains/outbound.ts';
+import { readConfig, type Settings } from './config/settings.ts';
 import type { Chain, MarkRoute, RulePlan, Sysctl } from './types.ts';
 
 const TABLES = ['raw', 'mangle', 'nat'] as const;

@@ -1,4 +1,4 @@
-import type { Family, Protocol } from './config.ts';
+import type { Family, Protocol } from './config/config.ts';
 
 /** What a packet must be for a rule to apply to it: every field that is there must hold. */
 export interface Condition {

@@ -1,4 +1,4 @@
-import type { Endpoint } from '../address.ts';
+import type { Endpoint } from '../../address.ts';
 
 export type Family = Endpoint['family'];
 export type Protocol = 'tcp' | 'udp';

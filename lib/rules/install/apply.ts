@@ -1,9 +1,9 @@
-import { codedError } from '../errors.ts';
+import { codedError } from '../../errors.ts';
 import { readInstalled, type Installed } from './installed.ts';
 import { runStep, stepError } from './run.ts';
-import { checkName } from './settings.ts';
+import { checkName } from '../config/settings.ts';
 import { installSteps, removeSteps, targetBefore, targetOf } from './steps.ts';
-import type { Backend, Difference, RulePlan, RunStep, Step } from './types.ts';
+import type { Backend, Difference, RulePlan, RunStep, Step } from '../types.ts';
 import { firstDifference } from './verify.ts';
 
 export interface ApplyOptions {

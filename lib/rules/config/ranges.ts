@@ -1,6 +1,6 @@
 import { SocketAddress } from 'node:net';
-import { familyOf, unmap } from '../address.ts';
-import { codedError } from '../errors.ts';
+import { familyOf, unmap } from '../../address.ts';
+import { codedError } from '../../errors.ts';
 import type { Family, PortRange } from './config.ts';
 
 /** Addresses of one family, or ports, from `first` to `last`, both included. */

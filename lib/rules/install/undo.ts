@@ -1,5 +1,5 @@
-import type { Family } from './config.ts';
-import type { MarkRoute, Sysctl } from './types.ts';
+import type { Family } from '../config/config.ts';
+import type { MarkRoute, Sysctl } from '../types.ts';
 
 /**
  * What an installation changes beside its own tables and chains. It is written into the network namespace itself,

@@ -1,10 +1,10 @@
-import type { Family } from './config.ts';
+import type { Family } from '../config/config.ts';
 import { FAMILIES, routeKey, ruleKey, type Installed } from './installed.ts';
-import type { IptablesTable } from './iptables.ts';
-import { NFT_FAMILY, nftTable, type NftLines } from './nftables.ts';
-import { ipRoute, ipRule, tablesOf, type Listed } from './routing.ts';
+import type { IptablesTable } from '../text/iptables.ts';
+import { NFT_FAMILY, nftTable, type NftLines } from '../text/nftables.ts';
+import { ipRoute, ipRule, tablesOf, type Listed } from '../text/routing.ts';
 import type { Target } from './steps.ts';
-import type { Difference } from './types.ts';
+import type { Difference } from '../types.ts';
 
 type Lists = ReadonlyMap<string, readonly string[]>;
 

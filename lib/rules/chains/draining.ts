@@ -1,6 +1,6 @@
-import type { Family } from './config.ts';
+import type { Family } from '../config/config.ts';
 import { directQueries } from './dns-zones.ts';
-import type { Action, Chain, Rule, RulePlan } from './types.ts';
+import type { Action, Chain, Rule, RulePlan } from '../types.ts';
 
 /**
  * Not `ct state new`: conntrack says so of packets in the middle of a connection that it has lost, too, and of none

@@ -1,5 +1,5 @@
-import type { Family } from './config.ts';
-import type { Action, Chain, Condition, RulePlan } from './types.ts';
+import type { Family } from '../config/config.ts';
+import type { Action, Chain, Condition, RulePlan } from '../types.ts';
 
 /** The rules of a plan in one of iptables' tables. */
 export interface IptablesTable {

@@ -1,7 +1,7 @@
 import { exclusions, perProtocol, queries } from './conditions.ts';
-import type { Family } from './config.ts';
-import type { Settings } from './settings.ts';
-import type { Chain, Condition, Rule } from './types.ts';
+import type { Family } from '../config/config.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Chain, Condition, Rule } from '../types.ts';
 
 type Gateway = NonNullable<Settings['gateway']>;
 

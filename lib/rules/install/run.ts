@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
-import { codedError, type CodedError } from '../errors.ts';
-import type { Step, StepResult } from './types.ts';
+import { codedError, type CodedError } from '../../errors.ts';
+import type { Step, StepResult } from '../types.ts';
 
 /** Where the tools are when the PATH of an ordinary user leaves them out. */
 const SYSTEM_PATH = '/usr/sbin:/sbin:/usr/bin:/bin';

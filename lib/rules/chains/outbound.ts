@@ -7,9 +7,9 @@ import {
   portList,
   queries,
 } from './conditions.ts';
-import type { Family } from './config.ts';
-import type { Settings } from './settings.ts';
-import type { Chain, Rule } from './types.ts';
+import type { Family } from '../config/config.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Chain, Rule } from '../types.ts';
 
 type Outbound = NonNullable<Settings['outbound']>;
 

@@ -1,6 +1,6 @@
-import type { Family } from './config.ts';
-import { formatAddresses, mergeRanges, parseCidr } from './ranges.ts';
-import type { Action, Chain, Condition, Rule, RulePlan } from './types.ts';
+import type { Family } from '../config/config.ts';
+import { formatAddresses, mergeRanges, parseCidr } from '../config/ranges.ts';
+import type { Action, Chain, Condition, Rule, RulePlan } from '../types.ts';
 
 /** The chains of one table as nft lists them: a line each, without indentation. */
 export type NftLines = readonly string[];

@@ -1,5 +1,5 @@
-import type { Family } from './config.ts';
-import type { Sysctl } from './types.ts';
+import type { Family } from '../config/config.ts';
+import type { Sysctl } from '../types.ts';
 
 /** The switches that let this host pass packets on. */
 export const FORWARDING: Record<Family, string> = {

@@ -1,4 +1,4 @@
-import { checkInteger, codedError, invalidType } from '../errors.ts';
+import { checkInteger, codedError, invalidType } from '../../errors.ts';
 import type {
   DirectionRules,
   Family,

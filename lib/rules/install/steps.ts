@@ -1,11 +1,11 @@
-import { codedError } from '../errors.ts';
-import type { Family } from './config.ts';
-import { isSwitch } from './forwarding.ts';
+import { codedError } from '../../errors.ts';
+import type { Family } from '../config/config.ts';
+import { isSwitch } from '../text/forwarding.ts';
 import { FAMILIES, routeKey, ruleKey, type Installed, type InstalledRules } from './installed.ts';
-import { chainName, iptablesChange, iptablesTables, type IptablesTable } from './iptables.ts';
-import { NFT_FAMILY, nftLines, nftReplace, nftTable, type NftLines } from './nftables.ts';
-import { ipRoute, ipRule, tablesOf } from './routing.ts';
-import type { Backend, MarkRoute, RulePlan, Step, Sysctl } from './types.ts';
+import { chainName, iptablesChange, iptablesTables, type IptablesTable } from '../text/iptables.ts';
+import { NFT_FAMILY, nftLines, nftReplace, nftTable, type NftLines } from '../text/nftables.ts';
+import { ipRoute, ipRule, tablesOf } from '../text/routing.ts';
+import type { Backend, MarkRoute, RulePlan, Step, Sysctl } from '../types.ts';
 import { NOTHING_TO_UNDO, sameUndo, writeUndo, type Undo } from './undo.ts';
 
 /** What is to be there in the end. */

@@ -1,5 +1,5 @@
-import type { Family } from './config.ts';
-import type { MarkRoute, RulePlan } from './types.ts';
+import type { Family } from '../config/config.ts';
+import type { MarkRoute, RulePlan } from '../types.ts';
 
 /**
  * Marks routes and rules as this package's (rtnetlink's protocol numbers from 5 up are free to choose; this one is

@@ -1,7 +1,7 @@
 import { exclusions, LOCALHOST, passthrough, perProtocol, portList } from './conditions.ts';
-import type { Family, Protocol } from './config.ts';
-import type { Settings } from './settings.ts';
-import type { Chain, Condition, Rule } from './types.ts';
+import type { Family, Protocol } from '../config/config.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Chain, Condition, Rule } from '../types.ts';
 
 type Inbound = NonNullable<Settings['inbound']>;
 

@@ -1,7 +1,7 @@
 import { ownPackets, queries } from './conditions.ts';
-import type { Family } from './config.ts';
-import type { Settings } from './settings.ts';
-import type { Chain, Condition, Rule } from './types.ts';
+import type { Family } from '../config/config.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Chain, Condition, Rule } from '../types.ts';
 
 const PROXY_ZONE = 1;
 const PROGRAM_ZONE = 2;

@@ -1,10 +1,10 @@
-import type { Family } from './config.ts';
-import { isSwitch, listBeside, lostBeside } from './forwarding.ts';
-import { CHAIN_IDS, chainName, parseIptablesSave, type IptablesTable } from './iptables.ts';
-import { NFT_FAMILY, nftTable, parseNftTable, type NftLines } from './nftables.ts';
-import { ipList, routesIn, rulesFor, tablesOf, type Listed } from './routing.ts';
+import type { Family } from '../config/config.ts';
+import { isSwitch, listBeside, lostBeside } from '../text/forwarding.ts';
+import { CHAIN_IDS, chainName, parseIptablesSave, type IptablesTable } from '../text/iptables.ts';
+import { NFT_FAMILY, nftTable, parseNftTable, type NftLines } from '../text/nftables.ts';
+import { ipList, routesIn, rulesFor, tablesOf, type Listed } from '../text/routing.ts';
 import { stepError } from './run.ts';
-import type { Backend, MarkRoute, RunStep, Step, StepResult, Sysctl } from './types.ts';
+import type { Backend, MarkRoute, RunStep, Step, StepResult, Sysctl } from '../types.ts';
 import { NOTHING_TO_UNDO, readUndo, type Undo } from './undo.ts';
 
 export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6'];

@@ -1,8 +1,8 @@
-import { isPortsOnly } from './checks.ts';
-import type { Family, Protocol } from './config.ts';
-import { covers, formatPorts, toPrefixes, type Range } from './ranges.ts';
-import type { Direction, Match, Settings } from './settings.ts';
-import type { Condition, Rule } from './types.ts';
+import { isPortsOnly } from '../config/checks.ts';
+import type { Family, Protocol } from '../config/config.ts';
+import { covers, formatPorts, toPrefixes, type Range } from '../config/ranges.ts';
+import type { Direction, Match, Settings } from '../config/settings.ts';
+import type { Condition, Rule } from '../types.ts';
 
 /** The loopback address that programs mean when they mean this host. */
 export const LOCALHOST: Record<Family, string> = { IPv4: '127.0.0.1/32', IPv6: '::1/128' };

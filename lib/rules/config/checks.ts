@@ -1,4 +1,4 @@
-import { codedError } from '../errors.ts';
+import { codedError } from '../../errors.ts';
 import { covers, parseCidr, type Range } from './ranges.ts';
 import type { Family } from './config.ts';
 import type { Direction, Match, Settings } from './settings.ts';
