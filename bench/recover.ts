@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getOriginalDst, recoverOriginalDst } from '../lib/index.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import { enterNamespace } from './namespace.ts';
 
 const ROUNDS = Number(process.env['ROUNDS'] ?? 11);

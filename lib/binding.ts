@@ -19,7 +19,7 @@ export interface Binding {
   setFreebind(fd: number, on: boolean): number;
   setMark(fd: number, mark: number): number;
   setBindAddressNoPort(fd: number, on: boolean): number;
-  /** A new fd, or `over` when that was given and is the new socket now, or what failed (lib/dial-error.ts). */
+  /** A new fd, or `over` when that was given and is the new socket now, or what failed (lib/dial/dial-error.ts). */
   openDialSocket(
     family: 4 | 6,
     sourceAddress: string | null,

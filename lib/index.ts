@@ -1,7 +1,7 @@
 export type { Endpoint } from './address.ts';
-export { connectOriginal, type ConnectOriginalOptions } from './connect-original.ts';
-export { connect, type ConnectOptions, type DialOptions, type Source } from './dial.ts';
-export type { EgressPolicy } from './egress.ts';
+export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-original.ts';
+export { connect, type ConnectOptions, type DialOptions, type Source } from './dial/connect.ts';
+export type { EgressPolicy } from './policy/egress.ts';
 export {
   createDatagramSocket,
   type DatagramAddress,
@@ -9,8 +9,8 @@ export {
   type DatagramSocketOptions,
   type DatagramStats,
   type InterceptedDatagramSocket,
-} from './datagram.ts';
-export type { DatagramDestination } from './datagram-destination.ts';
+} from './udp/datagram-socket.ts';
+export type { DatagramDestination } from './udp/destination.ts';
 export type { CodedError, SystemError } from './errors.ts';
 export {
   type ConnectionEvents,
@@ -22,14 +22,14 @@ export {
   type InterceptServer,
   type InterceptStats,
   type Verdict,
-} from './intercept.ts';
+} from './accept/intercept.ts';
 export {
   originalDst,
   recoverOriginalDst,
   type KnownDst,
   type OriginalDst,
   type UnknownDst,
-} from './original-dst.ts';
+} from './recover/original-dst.ts';
 export {
   getOriginalDst,
   getTransparent,
@@ -37,12 +37,16 @@ export {
   setFreebind,
   setMark,
   setTransparent,
-} from './raw.ts';
-export { relay, type RelayOptions } from './relay.ts';
-export { setRelayThreads } from './relay-engine.ts';
-export type { Relay } from './relay-object.ts';
-export type { RelayOutcome, RelaySide } from './relay-outcome.ts';
-export { VirtualListeners, type ConnectionTarget, type VirtualListenerAddress } from './virtual-listeners.ts';
+} from './raw-fd.ts';
+export { relay, type RelayOptions } from './relay/relay.ts';
+export { setRelayThreads } from './relay/engine.ts';
+export type { Relay } from './relay/relay-object.ts';
+export type { RelayOutcome, RelaySide } from './relay/outcome.ts';
+export {
+  VirtualListeners,
+  type ConnectionTarget,
+  type VirtualListenerAddress,
+} from './accept/virtual-listeners.ts';
 export {
   createRelayServer,
   type LastingVerdict,
@@ -51,4 +55,4 @@ export {
   type RelayServerOptions,
   type RelayServerStats,
   type RelayVerdict,
-} from './relay-server.ts';
+} from './relay/relay-server.ts';

@@ -19,7 +19,7 @@ struct DatagramOptions {
   uint32_t receive_buffer;  // SO_RCVBUF in bytes; 0 leaves it alone
 };
 
-// What open_datagram_socket was at when it failed; lib/datagram-hub.ts names them.
+// What open_datagram_socket was at when it failed; lib/udp/datagram-port.ts names them.
 enum class OpenStep : uint32_t { kSocket, kOption, kTransparent, kMark, kBind };
 
 // socket(2), setsockopt(2) (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR, SO_RXQ_OVFL, as asked), then
@@ -28,7 +28,7 @@ enum class OpenStep : uint32_t { kSocket, kOption, kTransparent, kMark, kBind };
 int open_datagram_socket(const DatagramOptions& options, const Endpoint& address, OwnedFd* fd,
                          Endpoint* bound, OpenStep* step);
 
-// One received datagram. Fixed layout, read by TypeScript (lib/datagram-hub.ts).
+// One received datagram. Fixed layout, read by TypeScript (lib/udp/datagram-port.ts).
 struct Datagram {
   Endpoint source;
   Endpoint destination;  // family 0: the kernel did not say
@@ -37,7 +37,7 @@ struct Datagram {
   uint32_t offset;       // of the kept bytes in what copy_batch writes
   uint32_t drops;        // SO_RXQ_OVFL
 };
-static_assert(sizeof(Datagram) == 64, "lib/datagram-hub.ts knows this layout");
+static_assert(sizeof(Datagram) == 64, "lib/udp/datagram-port.ts knows this layout");
 
 // How many datagrams one receive_batch takes at most. Beyond 32 the rate no longer rises.
 constexpr unsigned kBatch = 32;

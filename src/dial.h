@@ -19,7 +19,7 @@ struct DialOptions {
   const char* interface;  // nullptr: any
 };
 
-// What a dial can fail at; lib/dial-error.ts has the names.
+// What a dial can fail at; lib/dial/dial-error.ts has the names.
 enum DialStep : uint8_t {
   kNoStep = 0,
   kSocket = 1,

@@ -1,4 +1,4 @@
-// Node-API glue of lib/dial.ts and lib/loop-guard.ts.
+// Node-API glue of lib/dial/connect.ts and lib/policy/loop-guard.ts.
 #ifndef ORIGINAL_DST_DIAL_GLUE_H_
 #define ORIGINAL_DST_DIAL_GLUE_H_
 

@@ -37,7 +37,7 @@ int endpoint_from_sockaddr(const sockaddr_storage& from, Endpoint* to);
 // needs. Returns the length of the address written.
 socklen_t endpoint_to_sockaddr(const Endpoint& from, bool mapped, sockaddr_storage* to);
 
-// As lib/facts.ts compares: without the interface of a link-local address.
+// As lib/recover/kernel-answer.ts compares: without the interface of a link-local address.
 bool same_address(const Endpoint& a, const Endpoint& b);
 
 // fe80::/10: an address that says nothing without its interface.

@@ -37,7 +37,7 @@ struct RelaySlot {
   uint8_t unused;
   int32_t error;  // -errno or 0
 };
-static_assert(sizeof(RelaySlot) == 24, "lib/relay-engine.ts knows this layout");
+static_assert(sizeof(RelaySlot) == 24, "lib/relay/engine.ts knows this layout");
 
 struct RelayLimits {
   uint32_t idle_ms;        // 0: none

@@ -24,7 +24,7 @@ struct ListenerStats {
   double to_upstream;  // bytes of those that have closed
   double to_client;
 };
-static_assert(sizeof(ListenerStats) == 64, "lib/relay-server.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 64, "lib/relay/relay-server.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {

@@ -38,7 +38,7 @@ class Verdicts {
   Entry entries_[kRoom] = {};
 };
 
-// Where a connection was going, in those cases that lib/original-dst.ts decides from these facts
+// Where a connection was going, in those cases that lib/recover/original-dst.ts decides from these facts
 // and the listener's port alone: a redirection that conntrack remembers, or a local port at which
 // the listener cannot have been dialled. False in every other case, also where TypeScript would
 // come to an answer by asking more: then it is to be asked.

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { conntrackActive, conntrackPresent } from '../lib/conntrack.ts';
+import { conntrackActive, conntrackPresent } from '../lib/recover/tracking.ts';
 import { beliefsExpired, rules, TRACKING, ZONED } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace, sh } from './fixtures/netns.ts';
 

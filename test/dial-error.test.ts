@@ -1,5 +1,5 @@
 import t from 'tap';
-import { dialError } from '../lib/dial-error.ts';
+import { dialError } from '../lib/dial/dial-error.ts';
 
 const ends = {
   source: { address: '192.0.2.2', port: 40000 },

@@ -10,7 +10,7 @@ import {
 } from 'node:net';
 import t, { type Test } from 'tap';
 import { connect, type ConnectOptions } from '../lib/index.ts';
-import { adoptFd } from '../lib/socket-fd.ts';
+import { adoptFd } from '../lib/node/socket-fd.ts';
 import { openSockets, socketsLeft } from './fixtures/fds.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 

@@ -11,8 +11,8 @@ import {
   portAt,
   sameEndpoint,
   Slot,
-} from '../lib/facts.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+} from '../lib/recover/kernel-answer.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import { inNamespace } from './fixtures/netns.ts';
 
 // In a namespace of its own, so that the machine's rules have no say.

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { createServer, intercept } from '../lib/index.ts';
-import { loopRefusal } from '../lib/loop-guard.ts';
+import { loopRefusal } from '../lib/policy/loop-guard.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 import { accepted, listening } from './fixtures/connections.ts';
 import type { Question } from './fixtures/loop-party.ts';

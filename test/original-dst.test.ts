@@ -3,10 +3,10 @@ import * as http2 from 'node:http2';
 import { createServer, Socket, type AddressInfo } from 'node:net';
 import { constants } from 'node:os';
 import t from 'tap';
-import * as facts from '../lib/facts.ts';
+import * as facts from '../lib/recover/kernel-answer.ts';
 import { originalDst, recoverOriginalDst } from '../lib/index.ts';
-import { listenerAddress, recoverFromFd } from '../lib/original-dst.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { listenerAddress, recoverFromFd } from '../lib/recover/original-dst.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import { accepted, beliefsExpired, listening, rules, TRACKING } from './fixtures/connections.ts';
 import { tcpListenerFd, udpFd, unixFd } from './fixtures/descriptors.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
@@ -112,14 +112,17 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('without the peer’s address a redirect cannot be told from a reversed entry', async (t) => {
     const { ENOTCONN } = constants.errno;
     const module = (name: string): string => new URL(`../lib/${name}.js`, import.meta.url).href;
-    const mocked = await t.mockImport<typeof import('../lib/original-dst.ts')>(module('original-dst'), {
-      [module('facts')]: {
-        ...facts,
-        originalStatus: () => 0,
-        sameEndpoint: () => false,
-        peerStatus: () => -ENOTCONN,
+    const mocked = await t.mockImport<typeof import('../lib/recover/original-dst.ts')>(
+      module('recover/original-dst'),
+      {
+        [module('recover/kernel-answer')]: {
+          ...facts,
+          originalStatus: () => 0,
+          sameEndpoint: () => false,
+          peerStatus: () => -ENOTCONN,
+        },
       },
-    });
+    );
     t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), {
       kind: 'unknown',
       cause: { code: 'ENOTCONN', syscall: 'getpeername' },

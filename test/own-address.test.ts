@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import t, { type Test } from 'tap';
 import { binding } from '../lib/binding.ts';
-import { isOwnAddress } from '../lib/own-address.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { isOwnAddress } from '../lib/recover/own-address.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import { beliefsExpired } from './fixtures/connections.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 

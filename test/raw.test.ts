@@ -134,8 +134,8 @@ async function withRights(): Promise<void> {
   await t.test('a kernel that answers otherwise than documented', async (t) => {
     const { ENOTCONN, ENOPROTOOPT, EOPNOTSUPP, EINVAL } = constants.errno;
     let status = -ENOTCONN;
-    const mocked = await t.mockImport<typeof import('../lib/raw.ts')>(
-      new URL('../lib/raw.js', import.meta.url).href,
+    const mocked = await t.mockImport<typeof import('../lib/raw-fd.ts')>(
+      new URL('../lib/raw-fd.js', import.meta.url).href,
       {
         [new URL('../lib/binding.js', import.meta.url).href]: {
           binding: () => ({

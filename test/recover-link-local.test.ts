@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import { createServer, getOriginalDst, type InterceptedSocket, type InterceptServer } from '../lib/index.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import { listening, rules } from './fixtures/connections.ts';
 import { inNamespace, sh } from './fixtures/netns.ts';
 

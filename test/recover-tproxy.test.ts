@@ -10,7 +10,7 @@ import {
   setTransparent,
   type InterceptedSocket,
 } from '../lib/index.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import {
   accepted,
   client,

@@ -1,7 +1,7 @@
 // Connections in a network namespace where conntrack is not at work: nobody can have redirected them by NAT.
 import t from 'tap';
 import { createServer, getOriginalDst, type InterceptedSocket } from '../lib/index.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import { accepted, listening } from './fixtures/connections.ts';
 import { defaultRoutes, inNamespace, sh } from './fixtures/netns.ts';
 

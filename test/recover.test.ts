@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer as createNetServer, type Socket } from 'node:net';
 import t from 'tap';
 import { createServer, getOriginalDst, recoverOriginalDst, type InterceptedSocket } from '../lib/index.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import {
   accepted,
   beliefsExpired,

@@ -9,7 +9,7 @@ import {
   listenHandle,
   socketFd,
   withHandleFd,
-} from '../lib/socket-fd.ts';
+} from '../lib/node/socket-fd.ts';
 
 t.test('of servers and accepted sockets', async (t) => {
   const server = createServer();

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { createServer, getTransparent, intercept } from '../lib/index.ts';
-import { socketFd } from '../lib/socket-fd.ts';
+import { socketFd } from '../lib/node/socket-fd.ts';
 import { listening } from './fixtures/connections.ts';
 import { tcpListenerFd } from './fixtures/descriptors.ts';
 import { inNamespace } from './fixtures/netns.ts';

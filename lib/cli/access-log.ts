@@ -1,6 +1,6 @@
 import { formatEndpoint } from '../address.ts';
-import type { OriginalDst } from '../original-dst.ts';
-import type { RelayOutcome } from '../relay-outcome.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
+import type { RelayOutcome } from '../relay/outcome.ts';
 import { bytes, type Paint } from './output.ts';
 
 /** One connection, from accept to end. */

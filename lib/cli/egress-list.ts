@@ -1,6 +1,6 @@
 import { BlockList } from 'node:net';
 import { familyOf } from '../address.ts';
-import type { EgressPolicy } from '../egress.ts';
+import type { EgressPolicy } from '../policy/egress.ts';
 import type { Target } from './arguments.ts';
 
 function blockList(targets: readonly Target[], port: number): BlockList {

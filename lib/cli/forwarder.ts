@@ -1,13 +1,13 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { type Endpoint, unmap } from '../address.ts';
-import { connectOriginal, type ConnectOriginalOptions } from '../connect-original.ts';
-import { egressRefusal, type EgressPolicy } from '../egress.ts';
-import { createServer, type InterceptedSocket, type InterceptServer } from '../intercept.ts';
-import type { KnownDst, OriginalDst } from '../original-dst.ts';
-import type { Relay } from '../relay-object.ts';
-import { createRelayServer, RelayServer } from '../relay-server.ts';
-import { relay, type RelayOptions } from '../relay.ts';
+import { connectOriginal, type ConnectOriginalOptions } from '../dial/connect-original.ts';
+import { egressRefusal, type EgressPolicy } from '../policy/egress.ts';
+import { createServer, type InterceptedSocket, type InterceptServer } from '../accept/intercept.ts';
+import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
+import type { Relay } from '../relay/relay-object.ts';
+import { createRelayServer, RelayServer } from '../relay/relay-server.ts';
+import { relay, type RelayOptions } from '../relay/relay.ts';
 import { type AccessRecord, begin, reasonOf } from './access-log.ts';
 import type { ListenAddress } from './arguments.ts';
 

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { formatEndpoint, unmap } from '../address.ts';
-import { connectOriginal } from '../connect-original.ts';
-import { createServer, type InterceptedSocket } from '../intercept.ts';
-import type { OriginalDst } from '../original-dst.ts';
-import { relay } from '../relay.ts';
+import { connectOriginal } from '../dial/connect-original.ts';
+import { createServer, type InterceptedSocket } from '../accept/intercept.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
+import { relay } from '../relay/relay.ts';
 import { REDIRECT_PORT, TPROXY_PORT } from './stage.ts';
 
 /** How long a connection may stand still: the demo always comes to a result. */

@@ -5,9 +5,9 @@ import { createSocket as createUdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, connect } from 'node:net';
 import { formatEndpoint } from '../address.ts';
-import { createDatagramSocket } from '../datagram.ts';
-import { createServer } from '../intercept.ts';
-import type { OriginalDst } from '../original-dst.ts';
+import { createDatagramSocket } from '../udp/datagram-socket.ts';
+import { createServer } from '../accept/intercept.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
 
 /** One mode tried. */
 export interface Trial {

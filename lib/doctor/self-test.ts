@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { formatEndpoint } from '../address.ts';
-import type { OriginalDst } from '../original-dst.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
 import type { Context } from './context.ts';
 import { type Finding, Findings } from './finding.ts';
 import { runIn } from './scratch.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { systemError } from '../../errors.ts';
-import { socketFd } from '../../socket-fd.ts';
+import { socketFd } from '../../node/socket-fd.ts';
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import type { Host } from '../host.ts';

@@ -2,13 +2,13 @@ import { closeSync } from 'node:fs';
 import { lookup as dnsLookup } from 'node:dns';
 import { Socket, type LookupFunction } from 'node:net';
 import { constants } from 'node:os';
-import { familyOf, unmap, type Endpoint } from './address.ts';
-import { binding } from './binding.ts';
-import { checkEgress, egressRefusal, type EgressPolicy } from './egress.ts';
+import { familyOf, unmap, type Endpoint } from '../address.ts';
+import { binding } from '../binding.ts';
+import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { dialError } from './dial-error.ts';
-import { checkBoolean, checkInteger, codedError, invalidType } from './errors.ts';
-import { foreignRuntimeName } from './runtime.ts';
-import { adoptFd, retryConnect } from './socket-fd.ts';
+import { checkBoolean, checkInteger, codedError, invalidType } from '../errors.ts';
+import { foreignRuntimeName } from '../node/runtime.ts';
+import { adoptFd, retryConnect } from '../node/socket-fd.ts';
 
 const { EADDRINUSE, EADDRNOTAVAIL } = constants.errno;
 

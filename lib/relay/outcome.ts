@@ -1,4 +1,4 @@
-import type { CodedError, SystemError } from './errors.ts';
+import type { CodedError, SystemError } from '../errors.ts';
 
 /** One of a relay's two sockets. */
 export type RelaySide = 'client' | 'upstream';

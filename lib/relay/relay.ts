@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import { binding } from './binding.ts';
+import { binding } from '../binding.ts';
 import {
   checkInteger,
   codedError,
@@ -7,8 +7,8 @@ import {
   outOfRange,
   systemError,
   type SystemError,
-} from './errors.ts';
-import { engine } from './relay-engine.ts';
+} from '../errors.ts';
+import { engine } from './engine.ts';
 import {
   abandon,
   foreignRuntime,
@@ -17,11 +17,11 @@ import {
   stopReaders,
   takeBytes,
   waitUntilQuiet,
-} from './relay-handover.ts';
+} from './handover.ts';
 import { Relay } from './relay-object.ts';
-import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './relay-outcome.ts';
-import { PipeMover } from './relay-pipe.ts';
-import { socketFd } from './socket-fd.ts';
+import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
+import { PipeMover } from './stream-mover.ts';
+import { socketFd } from '../node/socket-fd.ts';
 
 export interface RelayOptions {
   /** Close when no byte has moved in either direction for this many milliseconds. Default 0: never. */

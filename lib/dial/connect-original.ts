@@ -1,14 +1,14 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
-import { unmap } from './address.ts';
-import { checkDialOptions, connect, type DialOptions, type Source } from './dial.ts';
-import { egressRefusal, type EgressPolicy } from './egress.ts';
-import { codedError, outOfRange, systemError, type CodedError } from './errors.ts';
-import type { Intercepted } from './intercept.ts';
-import { loopRefusal } from './loop-guard.ts';
-import { recoverOriginalDst, type KnownDst, type OriginalDst } from './original-dst.ts';
-import { reset } from './reset.ts';
-import { acceptingServer } from './socket-fd.ts';
+import { unmap } from '../address.ts';
+import { checkDialOptions, connect, type DialOptions, type Source } from './connect.ts';
+import { egressRefusal, type EgressPolicy } from '../policy/egress.ts';
+import { codedError, outOfRange, systemError, type CodedError } from '../errors.ts';
+import type { Intercepted } from '../accept/intercept.ts';
+import { loopRefusal } from '../policy/loop-guard.ts';
+import { recoverOriginalDst, type KnownDst, type OriginalDst } from '../recover/original-dst.ts';
+import { reset } from '../node/reset.ts';
+import { acceptingServer } from '../node/socket-fd.ts';
 
 const { ENOTCONN } = constants.errno;
 

@@ -1,8 +1,8 @@
 import { channel } from 'node:diagnostics_channel';
 import { createServer as createNetServer, Server, Socket, type ServerOpts } from 'node:net';
-import { binding } from './binding.ts';
-import { checkBoolean, codedError, invalidType, outOfRange } from './errors.ts';
-import { claimPort, releasePort } from './loop-guard.ts';
+import { binding } from '../binding.ts';
+import { checkBoolean, codedError, invalidType, outOfRange } from '../errors.ts';
+import { claimPort, releasePort } from '../policy/loop-guard.ts';
 import {
   annotate,
   listenerAddress,
@@ -10,10 +10,10 @@ import {
   recoverFromFd,
   type ListenerAddress,
   type OriginalDst,
-} from './original-dst.ts';
-import { reset } from './reset.ts';
-import { foreignRuntimeName } from './runtime.ts';
-import { acceptingServer, listenHandle, withFd } from './socket-fd.ts';
+} from '../recover/original-dst.ts';
+import { reset } from '../node/reset.ts';
+import { foreignRuntimeName } from '../node/runtime.ts';
+import { acceptingServer, listenHandle, withFd } from '../node/socket-fd.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
 /** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */

@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { type Endpoint, familyOf } from './address.ts';
-import { type DatagramDestination, DestinationFinder, isShared } from './datagram-destination.ts';
-import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-hub.ts';
+import { type Endpoint, familyOf } from '../address.ts';
+import { type DatagramDestination, DestinationFinder, isShared } from './destination.ts';
+import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
 import {
   checkBoolean,
   checkInteger,
@@ -11,7 +11,7 @@ import {
   outOfRange,
   systemError,
   type SystemError,
-} from './errors.ts';
+} from '../errors.ts';
 import { ReplySockets } from './reply-sockets.ts';
 
 const { EAGAIN, EBADF, EINVAL } = constants.errno;

@@ -1,5 +1,5 @@
-import type { Endpoint } from './address.ts';
-import { binding } from './binding.ts';
+import type { Endpoint } from '../address.ts';
+import { binding } from '../binding.ts';
 
 /** The three addresses of an accepted connection. */
 export const Slot = { original: 0, local: 1, peer: 2 } as const;

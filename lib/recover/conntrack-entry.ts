@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
-import { type Endpoint, formatEndpoint } from './address.ts';
-import { binding } from './binding.ts';
-import { endpointAt, Slot } from './facts.ts';
+import { type Endpoint, formatEndpoint } from '../address.ts';
+import { binding } from '../binding.ts';
+import { endpointAt, Slot } from './kernel-answer.ts';
 
 const { EEXIST, ENOENT } = constants.errno;
 

@@ -1,6 +1,6 @@
 import type { Server, Socket } from 'node:net';
-import { binding } from './binding.ts';
-import { checkInteger } from './errors.ts';
+import { binding } from '../binding.ts';
+import { checkInteger } from '../errors.ts';
 
 /** The part of Node's internal TCP handle that this package uses. */
 interface Handle {

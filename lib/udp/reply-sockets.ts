@@ -1,4 +1,4 @@
-import { formatEndpoint } from './address.ts';
+import { formatEndpoint } from '../address.ts';
 
 interface Kept<S> {
   socket: S;

@@ -1,5 +1,5 @@
-import type { Endpoint } from './address.ts';
-import { endpointAt, setSlot, Slot } from './facts.ts';
+import type { Endpoint } from '../address.ts';
+import { endpointAt, setSlot, Slot } from '../recover/kernel-answer.ts';
 
 const WORDS = 6;
 const MAX_REMEMBERED = 4096;

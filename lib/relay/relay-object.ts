@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { Mover, RelayOutcome } from './relay-outcome.ts';
+import type { Mover, RelayOutcome } from './outcome.ts';
 
 interface RelayEvents {
   close: [outcome: RelayOutcome];

@@ -1,9 +1,9 @@
 import { constants } from 'node:os';
-import type { Endpoint } from './address.ts';
-import { binding, type NativeDatagramHub } from './binding.ts';
+import type { Endpoint } from '../address.ts';
+import { binding, type NativeDatagramHub } from '../binding.ts';
 import { EndpointCache } from './endpoint-cache.ts';
-import { systemError, type SystemError, type SystemErrorContext } from './errors.ts';
-import { setSlot, Slot } from './facts.ts';
+import { systemError, type SystemError, type SystemErrorContext } from '../errors.ts';
+import { setSlot, Slot } from '../recover/kernel-answer.ts';
 
 /** Where the fields of struct Datagram (src/datagram.h) are, in 32-bit words. */
 const RECORD_WORDS = 16;

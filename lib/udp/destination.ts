@@ -1,8 +1,8 @@
-import { type Endpoint, isWildcard } from './address.ts';
-import { conntrackActiveNow, conntrackPresent } from './conntrack.ts';
-import { type ConntrackEntry, lookupEntry, UDP } from './conntrack-lookup.ts';
-import { codedError, systemError } from './errors.ts';
-import { isOwnAddress } from './own-address.ts';
+import { type Endpoint, isWildcard } from '../address.ts';
+import { conntrackActiveNow, conntrackPresent } from '../recover/tracking.ts';
+import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
+import { codedError, systemError } from '../errors.ts';
+import { isOwnAddress } from '../recover/own-address.ts';
 
 /**
  * How long a decision about a flow is believed, in milliseconds. It saves a busy flow nearly all of its questions

@@ -1,13 +1,21 @@
 import { Socket, type Server } from 'node:net';
 import { constants } from 'node:os';
-import { type Endpoint, isWildcard, unmap } from './address.ts';
-import { binding } from './binding.ts';
-import { conntrackActive, conntrackActiveNow, conntrackPresent } from './conntrack.ts';
-import { TCP } from './conntrack-lookup.ts';
-import { invalidType, systemError } from './errors.ts';
-import { endpointAt, familyAt, originalStatus, peerStatus, portAt, sameEndpoint, Slot } from './facts.ts';
+import { type Endpoint, isWildcard, unmap } from '../address.ts';
+import { binding } from '../binding.ts';
+import { conntrackActive, conntrackActiveNow, conntrackPresent } from './tracking.ts';
+import { TCP } from './conntrack-entry.ts';
+import { invalidType, systemError } from '../errors.ts';
+import {
+  endpointAt,
+  familyAt,
+  originalStatus,
+  peerStatus,
+  portAt,
+  sameEndpoint,
+  Slot,
+} from './kernel-answer.ts';
 import { isOwnAddress } from './own-address.ts';
-import { acceptingServer, withFd } from './socket-fd.ts';
+import { acceptingServer, withFd } from '../node/socket-fd.ts';
 
 const { EBADF, ENOENT, ENOPROTOOPT, EOPNOTSUPP } = constants.errno;
 

@@ -1,9 +1,9 @@
 import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { codedError, type CodedError } from './errors.ts';
-import { foreignRuntimeName } from './runtime.ts';
-import { reset } from './reset.ts';
-import { socketFd } from './socket-fd.ts';
+import { codedError, type CodedError } from '../errors.ts';
+import { foreignRuntimeName } from '../node/runtime.ts';
+import { reset } from '../node/reset.ts';
+import { socketFd } from '../node/socket-fd.ts';
 
 /** Bun's and Deno's sockets buffer and close in ways of their own, below anything that could be asked of them. */
 export function foreignRuntime(): CodedError | undefined {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { binding } from './binding.ts';
+import { binding } from '../binding.ts';
 
 /** How long an answer about this host is believed, in milliseconds. Each costs tens of microseconds to ask. */
 const BELIEVED_MS = 1000;

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
-import { abandon } from './relay-handover.ts';
-import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './relay-outcome.ts';
-import type { SystemError } from './errors.ts';
+import { abandon } from './handover.ts';
+import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
+import type { SystemError } from '../errors.ts';
 
 /** One direction: what `source` says goes to `sink`, as fast as the sink takes it. */
 class Direction {

@@ -1,8 +1,8 @@
 import type { Server } from 'node:net';
 import { constants } from 'node:os';
-import { binding } from './binding.ts';
-import { codedError, systemError } from './errors.ts';
-import { listenHandle, withHandleFd } from './socket-fd.ts';
+import { binding } from '../binding.ts';
+import { codedError, systemError } from '../errors.ts';
+import { listenHandle, withHandleFd } from '../node/socket-fd.ts';
 
 /** The part of Node's internal listening handle that is used here. */
 interface ListenHandle {

@@ -1,9 +1,9 @@
 import cluster from 'node:cluster';
 import { readFileSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
-import { formatEndpoint, type Endpoint } from './address.ts';
-import { binding } from './binding.ts';
-import { codedError, type CodedError } from './errors.ts';
+import { formatEndpoint, type Endpoint } from '../address.ts';
+import { binding } from '../binding.ts';
+import { codedError, type CodedError } from '../errors.ts';
 
 /** How many servers of this thread intercept on a port. */
 const own = new Map<number, number>();

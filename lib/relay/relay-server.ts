@@ -1,20 +1,20 @@
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
-import { type Endpoint, familyOf } from './address.ts';
-import { binding } from './binding.ts';
-import { checkPreserveSource, destinationRefusal } from './connect-original.ts';
-import { checkDialOptions } from './dial.ts';
-import { dialError } from './dial-error.ts';
-import type { EgressPolicy } from './egress.ts';
-import { checkBoolean, checkInteger, codedError, invalidType, outOfRange, systemError } from './errors.ts';
-import { endpointAt, Slot } from './facts.ts';
-import type { InterceptedSocket } from './intercept.ts';
-import { claimPort, releasePort } from './loop-guard.ts';
-import { annotate, recoverFromFacts, type KnownDst, type OriginalDst } from './original-dst.ts';
-import { engine } from './relay-engine.ts';
-import { foreignRuntime } from './relay-handover.ts';
+import { type Endpoint, familyOf } from '../address.ts';
+import { binding } from '../binding.ts';
+import { checkPreserveSource, destinationRefusal } from '../dial/connect-original.ts';
+import { checkDialOptions } from '../dial/connect.ts';
+import { dialError } from '../dial/dial-error.ts';
+import type { EgressPolicy } from '../policy/egress.ts';
+import { checkBoolean, checkInteger, codedError, invalidType, outOfRange, systemError } from '../errors.ts';
+import { endpointAt, Slot } from '../recover/kernel-answer.ts';
+import type { InterceptedSocket } from '../accept/intercept.ts';
+import { claimPort, releasePort } from '../policy/loop-guard.ts';
+import { annotate, recoverFromFacts, type KnownDst, type OriginalDst } from '../recover/original-dst.ts';
+import { engine } from './engine.ts';
+import { foreignRuntime } from './handover.ts';
 import { Relay } from './relay-object.ts';
-import { reset } from './reset.ts';
+import { reset } from '../node/reset.ts';
 
 /** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
 export type RelayVerdict = 'relay' | 'reset' | 'emit';

@@ -1,5 +1,5 @@
-import { binding } from './binding.ts';
-import { endpointAt, Slot } from './facts.ts';
+import { binding } from '../binding.ts';
+import { endpointAt, Slot } from './kernel-answer.ts';
 
 /** How long an address is believed to be this host's, in milliseconds: the list of interfaces costs 25 µs to read. */
 const BELIEVED_MS = 1000;

@@ -1,5 +1,5 @@
-import type { Endpoint } from './address.ts';
-import { systemError, type SystemError } from './errors.ts';
+import type { Endpoint } from '../address.ts';
+import { systemError, type SystemError } from '../errors.ts';
 
 /** enum DialStep of src/dial.h. What is not a system call of its own is an option of setsockopt(2). */
 const STEPS = [

@@ -1,7 +1,7 @@
-import { binding } from './binding.ts';
-import { dialError, type DialEnds } from './dial-error.ts';
-import { checkInteger, systemError } from './errors.ts';
-import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './relay-outcome.ts';
+import { binding } from '../binding.ts';
+import { dialError, type DialEnds } from '../dial/dial-error.ts';
+import { checkInteger, systemError } from '../errors.ts';
+import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
 
 /** Layout of struct RelaySlot (src/relay.h): two doubles; reason, side and step of the dial in a byte each; errno. */
 const SLOT_BYTES = 24;
