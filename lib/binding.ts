@@ -2,9 +2,9 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { codedError } from './errors.ts';
 
-/** The addon's exports (src/addon.cc). A status is 0 or a negative errno. */
+/** The addon's exports (src/glue/addon.cc). A status is 0 or a negative errno. */
 export interface Binding {
-  /** The memory that readFacts and getOriginalDst fill; laid out as struct Facts of src/original_dst.h. */
+  /** The memory that readFacts and getOriginalDst fill; laid out as struct Facts of src/socket/original_dst.h. */
   readonly facts: ArrayBuffer;
   /** The address as text, its port and family in `facts`; or a negative errno. */
   getOriginalDst(fd: number): string | number;
@@ -40,7 +40,7 @@ export interface Binding {
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
   /** Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned. */
   relayStart(onClosed: (count: number) => void): ArrayBuffer | number;
-  /** The next relays' slots; laid out as struct RelaySlot of src/relay.h. */
+  /** The next relays' slots; laid out as struct RelaySlot of src/relay/thread.h. */
   relaySlab(): ArrayBuffer | number;
   relayAdd(
     id: number,
@@ -83,11 +83,11 @@ export interface Binding {
   readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;
 }
 
-/** UDP sockets by slot number (src/datagram_glue.cc). */
+/** UDP sockets by slot number (src/glue/datagram_glue.cc). */
 export interface NativeDatagramHub {
   /** 0 or the negative errno with which the constructor failed. */
   readonly status: number;
-  /** The memory that receive and open fill; laid out as 33 times struct Datagram of src/datagram.h. */
+  /** The memory that receive and open fill; laid out as 33 times struct Datagram of src/datagram/datagram.h. */
   readonly records: ArrayBuffer;
   open(
     address: string,

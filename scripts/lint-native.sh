@@ -4,11 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/ensure-tools.sh clang-format clang-tidy
-clang-format --dry-run -Werror src/*.h src/*.cc
+find src -name '*.h' -print0 -o -name '*.cc' -print0 | xargs -0 clang-format --dry-run -Werror
 napi=$(node -p "require('node-addon-api').include_dir.replace(/\"/g, '')")
 # Node's headers: where node-gyp finds them, or where Debian puts them.
 node=$(node -p "process.config.variables.nodedir || require('node:path').resolve(process.execPath, '../../include/node')")
-flags=(-std=c++17 -fno-exceptions -fno-rtti -isystem "$napi" -isystem "$node" -DNAPI_VERSION=8
+flags=(-std=c++17 -fno-exceptions -fno-rtti -Isrc -isystem "$napi" -isystem "$node" -DNAPI_VERSION=8
   -DNAPI_DISABLE_CPP_EXCEPTIONS)
 
 # clang-tidy takes ten seconds a file. What passed is remembered by the contents of the file and of all the headers
@@ -18,11 +18,11 @@ mkdir -p "$passed"
 check() {
   local file=$1 key
   shift
-  key=$(g++ -MM "$@" "$file" | grep -o 'src/[a-z_]*\.[a-z]*' | sort -u | xargs cat .clang-tidy | sha256sum | cut -c 1-40)
+  key=$(g++ -MM "$@" "$file" | grep -o 'src/[a-z_/]*\.[a-z]*' | sort -u | xargs cat .clang-tidy | sha256sum | cut -c 1-40)
   [ -e "$passed/$key" ] && return
   clang-tidy --quiet "$file" -- "$@" 2>/dev/null
   touch "$passed/$key"
 }
 export passed
 export -f check
-printf '%s\0' src/*.cc | xargs -0 -P "$(nproc)" -I{} bash -ec 'check "$@"' check {} "${flags[@]}"
+find src -name '*.cc' -print0 | xargs -0 -P "$(nproc)" -I{} bash -ec 'check "$@"' check {} "${flags[@]}"

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { checkAbi, type AbiReport } from './abi.ts';
 import { muslRefusal } from './musl.ts';
 import { buildNative, root, targets, type Arch } from './native.ts';
@@ -37,7 +37,9 @@ export function addonApiVersion(): string {
 /** SHA-256 over everything that the binaries are made from, except for the tool chain. */
 export function hashInputs(): string {
   const hash = createHash('sha256');
-  const sources = readdirSync(join(root, 'src')).map((name) => `src/${name}`);
+  const sources = readdirSync(join(root, 'src'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
   for (const name of ['binding.gyp', ...sources.sort()]) {
     const content = readFileSync(join(root, name));
     hash.update(`${name}\0${content.length}\0`).update(content);

@@ -9,8 +9,8 @@ relays=${2:-150}
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
-engine="src/relay.cc src/relay_accept.cc src/relay_flow.cc src/relay_listener.cc src/relay_pipe.cc src/relay_timers.cc
-  src/verdicts.cc src/dial.cc src/endpoint.cc src/original_dst.cc src/socket_options.cc"
+engine="src/relay/thread.cc src/relay/accept.cc src/relay/flow.cc src/relay/listener.cc src/relay/pipe_pool.cc src/relay/timers.cc
+  src/relay/verdicts.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/original_dst.cc src/socket/socket_options.cc"
 
 # What accept_test expects of its network: clients of port 7001 are redirected, the proxy's own dials are not.
 redirected='ip link set lo up
@@ -23,7 +23,7 @@ for sanitizer in thread address,undefined; do
   echo "# -fsanitize=$sanitizer"
   for test in relay_test accept_test; do
     # shellcheck disable=SC2086 -- a list
-    "${CXX:-g++}" -std=c++17 -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -fno-sanitize-recover=all \
+    "${CXX:-g++}" -std=c++17 -Isrc -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -fno-sanitize-recover=all \
       "-fsanitize=$sanitizer" -o "$directory/$test" "test/native/$test.cc" $engine -pthread
   done
   for mode in splice refuse-splice refuse-splice-out no-pipes; do

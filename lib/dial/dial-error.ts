@@ -1,7 +1,7 @@
 import type { Endpoint } from '../address.ts';
 import { systemError, type SystemError } from '../errors.ts';
 
-/** enum DialStep of src/dial.h. What is not a system call of its own is an option of setsockopt(2). */
+/** enum DialStep of src/socket/dial.h. What is not a system call of its own is an option of setsockopt(2). */
 const STEPS = [
   'relay',
   'socket',

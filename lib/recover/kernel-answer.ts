@@ -5,7 +5,7 @@ import { binding } from '../binding.ts';
 export const Slot = { original: 0, local: 1, peer: 2 } as const;
 export type Slot = (typeof Slot)[keyof typeof Slot];
 
-/** struct Facts of src/original_dst.h: three Endpoints of 24 bytes, then two statuses. */
+/** struct Facts of src/socket/original_dst.h: three Endpoints of 24 bytes, then two statuses. */
 const WORDS_PER_ENDPOINT = 6;
 const HALVES_PER_ENDPOINT = 12;
 const ORIGINAL_STATUS = 18;

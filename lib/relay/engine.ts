@@ -3,7 +3,7 @@ import { dialError, type DialEnds } from '../dial/dial-error.ts';
 import { checkInteger, systemError } from '../errors.ts';
 import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
 
-/** Layout of struct RelaySlot (src/relay.h): two doubles; reason, side and step of the dial in a byte each; errno. */
+/** Layout of struct RelaySlot (src/relay/thread.h): two doubles; reason, side and step of the dial in a byte each; errno. */
 const SLOT_BYTES = 24;
 const SLOT_DOUBLES = 3;
 const REASON_SIDE_STEP = 4;

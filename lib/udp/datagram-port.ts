@@ -5,7 +5,7 @@ import { EndpointCache } from './endpoint-cache.ts';
 import { systemError, type SystemError, type SystemErrorContext } from '../errors.ts';
 import { setSlot, Slot } from '../recover/kernel-answer.ts';
 
-/** Where the fields of struct Datagram (src/datagram.h) are, in 32-bit words. */
+/** Where the fields of struct Datagram (src/datagram/datagram.h) are, in 32-bit words. */
 const RECORD_WORDS = 16;
 const DESTINATION = 6;
 const SIZE = 12;
@@ -13,13 +13,13 @@ const KEPT = 13;
 const OFFSET = 14;
 const DROPS = 15;
 
-/** As many datagrams as one receive can bring (kBatch of src/datagram.h). */
+/** As many datagrams as one receive can bring (kBatch of src/datagram/datagram.h). */
 export const BATCH = 32;
 
-/** The largest datagram that can come in (kMaxDatagram of src/datagram.h). */
+/** The largest datagram that can come in (kMaxDatagram of src/datagram/datagram.h). */
 export const MAX_DATAGRAM = 65535;
 
-/** What a socket can fail at before bind(2), in the order of enum OpenStep (src/datagram.h). */
+/** What a socket can fail at before bind(2), in the order of enum OpenStep (src/datagram/datagram.h). */
 const STEPS: readonly SystemErrorContext[] = [
   { syscall: 'socket' },
   { syscall: 'setsockopt' },

@@ -5,7 +5,7 @@ const WORDS = 6;
 const MAX_REMEMBERED = 4096;
 
 /**
- * Addresses in the addon's memory (struct Endpoint of src/endpoint.h) to objects, each made once: making the text
+ * Addresses in the addon's memory (struct Endpoint of src/socket/endpoint.h) to objects, each made once: making the text
  * takes longer than receiving the datagram. The objects are shared between messages, hence frozen.
  */
 export class EndpointCache {

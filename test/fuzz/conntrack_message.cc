@@ -1,7 +1,7 @@
-// sources: src/conntrack_message.cc
+// sources: src/conntrack/conntrack_message.cc
 // Any answer is refused or read within its bounds; every question is a message that says its own
 // length.
-#include "conntrack_message.h"
+#include "conntrack/conntrack_message.h"
 
 #include <errno.h>
 #include <fuzzer/FuzzedDataProvider.h>

@@ -1,7 +1,7 @@
-// sources: src/control_message.cc src/endpoint.cc
+// sources: src/datagram/control_message.cc src/socket/endpoint.cc
 // Any bytes are refused or read within their bounds; a list made by the libc's own macros is read
 // back whole.
-#include "control_message.h"
+#include "datagram/control_message.h"
 
 #include <errno.h>
 #include <fuzzer/FuzzedDataProvider.h>

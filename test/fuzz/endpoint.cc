@@ -1,7 +1,7 @@
-// sources: src/endpoint.cc
+// sources: src/socket/endpoint.cc
 // A socket address goes in and comes back the same by way of every other form; so does any text
 // that is an address.
-#include "endpoint.h"
+#include "socket/endpoint.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -21,9 +21,9 @@
 #include <utility>
 #include <vector>
 
-#include "../../src/relay.h"
-#include "../../src/relay_listener.h"
-#include "../../src/socket_options.h"
+#include "relay/thread.h"
+#include "relay/listener.h"
+#include "socket/socket_options.h"
 #include "random.h"
 
 using original_dst::DialPlan;

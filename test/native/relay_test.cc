@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-#include "../../src/relay.h"
+#include "relay/thread.h"
 #include "random.h"
 
 using original_dst::kClient;

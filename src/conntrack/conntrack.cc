@@ -1,0 +1,49 @@
+#include "conntrack/conntrack.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <string.h>
+#include <sys/socket.h>
+
+namespace original_dst {
+
+int Conntrack::lookup(const ConntrackQuestion& question, ConntrackAnswer* answer) {
+  *answer = {};
+  if (question.local.family != question.peer.family) return -EAFNOSUPPORT;
+  const int status = exchange(question, answer);
+  // Whatever an exchange that failed has left behind must not meet the next question.
+  if (status != 0 && status != -ENOENT) netlink_.reset();
+  return status;
+}
+
+int Conntrack::exchange(const ConntrackQuestion& question, ConntrackAnswer* answer) {
+  if (!netlink_.valid()) {
+    netlink_.reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+    if (!netlink_.valid()) return -errno;
+  }
+  uint8_t message[kConntrackQuestionSize];
+  const size_t length = write_conntrack_question(question, ++sequence_, message);
+  sockaddr_nl kernel = {};
+  kernel.nl_family = AF_NETLINK;
+  if (sendto(netlink_.get(), message, length, 0, reinterpret_cast<sockaddr*>(&kernel),
+             sizeof(kernel)) < 0) {
+    return -errno;
+  }
+  // Entries with labels, counters and sequence adjustments come to some 600 bytes.
+  uint8_t reply[4096];
+  sockaddr_nl sender = {};
+  socklen_t sender_length = sizeof(sender);
+  // The kernel has answered before sendto(2) returns: not to wait is to never hang.
+  const ssize_t received = recvfrom(netlink_.get(), reply, sizeof(reply), MSG_DONTWAIT | MSG_TRUNC,
+                                    reinterpret_cast<sockaddr*>(&sender), &sender_length);
+  if (received < 0) return -errno;
+  // Another process can send to our port too.
+  if (sender.nl_pid != 0 || static_cast<size_t>(received) > sizeof(reply)) return -EBADMSG;
+  const int status =
+      parse_conntrack_answer(reply, static_cast<size_t>(received), sequence_, answer);
+  // Entries have no interface; a link-local destination is on the link of the client.
+  if (status == 0 && is_link_local(answer->original)) answer->original.scope = question.peer.scope;
+  return status;
+}
+
+}  // namespace original_dst

@@ -1,0 +1,199 @@
+#include "conntrack/conntrack_message.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
+#include <string.h>
+#include <sys/socket.h>
+
+namespace original_dst {
+
+namespace {
+
+constexpr uint16_t kGet = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
+// The kernel answers a GET with the message that it broadcasts for a new entry.
+constexpr uint16_t kAnswer = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW;
+
+constexpr size_t align(size_t length) { return (length + 3) & ~size_t{3}; }
+
+// Appends to a buffer that is large enough for the longest question (v6, with a zone).
+class Writer {
+ public:
+  explicit Writer(uint8_t* bytes) : bytes_(bytes) {}
+
+  size_t length() const { return length_; }
+
+  void put(const void* data, size_t size) {
+    memcpy(bytes_ + length_, data, size);
+    length_ = align(length_ + size);
+  }
+
+  void attribute(uint16_t type, const void* data, size_t size) {
+    const nlattr header = {static_cast<uint16_t>(sizeof(nlattr) + size), type};
+    put(&header, sizeof(header));
+    put(data, size);
+  }
+
+  // Returns where the header is, for close().
+  size_t open(uint16_t type) {
+    const size_t at = length_;
+    const nlattr header = {0, static_cast<uint16_t>(type | NLA_F_NESTED)};
+    put(&header, sizeof(header));
+    return at;
+  }
+
+  void close(size_t at) {
+    const uint16_t size = static_cast<uint16_t>(length_ - at);
+    memcpy(bytes_ + at, &size, sizeof(size));
+  }
+
+ private:
+  uint8_t* bytes_;
+  size_t length_ = 0;
+};
+
+// One netlink attribute, inside the bounds of the message that it was found in.
+struct Attribute {
+  uint16_t type;  // without the flag bits
+  const uint8_t* data;
+  size_t length;
+};
+
+// Walks a run of attributes; ends at the first one that does not fit.
+class Attributes {
+ public:
+  Attributes(const uint8_t* bytes, size_t length) : bytes_(bytes), left_(length) {}
+
+  bool next(Attribute* attribute) {
+    nlattr header;
+    if (left_ < sizeof(header)) return false;
+    memcpy(&header, bytes_, sizeof(header));
+    if (header.nla_len < sizeof(header) || header.nla_len > left_) return false;
+    attribute->type = header.nla_type & NLA_TYPE_MASK;
+    attribute->data = bytes_ + sizeof(header);
+    attribute->length = header.nla_len - sizeof(header);
+    const size_t step = align(header.nla_len);
+    left_ = step < left_ ? left_ - step : 0;
+    bytes_ += left_ > 0 ? step : 0;
+    return true;
+  }
+
+ private:
+  const uint8_t* bytes_;
+  size_t left_;
+};
+
+void read_address(const Attribute& ip, Endpoint* to) {
+  Attributes addresses(ip.data, ip.length);
+  for (Attribute a; addresses.next(&a);) {
+    if (a.type == CTA_IP_V4_DST && a.length >= 4) {
+      to->family = 4;
+      memcpy(to->bytes, a.data, 4);
+    } else if (a.type == CTA_IP_V6_DST && a.length >= 16) {
+      to->family = 6;
+      memcpy(to->bytes, a.data, 16);
+    }
+  }
+}
+
+bool read_port(const Attribute& proto, Endpoint* to) {
+  Attributes ports(proto.data, proto.length);
+  for (Attribute a; ports.next(&a);) {
+    if (a.type != CTA_PROTO_DST_PORT || a.length < sizeof(to->port)) continue;
+    uint16_t port;
+    memcpy(&port, a.data, sizeof(port));
+    to->port = ntohs(port);
+    return true;
+  }
+  return false;
+}
+
+// The destination of a tuple; false unless both halves are there.
+bool read_tuple(const Attribute& tuple, Endpoint* to) {
+  *to = {};
+  bool port = false;
+  Attributes halves(tuple.data, tuple.length);
+  for (Attribute a; halves.next(&a);) {
+    if (a.type == CTA_TUPLE_IP) read_address(a, to);
+    if (a.type == CTA_TUPLE_PROTO) port = read_port(a, to);
+  }
+  return port && to->family != 0;
+}
+
+int read_entry(const uint8_t* bytes, size_t length, ConntrackAnswer* answer) {
+  bool found = false;
+  Attributes entry(bytes, length);
+  for (Attribute a; entry.next(&a);) {
+    if (a.type == CTA_TUPLE_ORIG) found = read_tuple(a, &answer->original);
+    if (a.type == CTA_TIMEOUT && a.length >= sizeof(answer->seconds)) {
+      memcpy(&answer->seconds, a.data, sizeof(answer->seconds));
+      answer->seconds = ntohl(answer->seconds);
+    }
+  }
+  return found ? 0 : -EBADMSG;
+}
+
+}  // namespace
+
+size_t write_conntrack_question(const ConntrackQuestion& question, uint32_t sequence,
+                                uint8_t (&message)[kConntrackQuestionSize]) {
+  const bool v4 = question.local.family == 4;
+  const size_t address_size = v4 ? 4 : 16;
+  const uint16_t local_port = htons(question.local.port);
+  const uint16_t peer_port = htons(question.peer.port);
+  const uint16_t zone = htons(question.zone);
+
+  memset(message, 0, sizeof(message));
+  Writer writer(message);
+  nlmsghdr header = {};
+  header.nlmsg_type = kGet;
+  header.nlmsg_flags = NLM_F_REQUEST;
+  header.nlmsg_seq = sequence;
+  writer.put(&header, sizeof(header));
+  nfgenmsg family = {};
+  family.nfgen_family = static_cast<uint8_t>(v4 ? AF_INET : AF_INET6);
+  family.version = NFNETLINK_V0;
+  writer.put(&family, sizeof(family));
+
+  const size_t tuple = writer.open(CTA_TUPLE_REPLY);
+  const size_t ip = writer.open(CTA_TUPLE_IP);
+  writer.attribute(v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, question.local.bytes, address_size);
+  writer.attribute(v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, question.peer.bytes, address_size);
+  writer.close(ip);
+  const size_t proto = writer.open(CTA_TUPLE_PROTO);
+  writer.attribute(CTA_PROTO_NUM, &question.protocol, sizeof(question.protocol));
+  writer.attribute(CTA_PROTO_SRC_PORT, &local_port, sizeof(local_port));
+  writer.attribute(CTA_PROTO_DST_PORT, &peer_port, sizeof(peer_port));
+  writer.close(proto);
+  writer.close(tuple);
+  if (question.zone != 0) writer.attribute(CTA_ZONE, &zone, sizeof(zone));
+
+  header.nlmsg_len = static_cast<uint32_t>(writer.length());
+  memcpy(message, &header, sizeof(header));
+  return writer.length();
+}
+
+int parse_conntrack_answer(const uint8_t* message, size_t length, uint32_t sequence,
+                           ConntrackAnswer* answer) {
+  *answer = {};
+  nlmsghdr header;
+  if (length < sizeof(header)) return -EBADMSG;
+  memcpy(&header, message, sizeof(header));
+  if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > length) return -EBADMSG;
+  if (header.nlmsg_seq != sequence) return -EBADMSG;
+  const uint8_t* body = message + sizeof(header);
+  const size_t body_length = header.nlmsg_len - sizeof(header);
+  if (header.nlmsg_type == NLMSG_ERROR) {
+    int32_t status;
+    if (body_length < sizeof(status)) return -EBADMSG;
+    memcpy(&status, body, sizeof(status));
+    // 0 acknowledges, which nobody asked for.
+    return status < 0 ? status : -EBADMSG;
+  }
+  if (header.nlmsg_type != kAnswer || body_length < sizeof(nfgenmsg)) return -EBADMSG;
+  return read_entry(body + sizeof(nfgenmsg), body_length - sizeof(nfgenmsg), answer);
+}
+
+}  // namespace original_dst

@@ -1,0 +1,39 @@
+// Messages of ctnetlink (NETLINK_NETFILTER, NFNL_SUBSYS_CTNETLINK): one question, one answer.
+#ifndef ORIGINAL_DST_CONNTRACK_CONNTRACK_MESSAGE_H_
+#define ORIGINAL_DST_CONNTRACK_CONNTRACK_MESSAGE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "socket/endpoint.h"
+
+namespace original_dst {
+
+// The flow as this host's socket sees it: what it answers has `local` for its source.
+struct ConntrackQuestion {
+  Endpoint local;
+  Endpoint peer;
+  uint8_t protocol;  // IPPROTO_UDP or IPPROTO_TCP
+  uint16_t zone;     // 0 unless the rules assign zones
+};
+
+struct ConntrackAnswer {
+  Endpoint original;  // where the first packet of the flow was going
+  uint32_t seconds;  // until the entry times out, rounded down; 0 also when the kernel does not say
+};
+
+constexpr size_t kConntrackQuestionSize = 160;
+
+// IPCTNL_MSG_CT_GET by the reply tuple. Returns the length of the message; `local` and `peer` must
+// be of the same family.
+size_t write_conntrack_question(const ConntrackQuestion& question, uint32_t sequence,
+                                uint8_t (&message)[kConntrackQuestionSize]);
+
+// Reads one datagram of netlink. Returns 0; the kernel's own -errno (-ENOENT: no such entry,
+// -EPERM); or -EBADMSG when the bytes are no answer to the question of that sequence number.
+int parse_conntrack_answer(const uint8_t* message, size_t length, uint32_t sequence,
+                           ConntrackAnswer* answer);
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_CONNTRACK_CONNTRACK_MESSAGE_H_

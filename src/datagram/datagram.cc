@@ -1,0 +1,182 @@
+#include "datagram/datagram.h"
+
+#include <errno.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "datagram/control_message.h"
+#include "socket/original_dst.h"
+#include "socket/socket_options.h"
+
+namespace original_dst {
+
+namespace {
+
+int enable(int fd, int level, int option, int value = 1) {
+  return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : -errno;
+}
+
+// A dual-stack socket needs both: IPv4 datagrams bring their address at SOL_IP there too.
+int ask_for_destinations(int fd, bool v4, bool v6) {
+  int status = 0;
+  if (v4) status = enable(fd, SOL_IP, IP_RECVORIGDSTADDR);
+  if (v6 && status == 0) status = enable(fd, SOL_IPV6, IPV6_RECVORIGDSTADDR);
+  return status;
+}
+
+int set_receive_buffer(int fd, uint32_t bytes) {
+  const int value = static_cast<int>(bytes);
+  // Beyond net.core.rmem_max for those who may; SO_RCVBUF is cut to it silently.
+  if (enable(fd, SOL_SOCKET, SO_RCVBUFFORCE, value) == 0) return 0;
+  return enable(fd, SOL_SOCKET, SO_RCVBUF, value);
+}
+
+// The source address as a control message; returns its length.
+size_t write_source(const Endpoint& source, cmsghdr* header) {
+  if (source.family == 4) {
+    in_pktinfo info = {};
+    memcpy(&info.ipi_spec_dst, source.bytes, 4);
+    header->cmsg_level = SOL_IP;
+    header->cmsg_type = IP_PKTINFO;
+    header->cmsg_len = CMSG_LEN(sizeof(info));
+    memcpy(CMSG_DATA(header), &info, sizeof(info));
+    return CMSG_SPACE(sizeof(info));
+  }
+  in6_pktinfo info = {};
+  memcpy(&info.ipi6_addr, source.bytes, 16);
+  info.ipi6_ifindex = source.scope;
+  header->cmsg_level = SOL_IPV6;
+  header->cmsg_type = IPV6_PKTINFO;
+  header->cmsg_len = CMSG_LEN(sizeof(info));
+  memcpy(CMSG_DATA(header), &info, sizeof(info));
+  return CMSG_SPACE(sizeof(info));
+}
+
+}  // namespace
+
+int open_datagram_socket(const DatagramOptions& options, const Endpoint& address, OwnedFd* fd,
+                         Endpoint* bound, OpenStep* step) {
+  const bool v6 = address.family == 6;
+  *step = OpenStep::kSocket;
+  OwnedFd opened(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!opened.valid()) return -errno;
+
+  *step = OpenStep::kOption;
+  int status = 0;
+  if (v6) status = enable(opened.get(), SOL_IPV6, IPV6_V6ONLY, options.ipv6_only);
+  if (status == 0) status = ask_for_destinations(opened.get(), !v6 || !options.ipv6_only, v6);
+  if (status == 0) status = enable(opened.get(), SOL_SOCKET, SO_RXQ_OVFL);
+  if (status == 0 && options.reuse_address) status = enable(opened.get(), SOL_SOCKET, SO_REUSEADDR);
+  if (status == 0 && options.receive_buffer != 0) {
+    status = set_receive_buffer(opened.get(), options.receive_buffer);
+  }
+  if (status == 0 && options.transparent) {
+    *step = OpenStep::kTransparent;
+    status = set_transparent(opened.get(), true);
+  }
+  if (status == 0 && options.mark != 0) {
+    *step = OpenStep::kMark;
+    status = set_mark(opened.get(), options.mark);
+  }
+  if (status != 0) return status;
+
+  *step = OpenStep::kBind;
+  sockaddr_storage name;
+  const socklen_t length = endpoint_to_sockaddr(address, v6, &name);
+  if (bind(opened.get(), reinterpret_cast<sockaddr*>(&name), length) != 0) return -errno;
+  status = local_endpoint(opened.get(), bound);
+  if (status == 0) *fd = std::move(opened);
+  return status;
+}
+
+struct ReceiveBuffers::Headers {
+  mmsghdr messages[kBatch];
+  iovec slots[kBatch];
+  sockaddr_storage sources[kBatch];
+  alignas(cmsghdr) uint8_t controls[kBatch][kControl];
+};
+
+void ReceiveBuffers::Free::operator()(void* memory) const { free(memory); }
+
+bool ReceiveBuffers::allocate() {
+  data_.reset(static_cast<uint8_t*>(malloc(kBatch * kStride)));
+  headers_.reset(static_cast<Headers*>(malloc(sizeof(Headers))));
+  if (data_ == nullptr || headers_ == nullptr) return false;
+  memset(headers_.get(), 0, sizeof(Headers));
+  return true;
+}
+
+int ReceiveBuffers::receive_batch(int fd, size_t limit, Datagram (&batch)[kBatch]) {
+  for (unsigned i = 0; i < kBatch; i++) {
+    headers_->slots[i] = {data_.get() + i * kStride, limit};
+    msghdr& header = headers_->messages[i].msg_hdr;
+    header.msg_name = &headers_->sources[i];
+    header.msg_namelen = sizeof(sockaddr_storage);
+    header.msg_iov = &headers_->slots[i];
+    header.msg_iovlen = 1;
+    header.msg_control = headers_->controls[i];
+    header.msg_controllen = kControl;
+  }
+  const int count = recvmmsg(fd, headers_->messages, kBatch, MSG_DONTWAIT | MSG_TRUNC, nullptr);
+  if (count < 0) return -errno;
+  uint32_t offset = 0;
+  for (int i = 0; i < count; i++) {
+    const mmsghdr& message = headers_->messages[i];
+    Datagram& datagram = batch[i];
+    endpoint_from_bytes(reinterpret_cast<const uint8_t*>(&headers_->sources[i]),
+                        message.msg_hdr.msg_namelen, &datagram.source);
+    // Of control messages that did not fit, none is believed.
+    Control control = {};
+    if ((message.msg_hdr.msg_flags & MSG_CTRUNC) == 0) {
+      parse_control(headers_->controls[i], message.msg_hdr.msg_controllen, &control);
+    }
+    datagram.destination = control.destination;
+    datagram.drops = control.drops;
+    datagram.size = message.msg_len;
+    datagram.kept = message.msg_len < limit ? message.msg_len : static_cast<uint32_t>(limit);
+    datagram.offset = offset;
+    offset += datagram.kept;
+  }
+  return count;
+}
+
+void ReceiveBuffers::copy_batch(const Datagram* batch, size_t count, uint8_t* to) const {
+  for (size_t i = 0; i < count; i++) {
+    // Where all are empty there is no memory to copy to, and memcpy(3) takes no null even for that.
+    if (batch[i].kept == 0) continue;
+    memcpy(to + batch[i].offset, data_.get() + i * kStride, batch[i].kept);
+  }
+}
+
+int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to,
+                  const Endpoint& source) {
+  int domain = 0;
+  socklen_t domain_length = sizeof(domain);
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_length) != 0) return -errno;
+  sockaddr_storage name;
+  iovec payload = {const_cast<uint8_t*>(data), length};
+  msghdr message = {};
+  message.msg_name = &name;
+  message.msg_namelen = endpoint_to_sockaddr(to, domain == AF_INET6, &name);
+  message.msg_iov = &payload;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo))] = {};
+  if (source.family != 0) {
+    message.msg_control = control;
+    message.msg_controllen = write_source(source, reinterpret_cast<cmsghdr*>(control));
+  }
+  return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int datagram_drops(int fd, uint32_t* drops) {
+  uint32_t counters[SK_MEMINFO_VARS] = {};
+  socklen_t length = sizeof(counters);
+  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, counters, &length) != 0) return -errno;
+  *drops = counters[SK_MEMINFO_DROPS];
+  return 0;
+}
+
+}  // namespace original_dst

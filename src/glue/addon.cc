@@ -1,0 +1,172 @@
+// Node-API glue: arguments in, values out, no policy. Every method answers 0 (or a value) or -errno
+// as a number; lib/errors.ts makes errors of those, so that there is one place which does.
+#include <napi.h>
+
+#include "conntrack/conntrack.h"
+#include "glue/arguments.h"
+#include "glue/datagram_glue.h"
+#include "glue/dial_glue.h"
+#include "glue/relay_glue.h"
+#include "glue/shared_memory.h"
+#include "host/cgroup_bpf.h"
+#include "host/interface_address.h"
+#include "socket/endpoint.h"
+#include "socket/original_dst.h"
+#include "socket/owned_fd.h"
+#include "socket/socket_options.h"
+
+namespace original_dst {
+
+namespace {
+
+// lib/ checks arguments with messages for people. This check only keeps a stray caller of the raw
+// binary from acting on fd 0: without C++ exceptions `As<Number>()` of anything else is 0, and so
+// is Int32Value() of NaN or of 2³², and 0 is a valid fd.
+int32_t fd_argument(const Napi::CallbackInfo& info) {
+  double value = 0;
+  if (napi_get_value_double(info.Env(), info[0], &value) != napi_ok) return -1;
+  if (!(value >= 0 && value <= INT32_MAX)) return -1;
+  const auto fd = static_cast<int32_t>(value);
+  return value == fd ? fd : -1;
+}
+
+}  // namespace
+
+// One instance per environment (worker threads load the addon again): all state is in members.
+class Addon : public Napi::Addon<Addon> {
+ public:
+  Addon(Napi::Env env, Napi::Object exports) {
+    // Shared with lib/binding.ts; lives as long as this instance, which outlives every call.
+    facts_ = static_cast<Facts*>(shared_memory(env, sizeof(Facts), &facts_buffer_));
+    if (facts_ == nullptr) return;  // and nothing is exported
+    DefineAddon(exports, {
+                             InstanceValue("facts", facts_buffer_.Value()),
+                             InstanceMethod("getOriginalDst", &Addon::GetOriginalDst),
+                             InstanceMethod("readFacts", &Addon::ReadFacts),
+                             InstanceMethod("addressText", &Addon::AddressText),
+                             InstanceMethod("conntrackActive", &Addon::ConntrackActive),
+                             InstanceMethod("conntrackLookup", &Addon::ConntrackLookup),
+                             InstanceMethod("isInterfaceAddress", &Addon::IsInterfaceAddress),
+                             InstanceMethod("setTransparent", &Addon::SetTransparent),
+                             InstanceMethod("getTransparent", &Addon::GetTransparent),
+                             InstanceMethod("setFreebind", &Addon::SetFreebind),
+                             InstanceMethod("setMark", &Addon::SetMark),
+                             InstanceMethod("setBindAddressNoPort", &Addon::SetBindAddressNoPort),
+                             InstanceMethod("socketKind", &Addon::GetSocketKind),
+                             InstanceMethod("closeFd", &Addon::CloseFd),
+                             InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
+                         });
+    init_dial(env, exports, &port_claims_);
+    init_relay(env, exports, facts_);
+    init_datagram(env, exports);
+  }
+
+ private:
+  static Napi::Value Text(napi_env env, const Endpoint& endpoint) {
+    char text[kAddressTextSize];
+    const size_t length = endpoint_text(endpoint, text);
+    // Only the name of an interface can be more than ASCII, and Latin-1 is made in half the time.
+    const auto create = endpoint.scope == 0 ? napi_create_string_latin1 : napi_create_string_utf8;
+    napi_value value = nullptr;
+    create(env, text, length, &value);
+    return Napi::Value(env, value);
+  }
+
+  // (fd) → the address as text, the rest is in facts.original; or -errno. One call for the whole
+  // answer: a second one, for the text alone, costs a tenth of the system call.
+  Napi::Value GetOriginalDst(const Napi::CallbackInfo& info) {
+    const int status = original_dst(fd_argument(info), &facts_->original);
+    return status == 0 ? Text(info.Env(), facts_->original) : Napi::Number::New(info.Env(), status);
+  }
+
+  // (fd) → 0 or -errno; fills all of facts.
+  Napi::Value ReadFacts(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), read_facts(fd_argument(info), facts_));
+  }
+
+  // (which: 0 original, 1 local, 2 peer) → the address as text
+  Napi::Value AddressText(const Napi::CallbackInfo& info) {
+    const Endpoint* slots[] = {&facts_->original, &facts_->local, &facts_->peer};
+    const int32_t which = fd_argument(info);
+    if (which < 0 || which > 2) return info.Env().Undefined();
+    return Text(info.Env(), *slots[which]);
+  }
+
+  // (family: 4 | 6) → 1, 0 or -errno
+  Napi::Value ConntrackActive(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), conntrack_active(fd_argument(info)));
+  }
+
+  // (IP protocol, conntrack zone) → the seconds that the entry of facts.local and facts.peer has
+  // left, its destination in facts.original; or -errno
+  Napi::Value ConntrackLookup(const Napi::CallbackInfo& info) {
+    const ConntrackQuestion question = {facts_->local, facts_->peer,
+                                        static_cast<uint8_t>(number_argument(info, 0)),
+                                        static_cast<uint16_t>(number_argument(info, 1))};
+    ConntrackAnswer answer;
+    const int status = conntrack_.lookup(question, &answer);
+    if (status != 0) return Napi::Number::New(info.Env(), status);
+    facts_->original = answer.original;
+    return Napi::Number::New(info.Env(), answer.seconds);
+  }
+
+  // () → is facts.local an address of this host's interfaces? 1, 0 or -errno
+  Napi::Value IsInterfaceAddress(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), is_interface_address(facts_->local));
+  }
+
+  Napi::Value SetTransparent(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(),
+                             set_transparent(fd_argument(info), flag_argument(info, 1)));
+  }
+
+  // (fd) → 1, 0 or -errno
+  Napi::Value GetTransparent(const Napi::CallbackInfo& info) {
+    bool on = false;
+    const int status = get_transparent(fd_argument(info), &on);
+    return Napi::Number::New(info.Env(), status != 0 ? status : on);
+  }
+
+  Napi::Value SetFreebind(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), set_freebind(fd_argument(info), flag_argument(info, 1)));
+  }
+
+  Napi::Value SetMark(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), set_mark(fd_argument(info), number_argument(info, 1)));
+  }
+
+  Napi::Value SetBindAddressNoPort(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(),
+                             set_bind_address_no_port(fd_argument(info), flag_argument(info, 1)));
+  }
+
+  // (fd); Deno's node:fs closes numbers of its own, which are no descriptors.
+  void CloseFd(const Napi::CallbackInfo& info) { const OwnedFd owned(fd_argument(info)); }
+
+  // (fd) → [domain, type, protocol] or -errno
+  Napi::Value GetSocketKind(const Napi::CallbackInfo& info) {
+    SocketKind kind = {};
+    const int status = socket_kind(fd_argument(info), &kind);
+    if (status != 0) return Napi::Number::New(info.Env(), status);
+    const Napi::Array fields = Napi::Array::New(info.Env(), 3);
+    fields.Set(0u, kind.domain);
+    fields.Set(1u, kind.type);
+    fields.Set(2u, kind.protocol);
+    return fields;
+  }
+
+  // (cgroup's fd, family: 4 | 6) → a number of programs or -errno
+  Napi::Value ConnectPrograms(const Napi::CallbackInfo& info) {
+    const int family = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 4;
+    return Napi::Number::New(info.Env(), connect_programs(fd_argument(info), family));
+  }
+
+  PortClaims port_claims_;
+  Facts* facts_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> facts_buffer_;
+  Conntrack conntrack_;
+};
+
+NODE_API_ADDON(Addon)
+
+}  // namespace original_dst

@@ -1,0 +1,275 @@
+#include "glue/datagram_glue.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <memory>
+
+#include "datagram/datagram.h"
+#include "datagram/poller.h"
+#include "glue/arguments.h"
+#include "glue/shared_memory.h"
+
+namespace original_dst {
+
+namespace {
+
+// Arguments (address, port) from `index` on; anything but a text leaves family 0.
+int endpoint_argument(const Napi::CallbackInfo& info, size_t index, Endpoint* endpoint) {
+  *endpoint = {};
+  if (!info[index].IsString()) return 0;
+  char text[kAddressTextSize + 1];
+  size_t length = 0;
+  if (napi_get_value_string_utf8(info.Env(), info[index], text, sizeof(text), &length) != napi_ok ||
+      length >= kAddressTextSize) {
+    return -EINVAL;
+  }
+  return endpoint_parse(text, static_cast<uint16_t>(number_argument(info, index + 1)), endpoint);
+}
+
+}  // namespace
+
+// The UDP sockets of one environment, the buffers that they share, and the thread that waits for
+// all of them.
+//
+// uv_poll would save the thread, and aborts Bun. A thread-safe function for each datagram would
+// need a queue, and a queue hides the back-pressure. So: the thread says "readable" once, and
+// recvmmsg(2) runs on the thread of JavaScript.
+class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "DatagramHub",
+                       {
+                           InstanceMethod("open", &DatagramHub::Open),
+                           InstanceMethod("receive", &DatagramHub::Receive),
+                           InstanceMethod("copy", &DatagramHub::Copy),
+                           InstanceMethod("arm", &DatagramHub::Arm),
+                           InstanceMethod("send", &DatagramHub::Send),
+                           InstanceMethod("drops", &DatagramHub::Drops),
+                           InstanceMethod("close", &DatagramHub::Close),
+                           InstanceMethod("ref", &DatagramHub::Ref),
+                       });
+  }
+
+  // (onReady: (slot) => void). Afterwards `status` is 0 or -errno, and `records` the memory that
+  // open() and receive() fill.
+  explicit DatagramHub(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<DatagramHub>(info), env_(info.Env()) {
+    records_ = static_cast<Records*>(shared_memory(env_, sizeof(Records), &records_reference_));
+    const int status = records_ == nullptr ? -ENOMEM : Start(info[0]);
+    // Not left to the destructor: the garbage collector is in no hurry, and the descriptors are
+    // perhaps what is short.
+    if (status != 0) Stop();
+    Napi::Object self = info.This().As<Napi::Object>();
+    if (records_ != nullptr) self.Set("records", records_reference_.Value());
+    self.Set("status", Napi::Number::New(env_, status));
+  }
+
+  ~DatagramHub() override {
+    if (hooked_) napi_remove_env_cleanup_hook(env_, OnTeardown, this);
+    Stop();
+  }
+
+ private:
+  // Shared with TypeScript. `opened` is apart from the batch: a handler may open a socket while the
+  // datagrams behind its own are still to be read.
+  struct Records {
+    Datagram batch[kBatch];
+    Datagram opened;
+  };
+
+  struct Slot {
+    OwnedFd fd;
+    size_t limit = 0;
+  };
+
+  int Start(const Napi::Value& on_ready) {
+    if (!buffers_.allocate()) return -ENOMEM;
+    if (!on_ready.IsFunction()) return -EINVAL;
+    const Napi::String name = Napi::String::New(env_, "original-dst datagrams");
+    if (napi_create_threadsafe_function(env_, on_ready, nullptr, name, 0, 1, nullptr, nullptr,
+                                        nullptr, CallReady, &ready_) != napi_ok) {
+      return -ENOMEM;
+    }
+    napi_unref_threadsafe_function(env_, ready_);
+    // After the function's own hook, hence run before it: hooks run in reverse, and the thread must
+    // be gone before the function is.
+    hooked_ = napi_add_env_cleanup_hook(env_, OnTeardown, this) == napi_ok;
+    return poller_.start(OnReadable, ready_);
+  }
+
+  static void OnTeardown(void* self) {
+    DatagramHub* hub = static_cast<DatagramHub*>(self);
+    hub->hooked_ = false;
+    hub->Stop();
+  }
+
+  void Stop() {
+    poller_.stop();
+    slots_.reset();
+    capacity_ = 0;
+    if (ready_ != nullptr) napi_release_threadsafe_function(ready_, napi_tsfn_abort);
+    ready_ = nullptr;
+  }
+
+  // On the poller's thread. The id itself travels in the pointer. The queue has no limit and needs
+  // none: each socket is in it once at most.
+  static void OnReadable(void* ready, uint32_t slot) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): a number is all there is to say
+    void* data = reinterpret_cast<void*>(static_cast<uintptr_t>(slot));
+    napi_call_threadsafe_function(static_cast<napi_threadsafe_function>(ready), data,
+                                  napi_tsfn_nonblocking);
+  }
+
+  // On the thread of JavaScript; env is null once that is ending.
+  static void CallReady(napi_env env, napi_value on_ready, void*, void* data) {
+    if (env == nullptr) return;
+    napi_value receiver = nullptr;
+    napi_value slot = nullptr;
+    napi_get_undefined(env, &receiver);
+    napi_create_uint32(env, static_cast<uint32_t>(reinterpret_cast<uintptr_t>(data)), &slot);
+    if (napi_call_function(env, receiver, on_ready, 1, &slot, nullptr) != napi_pending_exception) {
+      return;
+    }
+    // Left pending it would be a mere warning (DEP0168).
+    napi_value error = nullptr;
+    if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+  }
+
+  Napi::Value Status(int status) { return Napi::Number::New(env_, status); }
+
+  // The open socket that the first argument names, or null.
+  Slot* SlotArgument(const Napi::CallbackInfo& info) {
+    if (!info[0].IsNumber()) return nullptr;
+    const uint32_t index = info[0].As<Napi::Number>().Uint32Value();
+    return index < capacity_ && slots_[index].fd.valid() ? &slots_[index] : nullptr;
+  }
+
+  uint32_t FreeSlot() {
+    uint32_t index = 0;
+    while (index < capacity_ && slots_[index].fd.valid()) index++;
+    if (index < capacity_) return index;
+    const uint32_t capacity = capacity_ == 0 ? 8 : capacity_ * 2;
+    std::unique_ptr<Slot[]> grown(new Slot[capacity]);
+    for (uint32_t i = 0; i < capacity_; i++) grown[i] = std::move(slots_[i]);
+    slots_ = std::move(grown);
+    capacity_ = capacity;
+    return index;
+  }
+
+  // (address, port, transparent, ipv6Only, reuseAddress, mark, receiveBuffer, limit) → slot or
+  // -errno. The last record then holds the bound address as source, or the failed step as size.
+  Napi::Value Open(const Napi::CallbackInfo& info) {
+    Endpoint address;
+    const int parsed = endpoint_argument(info, 0, &address);
+    if (parsed != 0) return Status(parsed);
+    const DatagramOptions options = {flag_argument(info, 2), flag_argument(info, 3),
+                                     flag_argument(info, 4), number_argument(info, 5),
+                                     number_argument(info, 6)};
+    Datagram& record = records_->opened;
+    OpenStep step;
+    OwnedFd fd;
+    int status = open_datagram_socket(options, address, &fd, &record.source, &step);
+    record.size = static_cast<uint32_t>(step);
+    if (status != 0) return Status(status);
+    const uint32_t index = FreeSlot();
+    status = poller_.add(fd.get(), index);
+    if (status != 0) return Status(status);
+    const uint32_t limit = number_argument(info, 7);
+    slots_[index].fd = std::move(fd);
+    slots_[index].limit = limit < kMaxDatagram ? limit : kMaxDatagram;
+    return Status(static_cast<int>(index));
+  }
+
+  // (slot) → how many datagrams are in records, or -errno
+  Napi::Value Receive(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    if (slot == nullptr) return Status(-EBADF);
+    const int count = buffers_.receive_batch(slot->fd.get(), slot->limit, records_->batch);
+    received_ = count > 0 ? static_cast<uint32_t>(count) : 0;
+    return Status(count);
+  }
+
+  // (Uint8Array) → 0 or -errno; writes the bytes of the last batch, all of them behind each other
+  Napi::Value Copy(const Napi::CallbackInfo& info) {
+    if (!info[0].IsTypedArray()) return Status(-EINVAL);
+    Napi::Uint8Array to = info[0].As<Napi::Uint8Array>();
+    const Datagram* batch = records_->batch;
+    // records is open to JavaScript: what it says is believed only as far as it fits.
+    size_t offset = 0;
+    for (uint32_t i = 0; i < received_; i++) {
+      if (batch[i].kept > kMaxDatagram || batch[i].offset != offset) return Status(-EINVAL);
+      offset += batch[i].kept;
+    }
+    if (offset > to.ByteLength()) return Status(-EINVAL);
+    buffers_.copy_batch(batch, received_, to.Data());
+    return Status(0);
+  }
+
+  // (slot) → 0 or -errno
+  Napi::Value Arm(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    if (slot == nullptr) return Status(-EBADF);
+    return Status(poller_.arm(slot->fd.get(), static_cast<uint32_t>(slot - slots_.get())));
+  }
+
+  // (slot, Uint8Array, address, port, source address or undefined) → 0 or -errno
+  Napi::Value Send(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    if (slot == nullptr) return Status(-EBADF);
+    if (!info[1].IsTypedArray() || !info[2].IsString()) return Status(-EINVAL);
+    const Napi::Uint8Array data = info[1].As<Napi::Uint8Array>();
+    Endpoint to;
+    Endpoint source;
+    int status = endpoint_argument(info, 2, &to);
+    if (status == 0) status = endpoint_argument(info, 4, &source);
+    if (status != 0) return Status(status);
+    return Status(send_datagram(slot->fd.get(), data.Data(), data.ByteLength(), to, source));
+  }
+
+  // (slot) → how many datagrams the kernel has dropped, or -errno
+  Napi::Value Drops(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    if (slot == nullptr) return Status(-EBADF);
+    uint32_t drops = 0;
+    const int status = datagram_drops(slot->fd.get(), &drops);
+    return status != 0 ? Status(status) : Napi::Number::New(env_, drops);
+  }
+
+  // (slot) → 0 or -errno
+  Napi::Value Close(const Napi::CallbackInfo& info) {
+    Slot* slot = SlotArgument(info);
+    if (slot == nullptr) return Status(-EBADF);
+    // Closing alone is not enough while a child process that is being started shares the socket.
+    poller_.remove(slot->fd.get());
+    slot->fd.reset();
+    return Status(0);
+  }
+
+  // (on): does the thread keep the event loop alive?
+  void Ref(const Napi::CallbackInfo& info) {
+    if (ready_ == nullptr) return;
+    if (flag_argument(info, 0)) {
+      napi_ref_threadsafe_function(env_, ready_);
+    } else {
+      napi_unref_threadsafe_function(env_, ready_);
+    }
+  }
+
+  Napi::Env env_;
+  bool hooked_ = false;
+  napi_threadsafe_function ready_ = nullptr;
+  Records* records_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> records_reference_;
+  uint32_t received_ = 0;
+  ReceiveBuffers buffers_;
+  std::unique_ptr<Slot[]> slots_;
+  uint32_t capacity_ = 0;
+  Poller poller_;
+};
+
+void init_datagram(Napi::Env env, Napi::Object exports) {
+  exports.Set("DatagramHub", DatagramHub::Define(env));
+}
+
+}  // namespace original_dst

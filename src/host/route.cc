@@ -1,0 +1,76 @@
+#include "host/route.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "socket/owned_fd.h"
+
+namespace original_dst {
+
+namespace {
+
+struct Request {
+  nlmsghdr header;
+  rtmsg route;
+  char attributes[RTA_SPACE(16) + 2 * RTA_SPACE(4)];
+};
+
+void add_attribute(Request* request, uint16_t type, const void* data, uint16_t length) {
+  rtattr* attribute = reinterpret_cast<rtattr*>(reinterpret_cast<char*>(request) +
+                                                NLMSG_ALIGN(request->header.nlmsg_len));
+  attribute->rta_type = type;
+  attribute->rta_len = static_cast<uint16_t>(RTA_LENGTH(length));
+  memcpy(RTA_DATA(attribute), data, length);
+  request->header.nlmsg_len += static_cast<uint32_t>(RTA_SPACE(length));
+}
+
+// These are answers about the destination, not failures to ask: no route, or one of the types
+// unreachable, prohibit and blackhole (EINVAL).
+bool means_not_local(int error) {
+  return error == -ENETUNREACH || error == -EHOSTUNREACH || error == -EACCES || error == -EINVAL;
+}
+
+// connect(2) to 0.0.0.0 or :: goes to loopback; IPv6's route for :: does not say so.
+bool is_unspecified(const Endpoint& endpoint) {
+  static constexpr uint8_t kZero[sizeof(endpoint.bytes)] = {};
+  return memcmp(endpoint.bytes, kZero, sizeof(kZero)) == 0;
+}
+
+}  // namespace
+
+int is_local_destination(const Endpoint& destination, uint32_t mark) {
+  if (is_unspecified(destination)) return 1;
+  const OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!fd.valid()) return -errno;
+
+  const uint16_t size = destination.family == 4 ? 4 : 16;
+  Request request = {};
+  request.header.nlmsg_len = NLMSG_LENGTH(sizeof(rtmsg));
+  request.header.nlmsg_type = RTM_GETROUTE;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.route.rtm_family = destination.family == 4 ? AF_INET : AF_INET6;
+  request.route.rtm_dst_len = static_cast<uint8_t>(size * 8);
+  add_attribute(&request, RTA_DST, destination.bytes, size);
+  if (mark != 0) add_attribute(&request, RTA_MARK, &mark, sizeof(mark));
+  if (destination.scope != 0) {
+    add_attribute(&request, RTA_OIF, &destination.scope, sizeof(destination.scope));
+  }
+  if (send(fd.get(), &request, request.header.nlmsg_len, 0) < 0) return -errno;
+
+  // The kernel answers within send(2), and one route or one error fits: no loop.
+  alignas(nlmsghdr) char reply[4096];
+  const ssize_t length = recv(fd.get(), reply, sizeof(reply), MSG_DONTWAIT);
+  if (length < 0) return -errno;
+  const nlmsghdr* header = reinterpret_cast<const nlmsghdr*>(reply);
+  if (!NLMSG_OK(header, static_cast<size_t>(length))) return -EBADMSG;
+  if (header->nlmsg_type == NLMSG_ERROR) {
+    const int error = static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
+    return means_not_local(error) ? 0 : error;
+  }
+  return static_cast<const rtmsg*>(NLMSG_DATA(header))->rtm_type == RTN_LOCAL;
+}
+
+}  // namespace original_dst

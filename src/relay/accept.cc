@@ -1,0 +1,124 @@
+// The part of a relay thread that accepts connections itself.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <utility>
+
+#include "relay/listener.h"
+#include "relay/thread.h"
+#include "socket/socket_options.h"
+
+namespace original_dst {
+
+namespace {
+
+constexpr int kAcceptsAtOnce = 64;
+
+}  // namespace
+
+void RelayThread::begin_listening(RelayListener* listener) {
+  listener->next = listeners_;
+  listeners_ = listener;
+  listener->listening = true;
+  listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.ptr = static_cast<Watched*>(listener);
+  // Our own socket in our own set: refused only for want of memory, and then the listener accepts
+  // nothing, which its clients see as they would any proxy that cannot go on.
+  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener->fd.get(), &event);
+}
+
+void RelayThread::end_listening(RelayListener* listener, bool destroy) {
+  // It may be over by now, and deleted: compared, not looked into.
+  RelayListener* known = listeners_;
+  while (known != nullptr && known != listener) known = known->next;
+  if (known == nullptr) return;
+  if (listener->listening) {
+    listener->listening = false;
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
+    listener->fd.reset();
+    listener->spare.reset();
+    if (listener->first == nullptr) return dismiss(listener);
+  }
+  // The last one takes the listener along.
+  for (Relay* relay = destroy ? listener->first : nullptr; relay != nullptr;) {
+    Relay* const next = relay->next_of_listener;
+    close(relay, kRelayAborted, kNeither, 0);
+    relay = next;
+  }
+}
+
+// Nothing of the listener's is left: TypeScript is told, and may delete it.
+void RelayThread::dismiss(RelayListener* listener) {
+  RelayListener** at = &listeners_;
+  while (*at != listener) at = &(*at)->next;
+  *at = listener->next;
+  auto* const over = new Undecided;
+  over->listener = listener;
+  hand_up(over);
+}
+
+void RelayThread::accept(RelayListener* listener) {
+  listener->ready = false;
+  // A turn, as for bytes; what is left is reported again.
+  for (int i = 0; i < kAcceptsAtOnce; i++) {
+    OwnedFd accepted;
+    Facts facts;
+    if (!listener->accept_one(&accepted, &facts)) break;
+    if (!accepted.valid()) continue;
+    OwnedFd upstream;
+    switch (listener->handle(accepted.get(), now_, &facts, &upstream)) {
+      case kUndecided:
+        hand_up(listener->undecided(std::move(accepted), facts));
+        break;
+      case kResetIt:
+        reset_on_close(accepted.get());
+        break;
+      case kRelayIt: {
+        Relay* const relay = new Relay;
+        relay->listener = listener;
+        relay->limits = listener->limits;
+        relay->connecting = true;
+        relay->next_of_listener = listener->first;
+        if (listener->first != nullptr) listener->first->previous_of_listener = relay;
+        listener->first = relay;
+        add_to(&listener->stats->open, 1);
+        relay->open(std::move(accepted), std::move(upstream), true);
+        watch(relay);
+        break;
+      }
+    }
+  }
+  if (!listener->spare.valid()) listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
+}
+
+void RelayThread::hand_up(Undecided* one) {
+  pthread_mutex_lock(&mutex_);
+  *undecided_tail_ = one;
+  undecided_tail_ = &one->next;
+  pthread_mutex_unlock(&mutex_);
+  news_ = true;
+}
+
+// The end of a relay that TypeScript has never heard of.
+void RelayThread::forget(Relay* relay) {
+  RelayListener* const listener = relay->listener;
+  if (relay->previous_of_listener != nullptr) {
+    relay->previous_of_listener->next_of_listener = relay->next_of_listener;
+  } else {
+    listener->first = relay->next_of_listener;
+  }
+  if (relay->next_of_listener != nullptr) {
+    relay->next_of_listener->previous_of_listener = relay->previous_of_listener;
+  }
+  add_to(&listener->stats->open, -1);
+  add_to(&listener->stats->to_upstream, static_cast<double>(relay->flows[kClient].moved()));
+  add_to(&listener->stats->to_client, static_cast<double>(relay->flows[kUpstream].moved()));
+  delete relay;
+  if (!listener->listening && listener->first == nullptr) dismiss(listener);
+}
+
+}  // namespace original_dst

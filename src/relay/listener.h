@@ -1,0 +1,87 @@
+// A listening socket whose connections a relay thread accepts, dials on and relays by itself, as
+// far as TypeScript has decided about their destinations beforehand.
+#ifndef ORIGINAL_DST_RELAY_LISTENER_H_
+#define ORIGINAL_DST_RELAY_LISTENER_H_
+
+#include <stdint.h>
+
+#include "relay/thread.h"
+#include "relay/verdicts.h"
+#include "socket/dial.h"
+#include "socket/original_dst.h"
+#include "socket/owned_fd.h"
+
+namespace original_dst {
+
+// Written by the relay thread, read by TypeScript straight from memory.
+struct ListenerStats {
+  double accepted;
+  double relayed;      // a dial was made, by verdict
+  double reset;        // RST was sent, by verdict
+  double failed;       // the dial failed, or there was no descriptor for it
+  double undecided;    // went up to TypeScript
+  double open;         // of the relayed: how many still are
+  double to_upstream;  // bytes of those that have closed
+  double to_client;
+};
+static_assert(sizeof(ListenerStats) == 64, "lib/relay/relay-server.ts knows this layout");
+
+// How the connections of a listener are dialled on.
+struct DialPlan {
+  enum Source : uint8_t { kOwn = 0, kClientAddress = 1, kClientAddressAndPort = 2 };
+
+  bool marked;
+  uint32_t mark;
+  Source source;
+  bool port_fallback;
+
+  Dial dial(const Endpoint& destination, const Endpoint& client) const;
+};
+
+// A connection for TypeScript to decide about; without a descriptor, the news that a listener that
+// was closed has no relay left.
+struct Undecided {
+  OwnedFd fd;
+  int status = 0;  // of `facts`, as of read_facts()
+  Facts facts = {};
+  DialPlan plan = {};
+  RelayLimits limits = {};
+  RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
+  Undecided* next = nullptr;
+};
+
+struct RelayListener : Watched {
+  RelayListener() : Watched(true) {}
+  uint32_t id = 0;
+  OwnedFd fd;
+  uint16_t port = 0;
+  DialPlan plan = {};
+  RelayLimits limits = {};
+  ListenerStats* stats = nullptr;
+  Verdicts verdicts;
+
+  // The relay thread's own.
+  OwnedFd spare;  // given up for a moment when there are no descriptors, to refuse a connection
+  Relay* first = nullptr;  // the open ones
+  bool ready = false;
+  bool listening = false;
+  RelayListener* next = nullptr;  // in the thread's list
+
+  // accept4(2), which tells the peer too. False when there is none; `*accepted` is invalid for one
+  // that had to be refused.
+  bool accept_one(OwnedFd* accepted, Facts* facts);
+  // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting; kResetIt: send
+  // RST; kUndecided: ask.
+  Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream);
+  // For TypeScript to decide about, with all the facts.
+  Undecided* undecided(OwnedFd accepted, const Facts& facts);
+
+ private:
+  bool find_destination(int accepted, Facts* facts, Endpoint* destination) const;
+};
+
+void add_to(double* counter, double amount);
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_RELAY_LISTENER_H_

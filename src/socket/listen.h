@@ -1,0 +1,21 @@
+// A listening socket for a thread that accepts connections itself.
+#ifndef ORIGINAL_DST_SOCKET_LISTEN_H_
+#define ORIGINAL_DST_SOCKET_LISTEN_H_
+
+#include <stdint.h>
+
+#include "socket/dial.h"
+#include "socket/endpoint.h"
+#include "socket/owned_fd.h"
+
+namespace original_dst {
+
+// socket(2), the options, bind(2), listen(2), as net.Server does them: SO_REUSEADDR, and one socket
+// for both families on `::`. `address` null: all of both families, or of IPv4 where there is no
+// IPv6. Returns 0, or -errno and the step that failed, kBind for listen(2) too.
+int open_listener(const Endpoint* address, uint16_t port, bool transparent, OwnedFd* opened,
+                  DialStep* failed);
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_SOCKET_LISTEN_H_

@@ -1,0 +1,75 @@
+#include "socket/socket_options.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace original_dst {
+
+namespace {
+
+int set_int(int fd, int level, int option, int value) {
+  return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : -errno;
+}
+
+int get_int(int fd, int level, int option, int* value) {
+  socklen_t length = sizeof(*value);
+  return getsockopt(fd, level, option, value, &length) == 0 ? 0 : -errno;
+}
+
+// IPv4 and IPv6 have twins of the same option; the IPv6 one is refused on an AF_INET socket.
+struct Twin {
+  int v4;
+  int v6;
+};
+constexpr Twin kTransparent = {IP_TRANSPARENT, IPV6_TRANSPARENT};
+constexpr Twin kFreebind = {IP_FREEBIND, IPV6_FREEBIND};
+
+int domain_of(int fd, int* domain) { return get_int(fd, SOL_SOCKET, SO_DOMAIN, domain); }
+
+int set_twin(int fd, Twin option, bool on) {
+  int domain = 0;
+  const int status = domain_of(fd, &domain);
+  if (status != 0) return status;
+  if (domain == AF_INET6) return set_int(fd, SOL_IPV6, option.v6, on);
+  return set_int(fd, SOL_IP, option.v4, on);
+}
+
+}  // namespace
+
+int set_transparent(int fd, bool on) { return set_twin(fd, kTransparent, on); }
+
+int get_transparent(int fd, bool* on) {
+  int domain = 0;
+  int value = 0;
+  int status = domain_of(fd, &domain);
+  if (status != 0) return status;
+  status = domain == AF_INET6 ? get_int(fd, SOL_IPV6, kTransparent.v6, &value)
+                              : get_int(fd, SOL_IP, kTransparent.v4, &value);
+  *on = value != 0;
+  return status;
+}
+
+int set_freebind(int fd, bool on) { return set_twin(fd, kFreebind, on); }
+
+int set_mark(int fd, uint32_t mark) {
+  return set_int(fd, SOL_SOCKET, SO_MARK, static_cast<int>(mark));
+}
+
+int set_bind_address_no_port(int fd, bool on) {
+  return set_int(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, on);
+}
+
+int reset_on_close(int fd) {
+  const linger abort = {1, 0};
+  return setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)) == 0 ? 0 : -errno;
+}
+
+int socket_kind(int fd, SocketKind* kind) {
+  int status = domain_of(fd, &kind->domain);
+  if (status == 0) status = get_int(fd, SOL_SOCKET, SO_TYPE, &kind->type);
+  if (status == 0) status = get_int(fd, SOL_SOCKET, SO_PROTOCOL, &kind->protocol);
+  return status;
+}
+
+}  // namespace original_dst

@@ -1,0 +1,35 @@
+// Options of transparent proxies' sockets. Every function returns 0 or -errno.
+#ifndef ORIGINAL_DST_SOCKET_SOCKET_OPTIONS_H_
+#define ORIGINAL_DST_SOCKET_SOCKET_OPTIONS_H_
+
+#include <stdint.h>
+
+namespace original_dst {
+
+// setsockopt(fd, SOL_IP, IP_TRANSPARENT) or (SOL_IPV6, IPV6_TRANSPARENT) by the socket's family.
+int set_transparent(int fd, bool on);
+int get_transparent(int fd, bool* on);
+
+// setsockopt(fd, SOL_IP, IP_FREEBIND) or (SOL_IPV6, IPV6_FREEBIND).
+int set_freebind(int fd, bool on);
+
+// setsockopt(fd, SOL_SOCKET, SO_MARK).
+int set_mark(int fd, uint32_t mark);
+
+// setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT); AF_INET6 sockets take it at the same level.
+int set_bind_address_no_port(int fd, bool on);
+
+// setsockopt(fd, SOL_SOCKET, SO_LINGER): close(2) sends RST.
+int reset_on_close(int fd);
+
+// getsockopt(fd, SOL_SOCKET, SO_DOMAIN / SO_TYPE / SO_PROTOCOL): what kind of socket is it?
+struct SocketKind {
+  int domain;
+  int type;
+  int protocol;
+};
+int socket_kind(int fd, SocketKind* kind);
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_SOCKET_SOCKET_OPTIONS_H_
