@@ -1,33 +1,32 @@
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { codedError, type CodedError } from '../../errors.ts';
 import type { Step, StepResult } from '../types.ts';
 
 /** Where the tools are when the PATH of an ordinary user leaves them out. */
 const SYSTEM_PATH = '/usr/sbin:/sbin:/usr/bin:/bin';
 
-/** A hundred thousand rules of somebody else's are to be listed too. */
-const MAX_OUTPUT = 256 * 1024 * 1024;
-
 /** Runs one command as a child process. */
 export function runStep({ command: [program, ...args], stdin }: Step): Promise<StepResult> {
   return new Promise((resolve) => {
-    const child = execFile(
-      program,
-      args,
-      {
-        maxBuffer: MAX_OUTPUT,
-        // Messages are matched and shown: not in the user's language.
-        env: { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:${SYSTEM_PATH}` },
-      },
-      (error, stdout, stderr) => {
-        const { code } = (error ?? { code: 0 }) as { code?: number | string | null };
-        // A number is the exit status. ENOENT: no such program. Else a signal ended it.
-        resolve({ status: typeof code === 'number' ? code : code === 'ENOENT' ? null : -1, stdout, stderr });
-      },
+    const child = spawn(program, args, {
+      // A session of its own: Ctrl-C at the terminal is for this process, which may be about to clean up. In the same
+      // process group the tool would die of it, half done.
+      detached: true,
+      // Messages are matched and shown: not in the user's language.
+      env: { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:${SYSTEM_PATH}` },
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    child.on('error', ({ code }: NodeJS.ErrnoException) =>
+      resolve({ status: code === 'ENOENT' ? null : -1, stdout, stderr }),
     );
+    // Without an exit status a signal ended it.
+    child.on('close', (status) => resolve({ status: status ?? -1, stdout, stderr }));
     // The program may have ended, or never begun, before it read all: its status tells.
-    child.stdin?.on('error', () => {});
-    child.stdin?.end(stdin);
+    child.stdin.on('error', () => {});
+    child.stdin.end(stdin);
   });
 }
 
