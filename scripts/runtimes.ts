@@ -6,7 +6,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ScenarioOutcome } from '../test/fixtures/scenarios.ts';
+import type { ScenarioOutcome } from '../test/fixtures/programs/scenarios.ts';
 import { ensureTools, root } from './native.ts';
 import { readScenarios } from './scenario-outcomes.ts';
 import { summary, type Outcome } from './summary.ts';
@@ -93,7 +93,7 @@ function run(runtime: Runtime): ScenarioOutcome[] {
   const command = [
     fetchProgram(runtime),
     ...(runtime.args ?? []),
-    join(root, 'dist/test/fixtures/scenarios.js'),
+    join(root, 'dist/test/fixtures/programs/scenarios.js'),
   ];
   if (runtime.musl) command.unshift('/lib/ld-musl-x86_64.so.1', '--library-path', muslLibraries());
   const script = 'mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && exec "$@"';

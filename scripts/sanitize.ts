@@ -8,7 +8,7 @@ import { buildNative, ensureTools, root } from './native.ts';
 import { summary, type Outcome } from './summary.ts';
 
 /** These are about binaries of their own, or run what they have installed with another Node. */
-const APART = /^(install|package|prebuilds)\.test\.js$/;
+const APART = /^package\//;
 
 ensureTools('g++', 'patchelf', 'valgrind', 'nft', 'ip', 'unshare');
 
@@ -39,7 +39,7 @@ function nodeWithAsan(directory: string): string {
 async function suite(): Promise<Outcome> {
   const directory = join(root, '.cache/native/sanitize');
   buildNative(directory, { variables: { sanitize: 'address,undefined' } });
-  const tests = readdirSync(join(root, 'dist/test')).filter(
+  const tests = (readdirSync(join(root, 'dist/test'), { recursive: true }) as string[]).filter(
     (name) => name.endsWith('.test.js') && !APART.test(name),
   );
   const tap = realpathSync(join(root, 'node_modules/.bin/tap'));
@@ -79,7 +79,7 @@ async function suite(): Promise<Outcome> {
 function valgrind(): Outcome {
   const directory = join(root, '.cache/native/valgrind');
   buildNative(directory, {});
-  const program = join(root, 'dist/test/fixtures/busy-process.js');
+  const program = join(root, 'dist/test/fixtures/programs/busy-process.js');
   const options = ['--leak-check=full', '--show-leak-kinds=definite,possible', '--num-callers=40'];
   const run = spawnSync('valgrind', [...options, process.execPath, program, 'talking', 'by itself'], {
     encoding: 'utf8',

@@ -6,7 +6,7 @@ import t from 'tap';
 import { stages } from './fixtures/busy.ts';
 
 // Without tap's --import hooks: they catch signals and exits themselves.
-const program = fileURLToPath(new URL('fixtures/busy-process.js', import.meta.url));
+const program = fileURLToPath(new URL('fixtures/programs/busy-process.js', import.meta.url));
 
 const ends: [end: string, code: number | null, signal: NodeJS.Signals | null][] = [
   ['by itself', 0, null],

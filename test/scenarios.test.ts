@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { inNamespace } from './fixtures/netns.ts';
-import type { ScenarioOutcome } from './fixtures/scenarios.ts';
+import type { ScenarioOutcome } from './fixtures/programs/scenarios.ts';
 
-const program = fileURLToPath(new URL('fixtures/scenarios.js', import.meta.url));
+const program = fileURLToPath(new URL('fixtures/programs/scenarios.js', import.meta.url));
 
 await inNamespace(t, import.meta.url, async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [program]);

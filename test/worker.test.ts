@@ -6,7 +6,7 @@ import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { beBusy, stages, type Stage } from './fixtures/busy.ts';
 
-const program = new URL('fixtures/busy-worker.js', import.meta.url);
+const program = new URL('fixtures/programs/busy-worker.js', import.meta.url);
 
 function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length;
@@ -35,7 +35,7 @@ t.test('a worker ended while it loads the addon', async (t) => {
   let underway = 0;
   for (let i = 0; i < 60; i++) {
     const progress = new Int32Array(new SharedArrayBuffer(4));
-    const worker = new Worker(new URL('fixtures/loading-worker.js', import.meta.url), {
+    const worker = new Worker(new URL('fixtures/programs/loading-worker.js', import.meta.url), {
       workerData: progress,
       execArgv: [],
     });

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { once } from 'node:events';
-import type { ScenarioOutcome } from '../../test/fixtures/scenarios.ts';
+import type { ScenarioOutcome } from '../../test/fixtures/programs/scenarios.ts';
 import { root as project } from '../native.ts';
 import { readScenarios } from '../scenario-outcomes.ts';
 

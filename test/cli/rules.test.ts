@@ -1,0 +1,49 @@
+// `original-dst rules` in a network namespace: what it says it would do, does, and undoes.
+import t from 'tap';
+import { cliBatch } from '../fixtures/cli.ts';
+import { inNamespace, sh } from '../fixtures/netns.ts';
+import { traces } from '../fixtures/traces.ts';
+
+await inNamespace(t, import.meta.url, async () => {
+  t.test('rules apply, verify, remove', async (t) => {
+    const before = traces();
+    const flow = '--port 15001 --mode tproxy --exempt-mark 7';
+    const [dry, missing] = cliBatch([`rules apply ${flow}`, `rules verify ${flow}`]);
+    t.equal(dry!.status, 0);
+    t.match(dry!.stdout, /^nft -f - <<'RULES'$/m);
+    t.match(dry!.stderr, /A dry run: nothing was changed/);
+    t.equal(missing!.status, 1);
+    t.match(missing!.stdout, /^✖ .*\n {4}expected: .*\n {4}found: {4}nothing\n$/);
+    t.equal(traces(), before);
+
+    const [applied, installed, again, other, removal] = cliBatch([
+      `rules apply ${flow} --yes`,
+      `rules verify ${flow}`,
+      `rules apply ${flow} --backend nftables --yes`,
+      `rules verify ${flow} --ports 80`,
+      'rules remove',
+    ]);
+    t.same(applied, { status: 0, stdout: '', stderr: '' });
+    t.same(installed, { status: 0, stdout: '✔ installed as planned\n', stderr: '' });
+    t.same(again, applied, 'it may be repeated');
+    t.equal(other!.status, 1);
+    t.equal(removal!.status, 0);
+    t.match(removal!.stderr, /A dry run/);
+    t.not(traces(), before);
+    sh(removal!.stdout);
+    t.equal(traces(), before, 'the script of a dry run does the same');
+
+    sh(dry!.stdout);
+    const [verified, removed, none, misnamed] = cliBatch([
+      `rules verify ${flow}`,
+      'rules remove --yes',
+      'rules remove default',
+      'rules remove Default',
+    ]);
+    t.same(verified, installed, 'this one too');
+    t.same(removed, applied);
+    t.same(none, { status: 0, stdout: '', stderr: '# Nothing is installed under the name default.\n' });
+    t.match(misnamed!.stderr, /^original-dst: 'Default' cannot name rules/);
+    t.equal(traces(), before);
+  });
+});

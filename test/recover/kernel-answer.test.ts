@@ -1,0 +1,71 @@
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { constants } from 'node:os';
+import t from 'tap';
+import { binding } from '../../lib/binding.ts';
+import {
+  endpointAt,
+  familyAt,
+  originalStatus,
+  peerStatus,
+  portAt,
+  sameEndpoint,
+  Slot,
+} from '../../lib/recover/kernel-answer.ts';
+import { socketFd } from '../../lib/node/socket-fd.ts';
+import { inNamespace } from '../fixtures/netns.ts';
+
+// In a namespace of its own, so that the machine's rules have no say.
+await inNamespace(t, import.meta.url, async () => {
+  for (const [listen, dial, family] of [
+    ['127.0.0.1', '127.0.0.1', 'IPv4'],
+    ['::', '127.0.0.9', 'IPv4'],
+    ['::1', '::1', 'IPv6'],
+  ] as const) {
+    await t.test(`${dial} to a listener on ${listen}`, async (t) => {
+      const server = createServer().listen(0, listen);
+      await once(server, 'listening');
+      const { port } = server.address() as AddressInfo;
+      const connection = once(server, 'connection');
+      const client = connect({ port, host: dial });
+      const [socket] = (await connection) as [Socket];
+      t.teardown(() => {
+        client.destroy();
+        socket.destroy();
+        server.close();
+      });
+
+      t.equal(binding().readFacts(socketFd(socket)!), 0);
+      t.equal(originalStatus(), -constants.errno.ENOENT);
+      t.equal(peerStatus(), 0);
+      t.same(endpointAt(Slot.local), { address: dial, port, family });
+      t.same(endpointAt(Slot.local, 'known already'), { address: 'known already', port, family });
+      t.same(endpointAt(Slot.peer), {
+        address: (client.address() as AddressInfo).address,
+        port: (client.address() as AddressInfo).port,
+        family,
+      });
+      t.equal(familyAt(Slot.local), family === 'IPv4' ? 4 : 6);
+      t.equal(portAt(Slot.peer), client.localPort);
+      t.ok(sameEndpoint(Slot.local, Slot.local));
+      t.notOk(sameEndpoint(Slot.local, Slot.peer), 'the ports differ');
+      t.notOk(sameEndpoint(Slot.local, Slot.original), 'no answer is no address');
+      const kept = endpointAt(Slot.local);
+      binding().readFacts(-1);
+      t.same(kept, { address: dial, port, family }, 'a copy, not a view');
+    });
+  }
+
+  await t.test('two addresses differ in any of their bytes, not in their interface', async (t) => {
+    const { facts } = binding();
+    const bytes = new Uint8Array(facts);
+    const [size, head] = [24, 8];
+    for (let at = 0; at < size; at++) {
+      bytes.fill(0);
+      t.ok(sameEndpoint(Slot.original, Slot.peer));
+      bytes[2 * size + at] = 1;
+      const scope = at >= 4 && at < head;
+      t.equal(sameEndpoint(Slot.original, Slot.peer), scope, `byte ${at}`);
+    }
+  });
+});

@@ -1,0 +1,131 @@
+import { once } from 'node:events';
+import * as http2 from 'node:http2';
+import { createServer, Socket, type AddressInfo } from 'node:net';
+import { constants } from 'node:os';
+import t from 'tap';
+import * as facts from '../../lib/recover/kernel-answer.ts';
+import { originalDst, recoverOriginalDst } from '../../lib/index.ts';
+import { listenerAddress, recoverFromFd } from '../../lib/recover/original-dst.ts';
+import { socketFd } from '../../lib/node/socket-fd.ts';
+import { accepted, beliefsExpired, listening, rules, TRACKING } from '../fixtures/connections.ts';
+import { tcpListenerFd, udpFd, unixFd } from '../fixtures/descriptors.ts';
+import { inNamespace, sh } from '../fixtures/netns.ts';
+
+await inNamespace(t, import.meta.url, async () => {
+  await t.test('recoverOriginalDst takes sockets only', async (t) => {
+    for (const bad of [undefined, null, 5, 'socket', {}, createServer()] as unknown[] as Socket[]) {
+      t.throws(() => recoverOriginalDst(bad), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
+    }
+  });
+
+  await t.test('decided once', async (t) => {
+    const server = createServer();
+    const port = await listening(t, server);
+    const socket = await accepted(t, server, port, '127.0.0.1');
+    t.equal(originalDst(socket), undefined, 'nobody has asked yet');
+    const decided = recoverOriginalDst(socket);
+    t.same(decided, { kind: 'direct', address: '127.0.0.1', port, family: 'IPv4' });
+    socket.destroy();
+    t.equal(recoverOriginalDst(socket), decided, 'and kept when the socket is closed');
+    t.equal(originalDst(socket), decided);
+  });
+
+  await t.test('a closed socket that nobody had asked about', async (t) => {
+    const server = createServer();
+    const port = await listening(t, server);
+    const socket = await accepted(t, server, port, '127.0.0.1');
+    socket.destroy();
+    t.match(recoverOriginalDst(socket), {
+      kind: 'unknown',
+      cause: { code: 'EBADF', syscall: 'getsockname' },
+    });
+    t.match(recoverOriginalDst(new Socket()), { kind: 'unknown', cause: { code: 'EBADF' } });
+  });
+
+  await t.test('originalDst of things that are no sockets', async (t) => {
+    for (const none of [undefined, null, 5, {}, new Socket()] as object[])
+      t.equal(originalDst(none), undefined);
+  });
+
+  await t.test('asked late, through the Proxy that http2 gives for a socket', async (t) => {
+    const server = http2.createServer((request, response) => {
+      const decided = recoverOriginalDst(request.socket);
+      response.end(JSON.stringify([decided, recoverOriginalDst(request.socket) === decided]));
+    });
+    const port = await listening(t, server);
+    const session = http2.connect(`http://127.0.0.1:${port}`);
+    t.teardown(() => session.destroy());
+    const [body] = (await once(session.request({ ':path': '/' }).setEncoding('utf8'), 'data')) as [string];
+    t.same(JSON.parse(body), [{ kind: 'direct', address: '127.0.0.1', port, family: 'IPv4' }, true]);
+  });
+
+  await t.test('listenerAddress', async (t) => {
+    t.equal(listenerAddress(undefined), undefined);
+    const server = createServer();
+    t.equal(listenerAddress(server), undefined, 'does not listen');
+    await listening(t, server, { host: '127.0.0.1' });
+    t.match(listenerAddress(server), { address: '127.0.0.1', port: (server.address() as AddressInfo).port });
+  });
+
+  await t.test('fds that are no TCP connection', async (t) => {
+    t.match(recoverFromFd(-1, undefined), {
+      kind: 'unknown',
+      cause: { code: 'EBADF', syscall: 'getsockname' },
+    });
+    t.match(recoverFromFd(0, undefined), { kind: 'unknown', cause: { syscall: 'getsockname' } });
+    t.match(recoverFromFd(await unixFd(t), undefined), { kind: 'unknown', cause: { code: 'EAFNOSUPPORT' } });
+  });
+
+  await t.test('a kernel without conntrack', async (t) => {
+    // A UDP socket is answered as a TCP socket is there: ENOPROTOOPT.
+    const fd = await udpFd(t);
+    t.match(recoverFromFd(fd, undefined), {
+      kind: 'unknown',
+      cause: { code: 'ENOPROTOOPT', syscall: 'getsockopt', hint: /nf_conntrack/ },
+    });
+    sh('mount -t tmpfs tmpfs /proc/sys/net');
+    t.match(recoverFromFd(fd, undefined), { kind: 'direct', address: '127.0.0.1' }, 'no conntrack, no NAT');
+    sh('umount /proc/sys/net');
+  });
+
+  await t.test('no listener to compare with: the addresses of this host', async (t) => {
+    const server = createServer();
+    const port = await listening(t, server);
+    const socket = await accepted(t, server, port, '127.0.0.1');
+    t.match(recoverFromFd(socketFd(socket)!, undefined), { kind: 'direct', address: '127.0.0.1', port });
+    sh('ip route add local 203.0.113.0/24 dev lo');
+    const foreign = await accepted(t, server, port, '203.0.113.5');
+    t.match(recoverFromFd(socketFd(foreign)!, undefined), { kind: 'tproxy', address: '203.0.113.5', port });
+  });
+
+  await t.test('whether conntrack is at work cannot be found out', async (t) => {
+    const fd = await tcpListenerFd(t);
+    await beliefsExpired();
+    sh('ip link set lo down');
+    t.match(recoverFromFd(fd, undefined), { kind: 'unknown', cause: { code: 'ENOENT' } });
+    sh('ip link set lo up');
+    await beliefsExpired();
+    t.match(recoverFromFd(fd, undefined), { kind: 'direct' });
+    rules(t, 'inet', TRACKING);
+  });
+
+  await t.test('without the peer’s address a redirect cannot be told from a reversed entry', async (t) => {
+    const { ENOTCONN } = constants.errno;
+    const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
+    const mocked = await t.mockImport<typeof import('../../lib/recover/original-dst.ts')>(
+      module('recover/original-dst'),
+      {
+        [module('recover/kernel-answer')]: {
+          ...facts,
+          originalStatus: () => 0,
+          sameEndpoint: () => false,
+          peerStatus: () => -ENOTCONN,
+        },
+      },
+    );
+    t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), {
+      kind: 'unknown',
+      cause: { code: 'ENOTCONN', syscall: 'getpeername' },
+    });
+  });
+});

@@ -1,0 +1,209 @@
+// Random conversations over a direct connection, through streams and through the addon's relay: both ends must see
+// the same. ORIGINAL_DST_SEED and ORIGINAL_DST_RUNS change the seed and the number of conversations.
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Socket } from 'node:net';
+import * as fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { relay, type RelayOutcome } from '../../lib/index.ts';
+import { connections, type Connection } from '../fixtures/relay-world.ts';
+
+type Mode = 'direct' | 'pipe' | 'native';
+type Step =
+  | { do: 'write'; end: 0 | 1; size: number }
+  | { do: 'pause' | 'resume' | 'fin'; end: 0 | 1 }
+  | { do: 'settle' };
+interface Script {
+  steps: Step[];
+  finish: { how: 'fin' | 'idle' } | { how: 'reset'; end: 0 | 1 };
+}
+
+const bytes = randomBytes(1 << 20);
+
+/** One end of the conversation: what it said and what it saw. */
+class Party {
+  readonly socket: Socket;
+  said = 0;
+  heard = 0;
+  readonly #hash = createHash('sha256');
+  readonly #spoken = createHash('sha256');
+  end: 'open' | 'fin' | 'broken' = 'open';
+  saidFin = false;
+  paused = false;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('data', (chunk: Buffer) => {
+      this.heard += chunk.length;
+      this.#hash.update(chunk);
+    });
+    socket.once('end', () => (this.end = 'fin'));
+    socket.on('error', () => {
+      if (this.end === 'open') this.end = 'broken';
+    });
+  }
+
+  say(size: number): void {
+    if (this.saidFin) return;
+    const chunk = bytes.subarray(0, size);
+    this.said += size;
+    this.#spoken.update(chunk);
+    this.socket.write(chunk);
+  }
+
+  saw(): { heard: number; hash: string; end: string } {
+    return { heard: this.heard, hash: this.#hash.digest('hex'), end: this.end };
+  }
+
+  spoke(): string {
+    return this.#spoken.digest('hex');
+  }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 10_000; !condition();) {
+    if (Date.now() > deadline) throw new Error('nothing moves any more');
+    await sleep(1);
+  }
+}
+
+/** Waits until everybody who listens has heard everything. */
+async function settle(parties: [Party, Party]): Promise<void> {
+  await until(() =>
+    ([0, 1] as const).every((end) => {
+      const [listener, speaker] = [parties[end], parties[end === 0 ? 1 : 0]];
+      if (listener.paused || listener.end === 'broken') return true;
+      return listener.heard === speaker.said && (!speaker.saidFin || listener.end === 'fin');
+    }),
+  );
+}
+
+async function perform(mode: Mode, script: Script, make: () => Promise<Connection>): Promise<unknown> {
+  const one = await make();
+  let parties: [Party, Party];
+  let closed: Promise<[RelayOutcome]> | undefined;
+  const all = [one.dialled, one.accepted];
+  if (mode === 'direct') {
+    parties = [new Party(one.dialled), new Party(one.accepted)];
+  } else {
+    const two = await make();
+    all.push(two.dialled, two.accepted);
+    parties = [new Party(one.dialled), new Party(two.accepted)];
+    const idleTimeout = script.finish.how === 'idle' ? 60 : 0;
+    const joined = relay(one.accepted, two.dialled, { engine: mode, idleTimeout });
+    closed = once(joined, 'close') as Promise<[RelayOutcome]>;
+  }
+  for (const step of script.steps) {
+    if (step.do === 'settle') {
+      await settle(parties);
+      continue;
+    }
+    const party = parties[step.end];
+    if (step.do === 'write') party.say(step.size);
+    if (step.do === 'pause') {
+      party.paused = true;
+      party.socket.pause();
+    }
+    if (step.do === 'resume') {
+      party.paused = false;
+      party.socket.resume();
+    }
+    if (step.do === 'fin' && !party.saidFin) {
+      party.saidFin = true;
+      party.socket.end();
+    }
+  }
+  for (const party of parties) {
+    party.paused = false;
+    party.socket.resume();
+  }
+  await settle(parties);
+  if (script.finish.how === 'fin') {
+    for (const party of parties) {
+      party.saidFin = true;
+      party.socket.end();
+    }
+    await settle(parties);
+  } else if (script.finish.how === 'reset') {
+    const breaker = parties[script.finish.end];
+    const witness = parties[script.finish.end === 0 ? 1 : 0];
+    breaker.socket.resetAndDestroy();
+    // A socket that has ended is not looked at any more.
+    if (!breaker.saidFin) await until(() => witness.end === 'broken');
+    witness.socket.destroy();
+  } else if (mode === 'direct') {
+    // What a relay does with two that have nothing to say, one end does here.
+    for (const party of parties) party.socket.end();
+    await until(() => parties.every(({ end }) => end === 'fin'));
+  } else {
+    await until(() => parties.every(({ end }) => end === 'fin'));
+  }
+  const [outcome] = (await closed) ?? [];
+  const saw = parties.map((party, end) => {
+    const other = parties[end === 0 ? 1 : 0];
+    return { ...party.saw(), whole: other.said };
+  });
+  const spoken = parties.map((party) => party.spoke());
+  for (const socket of all) socket.destroy();
+  return { saw, spoken, reason: mode === 'direct' ? undefined : outcome?.reason };
+}
+
+const end = fc.constantFrom<0 | 1>(0, 1);
+const size = fc.oneof(
+  { weight: 4, arbitrary: fc.integer({ min: 1, max: 3000 }) },
+  { weight: 1, arbitrary: fc.integer({ min: 1, max: 1 << 20 }) },
+  { weight: 1, arbitrary: fc.constantFrom(65535, 65536, 65537, 262144) },
+);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ do: fc.constant('write' as const), end, size }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('pause' as const, 'resume' as const), end }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('fin' as const), end }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('settle' as const) }) },
+);
+const script: fc.Arbitrary<Script> = fc.record({
+  steps: fc.array(step, { maxLength: 25 }),
+  finish: fc.oneof(
+    { weight: 3, arbitrary: fc.record({ how: fc.constant('fin' as const) }) },
+    { weight: 2, arbitrary: fc.record({ how: fc.constant('reset' as const), end }) },
+    { weight: 1, arbitrary: fc.record({ how: fc.constant('idle' as const) }) },
+  ),
+});
+
+interface Result {
+  saw: { heard: number; hash: string; end: string; whole: number }[];
+  spoken: string[];
+  reason: string | undefined;
+}
+
+async function compare(t: Test): Promise<void> {
+  const make = await connections(t);
+  let conversations = 0;
+  await fc.assert(
+    fc.asyncProperty(script, async (script) => {
+      const [direct, pipe, native] = (await Promise.all(
+        (['direct', 'pipe', 'native'] as const).map((mode) => perform(mode, script, make)),
+      )) as [Result, Result, Result];
+      for (const [through, result] of Object.entries({ pipe, native })) {
+        if (JSON.stringify(result.saw) !== JSON.stringify(direct.saw))
+          throw new Error(`${through}: ${JSON.stringify(result.saw)} direct: ${JSON.stringify(direct.saw)}`);
+      }
+      if (direct.saw[0]!.hash !== direct.spoken[1] || direct.saw[1]!.hash !== direct.spoken[0])
+        throw new Error('what was heard is not what was said');
+      // Streams do not look at a socket that has ended, so they miss RST behind FIN.
+      const { finish, steps } = script;
+      const unseen =
+        finish.how === 'reset' && steps.some((one) => one.do === 'fin' && one.end === finish.end);
+      if (!unseen && native.reason !== pipe.reason)
+        throw new Error(`native ${native.reason}, pipe ${pipe.reason}`);
+      conversations++;
+    }),
+    {
+      seed: Number(process.env['ORIGINAL_DST_SEED'] ?? 20261123),
+      numRuns: Number(process.env['ORIGINAL_DST_RUNS'] ?? 60),
+    },
+  );
+  t.ok(conversations >= 1, `${conversations} conversations`);
+}
+
+t.test('a direct connection, streams and the relay: nobody sees a difference', compare);

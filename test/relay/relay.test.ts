@@ -1,0 +1,416 @@
+import { once } from 'node:events';
+import { connect, createServer, Socket, type AddressInfo } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import t from 'tap';
+import { relay, type Relay, type RelayOutcome } from '../../lib/index.ts';
+import { closed, connections, readAll, world } from '../fixtures/relay-world.ts';
+
+async function outcome(of: Relay): Promise<RelayOutcome> {
+  if (of.outcome) return of.outcome;
+  const [how] = (await once(of, 'close')) as [RelayOutcome];
+  return how;
+}
+
+/** A port of this host that nobody listens on. */
+async function deadPort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+for (const engine of ['native', 'pipe'] as const) {
+  t.test(`moved by ${engine}`, async (t) => {
+    t.test('bytes both ways, then FIN both ways', async (t) => {
+      const { left, client, upstream, right } = await world(t);
+      const joined = relay(client, upstream, { engine });
+      const closed = outcome(joined);
+      const atRight = readAll(right);
+      left.end('from the left');
+      t.same(await atRight, { data: Buffer.from('from the left'), end: 'fin' });
+      t.equal(joined.outcome, undefined, 'half-open is open');
+      const atLeft = readAll(left);
+      right.end('from the right');
+      t.same(await atLeft, { data: Buffer.from('from the right'), end: 'fin' });
+      t.same(await closed, { reason: 'end' });
+      t.same(joined.outcome, { reason: 'end' });
+      t.equal(joined.bytesToUpstream, 13);
+      t.equal(joined.bytesToClient, 14);
+      t.ok(client.destroyed);
+      t.ok(upstream.destroyed);
+      t.equal(joined.destroy().unref().ref(), joined, 'nothing left to destroy or to keep alive');
+    });
+
+    t.test('live counters', async (t) => {
+      const { left, client, upstream, right } = await world(t);
+      const joined = relay(client, upstream, { engine }).unref().ref();
+      left.write('12345');
+      await once(right, 'data');
+      t.equal(joined.bytesToUpstream, 5);
+      t.equal(joined.bytesToClient, 0);
+      right.write('123');
+      await once(left, 'data');
+      t.equal(joined.bytesToClient, 3);
+      joined.destroy();
+      t.same(await outcome(joined), { reason: 'aborted' });
+      t.equal(joined.bytesToUpstream, 5);
+      t.equal(joined.bytesToClient, 3);
+    });
+
+    t.test('what was read and unshifted goes first, what was written is finished first', async (t) => {
+      const { left, client, upstream, right } = await world(t);
+      left.write('one two');
+      const [chunk] = (await once(client, 'data')) as [Buffer];
+      client.pause();
+      left.write(' three');
+      await once(client, 'readable');
+      client.unshift(chunk);
+      right.write('greeting');
+      await once(upstream, 'readable');
+      upstream.cork();
+      upstream.write('preface ');
+      client.write('welcome ');
+      const joined = relay(client, upstream, { engine });
+      left.end(' four');
+      right.end();
+      t.equal(String((await readAll(right)).data), 'preface one two three four');
+      t.equal(String((await readAll(left)).data), 'welcome greeting');
+      t.same(await outcome(joined), { reason: 'end' });
+    });
+
+    t.test('a large write that the peer does not read yet is finished first', async (t) => {
+      const { left, client, upstream, right } = await world(t);
+      const large = Buffer.alloc(20 * 1024 * 1024, 'x');
+      client.write(large);
+      t.ok(client.writableLength > 0, 'does not fit in the socket');
+      const joined = relay(client, upstream, { engine });
+      right.end('tail');
+      left.end();
+      right.resume();
+      const { data, end } = await readAll(left);
+      t.equal(data.length, large.length + 4);
+      t.equal(String(data.subarray(-5)), 'xtail');
+      t.equal(end, 'fin');
+      t.same(await outcome(joined), { reason: 'end' });
+    });
+
+    t.test('an upstream that is still connecting, a client that has said all and FIN', async (t) => {
+      const make = await connections(t);
+      const { dialled: left, accepted: client } = await make();
+      const server = createServer((socket) => void socket.end('hello').resume());
+      t.teardown(() => server.close());
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      // A host name: there is not even a descriptor yet.
+      const upstream = connect((server.address() as AddressInfo).port, 'localhost');
+      const joined = relay(client, upstream, { engine }).unref();
+      left.end('request');
+      t.equal(String((await readAll(left)).data), 'hello');
+      t.same(await outcome(joined), { reason: 'end' });
+      t.equal(joined.bytesToUpstream, 7);
+    });
+
+    t.test('a client that is destroyed while the upstream is still connecting', async (t) => {
+      const make = await connections(t);
+      const { accepted: client } = await make();
+      const server = createServer();
+      t.teardown(() => server.close());
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const upstream = connect((server.address() as AddressInfo).port, 'localhost');
+      const joined = relay(client, upstream, { engine });
+      client.destroy();
+      t.same(await outcome(joined), { reason: 'aborted', side: 'client' });
+      t.equal(upstream.destroyed, true);
+    });
+
+    t.test('an upstream that refuses', async (t) => {
+      const make = await connections(t);
+      const { dialled: left, accepted: client } = await make();
+      const joined = relay(client, connect(await deadPort(), '127.0.0.1'), { engine });
+      const atLeft = readAll(left);
+      const how = await outcome(joined);
+      t.match(how, { reason: 'error', side: 'upstream', error: { code: 'ECONNREFUSED' } });
+      t.equal((await atLeft).end, 'ECONNRESET');
+      t.equal(joined.bytesToUpstream, 0);
+      t.equal(joined.bytesToClient, 0);
+    });
+
+    t.test('RST becomes RST, from either side', async (t) => {
+      for (const side of ['client', 'upstream'] as const) {
+        const { left, client, upstream, right } = await world(t);
+        const joined = relay(client, upstream, { engine });
+        left.write('x');
+        await once(right, 'data');
+        const [breaker, witness] = side === 'client' ? [left, right] : [right, left];
+        const seen = readAll(witness);
+        breaker.resetAndDestroy();
+        t.equal((await seen).end, 'ECONNRESET');
+        t.same(await outcome(joined), { reason: 'reset', side });
+      }
+    });
+
+    t.test('RST after FIN of the same side', async (t) => {
+      const { left, client, upstream, right } = await world(t);
+      const joined = relay(client, upstream, { engine });
+      left.end('x');
+      t.equal(String((await readAll(right)).data), 'x');
+      left.resetAndDestroy();
+      // Streams have no reason to look at a socket that has ended, until they write to it.
+      if (engine === 'pipe') right.write('into the void');
+      t.same(await outcome(joined), { reason: 'reset', side: 'client' });
+      const seen = once(right, 'error');
+      right.write('into the void');
+      // EPIPE is Linux's name for RST behind FIN.
+      t.match(await seen, [{ code: /EPIPE|ECONNRESET/ }]);
+    });
+
+    t.test('destroy: FIN, or RST for the end that misses bytes', async (t) => {
+      const quiet = await world(t);
+      const one = relay(quiet.client, quiet.upstream, { engine });
+      const seen = Promise.all([readAll(quiet.left), readAll(quiet.right)]);
+      one.destroy();
+      t.same(
+        (await seen).map(({ end }) => end),
+        ['fin', 'fin'],
+      );
+      t.same(await outcome(one), { reason: 'aborted' });
+
+      const full = await world(t);
+      const two = relay(full.client, full.upstream, { engine });
+      full.right.pause();
+      full.left.write(Buffer.alloc(32 * 1024 * 1024));
+      while (two.bytesToUpstream === 0) await new Promise(setImmediate);
+      const cut = once(full.left, 'error');
+      two.destroy();
+      t.same(await outcome(two), { reason: 'aborted' });
+      t.match(await cut, [{ code: /ECONNRESET|EPIPE/ }], 'the sender learns that not all was taken');
+      t.ok((await readAll(full.right)).data.length <= two.bytesToUpstream);
+    });
+
+    t.test('AbortSignal', async (t) => {
+      const { client, upstream, left } = await world(t);
+      const controller = new AbortController();
+      const joined = relay(client, upstream, { engine, signal: controller.signal });
+      left.write('x');
+      while (joined.bytesToUpstream === 0) await new Promise(setImmediate);
+      controller.abort();
+      t.same(await outcome(joined), { reason: 'aborted' });
+
+      const other = await world(t);
+      const never = relay(other.client, other.upstream, { engine, signal: AbortSignal.abort() });
+      t.same(never.outcome, { reason: 'aborted' });
+      const seen = readAll(other.left);
+      await once(never, 'close');
+      t.equal((await seen).end, 'fin');
+    });
+
+    t.test('idle timeout', async (t) => {
+      const { client, upstream, left, right } = await world(t);
+      const joined = relay(client, upstream, { engine, idleTimeout: 150 });
+      const started = Date.now();
+      const atRight = readAll(right);
+      for (let i = 0; i < 5; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 60));
+        left.write('x');
+      }
+      t.same(await outcome(joined), { reason: 'idle' });
+      t.ok(Date.now() - started >= 5 * 60 + 140, 'counted from the last byte');
+      t.same(await atRight, { data: Buffer.from('xxxxx'), end: 'fin' });
+    });
+
+    t.test('idle while the sockets are not ready', async (t) => {
+      const { client, upstream, left } = await world(t);
+      client.write(Buffer.alloc(32 * 1024 * 1024));
+      const joined = relay(client, upstream, { engine, idleTimeout: 50 });
+      t.same(await outcome(joined), { reason: 'idle' });
+      t.ok((await readAll(left)).data.length < 32 * 1024 * 1024);
+    });
+
+    t.test('half-close timeout', async (t) => {
+      for (const idleTimeout of [0, 60_000]) {
+        const { client, upstream, left, right } = await world(t);
+        const joined = relay(client, upstream, { engine, idleTimeout, halfCloseTimeout: 100 });
+        await new Promise((resolve) => setTimeout(resolve, 150));
+        t.equal(joined.outcome, undefined, 'does not count while both directions are open');
+        const ended = Date.now();
+        left.end('x');
+        right.resume();
+        t.same(await outcome(joined), { reason: 'idle' });
+        t.ok(Date.now() - ended >= 90, 'counted from the FIN');
+      }
+    });
+
+    t.test('a socket that is gone already', async (t) => {
+      for (const how of ['destroyed', 'reset'] as const) {
+        const { client, upstream, left, right } = await world(t);
+        if (how === 'reset') {
+          left.resetAndDestroy();
+          await closed(client);
+        } else {
+          client.destroy();
+        }
+        const seen = readAll(right);
+        const joined = relay(client, upstream, { engine });
+        const result = await outcome(joined);
+        t.same(
+          result,
+          how === 'reset' ? { reason: 'reset', side: 'client' } : { reason: 'aborted', side: 'client' },
+        );
+        t.equal((await seen).end, 'ECONNRESET');
+      }
+    });
+
+    t.test('a socket that goes while the other is not ready', async (t) => {
+      const { client, upstream, left, right } = await world(t);
+      upstream.write(Buffer.alloc(32 * 1024 * 1024));
+      const joined = relay(client, upstream, { engine });
+      left.resetAndDestroy();
+      t.same(await outcome(joined), { reason: 'reset', side: 'client' });
+      t.ok((await readAll(right)).data.length < 32 * 1024 * 1024);
+    });
+
+    t.test('a socket whose writing the caller has ended', async (t) => {
+      const { client, upstream, left, right } = await world(t);
+      client.end(Buffer.alloc(20 * 1024 * 1024));
+      const joined = relay(client, upstream, { engine });
+      left.end('last words');
+      right.end();
+      t.equal((await readAll(left)).data.length, 20 * 1024 * 1024);
+      t.equal(String((await readAll(right)).data), 'last words');
+      t.same(await outcome(joined), { reason: 'end' });
+    });
+
+    t.test('destroy() while the sockets are not ready', async (t) => {
+      const { client, upstream } = await world(t);
+      client.write(Buffer.alloc(32 * 1024 * 1024));
+      const joined = relay(client, upstream, { engine });
+      joined.unref().ref();
+      joined.destroy();
+      t.same(joined.outcome, { reason: 'aborted' });
+      t.ok(client.destroyed);
+      await once(joined, 'close');
+    });
+
+    t.test('slow readers stall only themselves', async (t) => {
+      const make = await connections(t);
+      const slow = await world(t, make);
+      const quick = await world(t, make);
+      const stalled = relay(slow.client, slow.upstream, { engine });
+      slow.left.write(Buffer.alloc(32 * 1024 * 1024));
+      slow.right.pause();
+      while (stalled.bytesToUpstream === 0) await new Promise(setImmediate);
+      relay(quick.client, quick.upstream, { engine });
+      quick.left.end(Buffer.alloc(8 * 1024 * 1024, 'y'));
+      t.equal((await readAll(quick.right)).data.length, 8 * 1024 * 1024);
+      slow.left.end();
+      t.equal((await readAll(slow.right)).data.length, 32 * 1024 * 1024, 'and lose nothing');
+    });
+  });
+}
+
+t.test('nobody else reads on: listeners of data and readable are removed', async (t) => {
+  const { left, client, upstream, right } = await world(t);
+  const stolen: Buffer[] = [];
+  client.on('data', (chunk: Buffer) => stolen.push(chunk));
+  upstream.on('readable', () => upstream.read());
+  relay(client, upstream);
+  left.end('all of it');
+  t.equal(String((await readAll(right)).data), 'all of it');
+  t.same(stolen, []);
+});
+
+t.test('a unix socket will do', async (t) => {
+  const path = `${t.testdir()}/socket`;
+  const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
+  t.teardown(() => server.close());
+  server.listen(path);
+  await once(server, 'listening');
+  const make = await connections(t);
+  const { dialled: left, accepted: client } = await make();
+  const joined = relay(client, connect({ path, allowHalfOpen: true }));
+  const large = Buffer.alloc(4 * 1024 * 1024, 'u');
+  left.end(large);
+  t.ok((await readAll(left)).data.equals(large));
+  t.same(await outcome(joined), { reason: 'end' });
+
+  for (const engine of ['native', 'pipe'] as const) {
+    const other = await make();
+    const broken = relay(other.accepted, connect({ path, allowHalfOpen: true }), { engine });
+    other.dialled.write('x');
+    await once(other.dialled, 'data');
+    other.dialled.resetAndDestroy();
+    t.same(await outcome(broken), { reason: 'reset', side: 'client' });
+  }
+});
+
+t.test('what cannot be handed over is refused, and left as it was', async (t) => {
+  const { client, upstream, left } = await world(t);
+  const tls = new TLSSocket(client);
+  t.teardown(() => tls.destroy());
+  t.throws(() => relay(tls, upstream), { code: 'ERR_RELAY_TLS', hint: /engine: 'any'/ });
+  t.throws(() => relay(upstream, new Socket()), { code: 'ERR_RELAY_NO_FD', message: /upstream/ });
+  const decoded = await world(t);
+  decoded.client.setEncoding('utf8');
+  t.throws(() => relay(decoded.client, upstream), { code: 'ERR_RELAY_DECODED' });
+  t.notOk(upstream.destroyed || left.destroyed);
+
+  const joined = relay(decoded.upstream, upstream);
+  t.throws(() => relay(decoded.upstream, decoded.right), { code: 'ERR_RELAY_BUSY' });
+  t.throws(() => relay(decoded.right, decoded.right), { code: 'ERR_RELAY_BUSY' });
+  joined.destroy();
+});
+
+t.test('streams move what the addon cannot', async (t) => {
+  const { left, client, upstream, right } = await world(t);
+  const joined = relay(new TLSSocket(client, { isServer: true }), upstream, { engine: 'any' });
+  left.end('not the start of a handshake');
+  t.match(await outcome(joined), { reason: 'error', side: 'client', error: { code: /^ERR_SSL_/ } });
+  t.equal((await readAll(right)).end, 'ECONNRESET');
+});
+
+t.test('found out only when the sockets are ready', async (t) => {
+  const { client, upstream, left } = await world(t);
+  client.write(Buffer.alloc(20 * 1024 * 1024));
+  const decoded = relay(client, upstream);
+  upstream.setEncoding('utf8');
+  left.resume();
+  t.match(await outcome(decoded), {
+    reason: 'error',
+    side: 'upstream',
+    error: { code: 'ERR_RELAY_DECODED' },
+  });
+});
+
+t.test('runtimes whose sockets cannot be handed over', async (t) => {
+  const { left, client, upstream, right } = await world(t);
+  const versions = Object.getOwnPropertyDescriptor(process, 'versions')!;
+  Object.defineProperty(process, 'versions', { ...versions, value: { ...process.versions, bun: '1.3.0' } });
+  t.teardown(() => Object.defineProperty(process, 'versions', versions));
+  t.throws(() => relay(client, upstream), { code: 'ERR_UNSUPPORTED_RUNTIME', hint: /engine: 'any'/ });
+  const joined = relay(client, upstream, { engine: 'any' });
+  joined.unref().ref();
+  left.end('by streams');
+  right.end();
+  left.resume();
+  t.equal(String((await readAll(right)).data), 'by streams');
+  t.same(await outcome(joined), { reason: 'end' });
+});
+
+t.test('arguments', async (t) => {
+  const { client, upstream } = await world(t);
+  const call = relay as (...values: unknown[]) => unknown;
+  t.throws(() => call({}, upstream), { code: 'ERR_INVALID_ARG_TYPE', message: /client/ });
+  t.throws(() => call(client, null), { code: 'ERR_INVALID_ARG_TYPE', message: /upstream/ });
+  t.throws(() => call(client, upstream, 5), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => call(client, upstream, null), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => call(client, upstream, { idleTimeout: -1 }), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => call(client, upstream, { halfCloseTimeout: 2 ** 31 }), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => call(client, upstream, { idleTimeout: '1s' }), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => call(client, upstream, { signal: {} }), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => call(client, upstream, { engine: 'turbo' }), { code: 'ERR_OUT_OF_RANGE' });
+  t.notOk(client.destroyed || upstream.destroyed);
+});

@@ -1,3 +1,0 @@
-import { testDraining } from './fixtures/drain-traffic.ts';
-
-await testDraining(import.meta.url, 'nftables');

@@ -1,3 +1,0 @@
-import { testKilled } from './fixtures/rule-kills.ts';
-
-await testKilled(import.meta.url, 'nftables');

@@ -1,0 +1,3 @@
+import { testDraining } from '../fixtures/drain-traffic.ts';
+
+await testDraining(import.meta.url, 'nftables');

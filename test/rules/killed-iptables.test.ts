@@ -1,0 +1,3 @@
+import { testKilled } from '../fixtures/rule-kills.ts';
+
+await testKilled(import.meta.url, 'iptables');

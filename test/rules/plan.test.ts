@@ -1,0 +1,389 @@
+// What planRules refuses, with which code and which reason; and what it does with odd but sound configurations.
+import t from 'tap';
+import { planRules, sidecar, toNftables, type FlowMatch, type RulesConfig } from '../../lib/rules/index.ts';
+import type { CodedError } from '../../lib/index.ts';
+
+const exempt = { uids: [1337] };
+
+/** A configuration that is sound but for what the test puts into it. */
+function outbound(more: Partial<NonNullable<RulesConfig['outbound']>>, rest: RulesConfig = {}): RulesConfig {
+  return { exempt, ...rest, outbound: { mode: 'redirect', port: 15001, ...more } };
+}
+
+function inbound(more: Partial<NonNullable<RulesConfig['inbound']>>, rest: RulesConfig = {}): RulesConfig {
+  return { ...rest, inbound: { mode: 'redirect', port: 15006, ...more } };
+}
+
+const matching = (include: FlowMatch): RulesConfig => outbound({ include });
+
+/** What a program without types might pass. */
+const untyped = (value: unknown): RulesConfig => value as RulesConfig;
+
+const SSH = '192.0.2.9 50123 192.0.2.1 22';
+
+const refused: [string, RulesConfig, string, RegExp][] = [
+  ['nothing', {}, 'ERR_RULES_EMPTY', /no direction/],
+  ['no object', untyped('all'), 'ERR_INVALID_ARG_TYPE', /"config"/],
+  ['null', untyped(null), 'ERR_INVALID_ARG_TYPE', /"config"/],
+  ['an array', untyped([]), 'ERR_INVALID_ARG_TYPE', /"config"/],
+  ['misspelt option', untyped({ outbond: {} }), 'ERR_RULES_OPTION', /no option 'outbond'.*outbound/],
+  [
+    'misspelt field',
+    matching({ port: [80] } as FlowMatch),
+    'ERR_RULES_OPTION',
+    /outbound.include has no option 'port'/,
+  ],
+  ['name', { ...outbound({}), name: 'A' }, 'ERR_RULES_NAME', /'A' cannot name rules/],
+  ['long name', { ...outbound({}), name: 'a'.repeat(16) }, 'ERR_RULES_NAME', /cannot name rules/],
+  [
+    'mode',
+    outbound({ mode: 'nat' as 'redirect' }),
+    'ERR_RULES_OPTION',
+    /outbound.mode: 'nat' is none of redirect, tproxy/,
+  ],
+  ['no mode', untyped({ exempt, outbound: { port: 1 } }), 'ERR_RULES_OPTION', /outbound.mode: 'undefined'/],
+  ['no port', untyped({ exempt, outbound: { mode: 'redirect' } }), 'ERR_INVALID_ARG_TYPE', /"outbound.port"/],
+  ['port 0', outbound({ port: 0 }), 'ERR_OUT_OF_RANGE', /"outbound.port"/],
+  ['protocol', outbound({ protocols: ['sctp' as 'tcp'] }), 'ERR_RULES_OPTION', /outbound.protocols: 'sctp'/],
+  ['no protocol', outbound({ protocols: [] }), 'ERR_RULES_OPTION', /outbound.protocols is empty/],
+  [
+    'protocols as text',
+    outbound({ protocols: untyped('tcp') as [] }),
+    'ERR_INVALID_ARG_TYPE',
+    /"outbound.protocols"/,
+  ],
+  ['no family', outbound({}, { families: [] }), 'ERR_RULES_OPTION', /families is empty/],
+  ['flag', untyped({ ...outbound({}), dropInvalid: 'yes' }), 'ERR_INVALID_ARG_TYPE', /"dropInvalid"/],
+  ['loopback', outbound({ loopback: 'x' as 'bypass' }), 'ERR_RULES_OPTION', /outbound.loopback/],
+  ['scope', inbound({ scope: 'x' as 'host' }), 'ERR_RULES_OPTION', /inbound.scope/],
+  ['mark 0', outbound({}, { mark: 0 }), 'ERR_OUT_OF_RANGE', /"mark"/],
+  ['table 0', outbound({}, { table: 0 }), 'ERR_OUT_OF_RANGE', /"table"/],
+  ['table main', outbound({}, { table: 254 }), 'ERR_RULES_OPTION', /254 is one of the kernel/],
+  ['ssh type', untyped({ ...inbound({}), sshConnection: 22 }), 'ERR_INVALID_ARG_TYPE', /"sshConnection"/],
+
+  ['port text', matching({ ports: ['80-' as '80-81'] }), 'ERR_RULES_PORT', /include.ports: '80-' is no port/],
+  ['port 65536', matching({ ports: [65536] }), 'ERR_RULES_PORT', /'65536'/],
+  ['port zero', matching({ ports: [0] }), 'ERR_RULES_PORT', /'0'/],
+  ['ports backwards', matching({ ports: ['90-80'] }), 'ERR_RULES_PORT', /'90-80'/],
+  ['port fraction', matching({ ports: [1.5] }), 'ERR_RULES_PORT', /'1.5'/],
+  ['ports twice', matching({ ports: [80, 80] }), 'ERR_RULES_OVERLAP', /80-80 and 80-80 overlap/],
+  ['ports overlap', matching({ ports: ['80-90', '85-95'] }), 'ERR_RULES_OVERLAP', /80-90 and 85-95/],
+  ['ports empty', matching({ ports: [] }), 'ERR_RULES_CONTRADICTION', /include.ports is empty/],
+
+  ['address', matching({ destinations: ['10.0.0'] }), 'ERR_RULES_ADDRESS', /'10.0.0' is no address/],
+  [
+    'address type',
+    matching({ destinations: [10 as unknown as string] }),
+    'ERR_RULES_ADDRESS',
+    /10 is not text/,
+  ],
+  ['prefix length', matching({ destinations: ['10.0.0.0/33'] }), 'ERR_RULES_ADDRESS', /from 0 to 32/],
+  ['no prefix length', matching({ destinations: ['10.0.0.0/'] }), 'ERR_RULES_ADDRESS', /from 0 to 32/],
+  ['two lengths', matching({ destinations: ['10.0.0.0/8/8'] }), 'ERR_RULES_ADDRESS', /no prefix/],
+  [
+    'host bits',
+    matching({ destinations: ['10.1.2.3/8'] }),
+    'ERR_RULES_ADDRESS',
+    /write 10.0.0.0\/8 for the network/,
+  ],
+  [
+    'host bits v6',
+    matching({ destinations: ['2001:db8::1/32'] }),
+    'ERR_RULES_ADDRESS',
+    /write 2001:db8::\/32/,
+  ],
+  ['mapped', matching({ destinations: ['::ffff:10.0.0.1'] }), 'ERR_RULES_ADDRESS', /write 10.0.0.1/],
+  ['zone', matching({ destinations: ['fe80::1%lo'] }), 'ERR_RULES_ADDRESS', /no address/],
+  [
+    'addresses overlap',
+    matching({ destinations: ['10.0.0.0/8', '192.0.2.0/24', '10.9.0.0/16'] }),
+    'ERR_RULES_OVERLAP',
+    /10.0.0.0\/8 and 10.9.0.0\/16 overlap/,
+  ],
+  [
+    'family left out',
+    outbound({ include: { destinations: ['2001:db8::/32'] } }, { families: ['IPv4'] }),
+    'ERR_RULES_CONTRADICTION',
+    /2001:db8::\/32 is IPv6, which families leaves out/,
+  ],
+  [
+    'families mixed',
+    matching({ destinations: ['10.0.0.0/8'], sources: ['2001:db8::/32'] }),
+    'ERR_RULES_CONTRADICTION',
+    /different families/,
+  ],
+
+  ['interface', matching({ interfaces: ['eth0"'] }), 'ERR_RULES_INTERFACE', /is no interface name/],
+  [
+    'long interface',
+    matching({ interfaces: ['a'.repeat(16)] }),
+    'ERR_RULES_INTERFACE',
+    /is no interface name/,
+  ],
+  ['interface type', matching({ interfaces: [1 as unknown as string] }), 'ERR_RULES_INTERFACE', /'1'/],
+  ['interfaces overlap', matching({ interfaces: ['eth1', 'eth*'] }), 'ERR_RULES_OVERLAP', /eth\* and eth1/],
+  ['interfaces twice', matching({ interfaces: ['eth1', 'eth1'] }), 'ERR_RULES_OVERLAP', /eth1 and eth1/],
+
+  [
+    'exempt option',
+    outbound({}, { exempt: untyped({ users: [] }) as object }),
+    'ERR_RULES_OPTION',
+    /no option 'users'/,
+  ],
+  ['uid', outbound({}, { exempt: { uids: [-1] } }), 'ERR_OUT_OF_RANGE', /"exempt.uids"/],
+  ['uid twice', outbound({}, { exempt: { uids: [1, 1] } }), 'ERR_RULES_OVERLAP', /exempt.uids/],
+  ['uid of nobody', outbound({}, { exempt: { uids: [2 ** 32 - 1] } }), 'ERR_OUT_OF_RANGE', /"exempt.uids"/],
+  ['cgroup', outbound({}, { exempt: { cgroups: ['/system.slice'] } }), 'ERR_RULES_CGROUP', /no cgroup path/],
+  ['cgroup quote', outbound({}, { exempt: { cgroups: ['a"b'] } }), 'ERR_RULES_CGROUP', /no cgroup path/],
+  ['cgroup type', outbound({}, { exempt: { cgroups: [7 as unknown as string] } }), 'ERR_RULES_CGROUP', /'7'/],
+
+  ['no exemption', outbound({}, { exempt: {} }), 'ERR_RULES_LOOP', /own connections, for ever.*exempt.uids/],
+  ['sources alone', outbound({}, { exempt: { sources: ['127.0.0.6'] } }), 'ERR_RULES_LOOP', /for ever/],
+  [
+    'own mark is routed back',
+    { ...outbound({ mode: 'tproxy' }), exempt: { marks: [1339] } },
+    'ERR_RULES_LOOP',
+    /mark 1339 are routed to this host.*1337 to 1339/,
+  ],
+  ['hairpin nowhere', outbound({ hairpin: {} }), 'ERR_RULES_CONTRADICTION', /no inbound listener/],
+  [
+    'hairpin loops',
+    inbound({}, outbound({ hairpin: {} }, { exempt: { uids: [1337], sources: ['127.0.0.6'] } })),
+    'ERR_RULES_LOOP',
+    /IPv6 connections to programs of this host would come back/,
+  ],
+  [
+    'hairpin of nobody',
+    inbound({}, outbound({ hairpin: {} }, { exempt: { marks: [7], sources: ['127.0.0.6', '::6'] } })),
+    'ERR_RULES_CONTRADICTION',
+    /nothing tells.*exempt.uids/,
+  ],
+  [
+    'hairpin without group',
+    inbound(
+      { mode: 'tproxy' },
+      outbound({ hairpin: {} }, { exempt: { uids: [7], sources: ['127.0.0.6', '::6'] } }),
+    ),
+    'ERR_RULES_CONTRADICTION',
+    /nothing tells.*exempt.gids/,
+  ],
+  [
+    'hairpin option',
+    inbound({}, outbound({ hairpin: untyped({ ports: [] }) as object })),
+    'ERR_RULES_OPTION',
+    /outbound.hairpin has no option 'ports'/,
+  ],
+
+  ['include nothing', outbound({ include: [] }), 'ERR_RULES_CONTRADICTION', /outbound.include is empty/],
+  [
+    'inbound nothing',
+    inbound({ include: [] }, outbound({}, { dns: { port: 53 } })),
+    'ERR_RULES_CONTRADICTION',
+    /inbound.include is empty/,
+  ],
+  [
+    'all excluded',
+    outbound({ include: { ports: [80, 443] }, exclude: { ports: ['1-1000'] } }),
+    'ERR_RULES_CONTRADICTION',
+    /all that include\[0\] names is excluded/,
+  ],
+  [
+    'interfaces excluded',
+    inbound({ include: { interfaces: ['eth0', 'eth1'] }, exclude: { interfaces: ['eth*'] } }),
+    'ERR_RULES_CONTRADICTION',
+    /include\[0\]/,
+  ],
+  [
+    'include superfluous',
+    outbound({ include: [{ ports: [80] }, { ports: [80], destinations: ['10.0.0.0/8'] }] }),
+    'ERR_RULES_OVERLAP',
+    /outbound.include\[0\] holds all that include\[1\] names/,
+  ],
+  [
+    'exclude twice',
+    inbound({ exclude: [{ sources: ['10.0.0.0/8'] }, { sources: ['10.0.0.0/8'] }] }),
+    'ERR_RULES_OVERLAP',
+    /inbound.exclude\[1\] holds/,
+  ],
+
+  ['dns alone', { dns: { port: 53 } }, 'ERR_RULES_EMPTY', /no direction/],
+  [
+    'dns inbound',
+    inbound({}, { dns: { port: 53 } }),
+    'ERR_RULES_CONTRADICTION',
+    /only the outbound and the gateway/,
+  ],
+  [
+    'dns port',
+    outbound({}, { dns: { port: 15001 } }),
+    'ERR_RULES_OVERLAP',
+    /dns.port and outbound.port are the same/,
+  ],
+  [
+    'dns port of inbound',
+    inbound({}, outbound({}, { dns: { port: 15006 } })),
+    'ERR_RULES_OVERLAP',
+    /dns.port and inbound.port are the same/,
+  ],
+  [
+    'dns included',
+    outbound({ include: { ports: [53] } }, { dns: { port: 53 } }),
+    'ERR_RULES_OVERLAP',
+    /names port 53/,
+  ],
+  [
+    'dns excluded',
+    outbound({ exclude: { ports: ['50-60'] } }, { dns: { port: 53 } }),
+    'ERR_RULES_CONTRADICTION',
+    /outbound.exclude names port 53/,
+  ],
+  [
+    'everything excluded but dns',
+    outbound({ include: [], exclude: {} }, { dns: { port: 53 } }),
+    'ERR_RULES_CONTRADICTION',
+    /outbound.exclude names port 53/,
+  ],
+  [
+    'dns option',
+    outbound({}, { dns: untyped({ port: 53, server: 1 }) as { port: 53 } }),
+    'ERR_RULES_OPTION',
+    /'server'/,
+  ],
+
+  [
+    'ssh',
+    inbound({}, { sshConnection: SSH }),
+    'ERR_RULES_SSH',
+    /from 192.0.2.9 to 192.0.2.1 port 22.*ports: \[22\]/,
+  ],
+  [
+    'ssh, other interfaces excluded',
+    inbound({ exclude: { interfaces: ['eth0'] } }, { sshConnection: SSH }),
+    'ERR_RULES_SSH',
+    /would capture SSH/,
+  ],
+  [
+    'ssh, by interface',
+    inbound({ include: { interfaces: ['eth0'] } }, { sshConnection: SSH }),
+    'ERR_RULES_SSH',
+    /would capture SSH/,
+  ],
+  [
+    'ssh over a link-local address',
+    inbound({ exclude: { ports: [23] } }, { sshConnection: 'fe80::2%eth0 50123 fe80::1%eth0 22' }),
+    'ERR_RULES_SSH',
+    /fe80::2%eth0/,
+  ],
+  [
+    'ssh garbage',
+    inbound({}, { sshConnection: 'a b' }),
+    'ERR_RULES_OPTION',
+    /not what SSH_CONNECTION looks like/,
+  ],
+  [
+    'ssh no port',
+    inbound({}, { sshConnection: '::1 1 ::1 x' }),
+    'ERR_RULES_OPTION',
+    /not what SSH_CONNECTION/,
+  ],
+];
+
+for (const [name, config, code, reason] of refused) {
+  t.test(`refused: ${name}`, async (t) => {
+    const error = t.throws(() => planRules(config)) as unknown as CodedError;
+    t.equal(error.code, code);
+    t.match(error.message, reason);
+    if (/OVERLAP|LOOP|SSH|EMPTY/.test(code)) t.type(error.hint, 'string', 'says what to do');
+  });
+}
+
+const accepted: [string, RulesConfig][] = [
+  ['ssh is excluded by port', inbound({ exclude: { ports: [22] } }, { sshConnection: SSH })],
+  ['ssh is excluded by address', inbound({ exclude: { sources: ['192.0.2.0/24'] } }, { sshConnection: SSH })],
+  ['ssh is not included', inbound({ include: { ports: [80] } }, { sshConnection: SSH })],
+  [
+    'ssh goes to another address',
+    inbound({ include: { destinations: ['192.0.2.2'] } }, { sshConnection: SSH }),
+  ],
+  ['ssh is of another family', inbound({}, { families: ['IPv6'], sshConnection: SSH })],
+  ['ssh is no UDP', inbound({ protocols: ['udp'] }, { sshConnection: SSH })],
+  ['ssh is none', inbound({}, { sshConnection: '' })],
+  ['ssh is not concerned', outbound({}, { sshConnection: SSH })],
+  ['own mark, but nothing is routed by it', outbound({}, { exempt: { marks: [1337] } })],
+  ['DNS within a range', outbound({ include: { ports: ['1-100'] } }, { dns: { port: 15053 } })],
+  [
+    'some DNS excluded',
+    outbound({ exclude: { ports: [53], destinations: ['192.0.2.1'] } }, { dns: { port: 15053 } }),
+  ],
+  ['sidecar', sidecar()],
+];
+
+for (const [name, config] of accepted) {
+  t.test(`accepted: ${name}`, async (t) => {
+    t.ok(planRules(config).chains);
+  });
+}
+
+t.test('a family without rules has no table', async (t) => {
+  const plan = planRules(matching({ destinations: ['2001:db8::/32'] }));
+  t.same(Object.keys(plan.chains), ['IPv6']);
+  t.notMatch(toNftables(plan), /table ip /);
+  const tproxy = planRules(outbound({ mode: 'tproxy', include: { destinations: ['10.0.0.0/8'] } }));
+  t.same(tproxy.routes, [{ family: 'IPv4', mark: 1339, table: 133 }]);
+  const gateway = planRules({
+    gateway: { mode: 'tproxy', port: 1, include: { sources: ['fd00::/8'] }, forwarding: true },
+  });
+  t.same(gateway.routes, [{ family: 'IPv6', mark: 1337, table: 133 }]);
+  t.same(gateway.sysctls, [{ key: 'net/ipv6/conf/all/forwarding', value: '1' }]);
+  const inboundPlan = planRules(inbound({ include: { sources: ['10.0.0.0/8'] } }));
+  t.same(Object.keys(inboundPlan.chains), ['IPv4']);
+});
+
+t.test('DNS of a gateway that captures nothing else', async (t) => {
+  const text = toNftables(
+    planRules({ gateway: { mode: 'tproxy', port: 1, include: [] }, dns: { port: 15053 } }),
+  );
+  t.match(text, /\tudp dport 53 redirect to :15053/);
+  t.notMatch(text, /tproxy/);
+});
+
+t.test('a hairpin without exceptions', async (t) => {
+  const own = { uids: [1337], sources: ['127.0.0.6', '::6'] };
+  const text = toNftables(planRules(inbound({}, outbound({ hairpin: {} }, { exempt: own }))));
+  t.match(text, 'oifname "lo" ip daddr != 127.0.0.1 meta l4proto tcp meta skuid 1337 redirect to :15006');
+  const byGroup = { gids: [7], sources: ['127.0.0.6', '::6'] };
+  const tproxy = toNftables(
+    planRules(inbound({ mode: 'tproxy' }, outbound({ hairpin: {} }, { exempt: byGroup }))),
+  );
+  t.match(tproxy, 'ip daddr != 127.0.0.1 meta l4proto tcp meta skgid 7 meta mark set 0x0000053a');
+  t.notMatch(tproxy, /redirect to :15006/);
+  const redirected = toNftables(planRules(inbound({}, outbound({ hairpin: {} }, { exempt: byGroup }))));
+  t.match(redirected, 'meta skgid 7 redirect to :15006');
+});
+
+t.test('prefixes', async (t) => {
+  const listed = (destinations: string[]): string | undefined =>
+    /\tip6? daddr (\{.*?\}|\S+) meta l4proto tcp redirect/.exec(
+      toNftables(planRules(matching({ destinations }))),
+    )?.[1];
+  t.equal(listed(['10.0.0.0/9', '10.128.0.0/9']), '10.0.0.0/8', 'two halves are one');
+  t.equal(listed(['10.0.1.0/24', '10.0.2.0/24']), '10.0.1.0-10.0.2.255', 'neighbours are a range');
+  t.equal(listed(['10.0.0.1', '10.0.0.3']), '{ 10.0.0.1, 10.0.0.3 }');
+  t.equal(listed(['0.0.0.0/0']), undefined, 'all of a family is no condition');
+  t.equal(listed(['2001:DB8:0:0:0:0:0:1']), '2001:db8::1', 'canonical text');
+  t.equal(listed(['1:2:3:4:5:6:7:8']), '1:2:3:4:5:6:7:8');
+  t.equal(listed(['::1.2.3.4']), '::1.2.3.4', 'as the tools write it');
+  t.equal(listed(['8000::/1']), '8000::/1');
+});
+
+t.test('sidecar options', async (t) => {
+  t.same(sidecar({ name: 'mesh', families: ['IPv4'], inboundPorts: [80], proxyUid: 5, proxyGid: 6 }), {
+    ...sidecar(),
+    name: 'mesh',
+    families: ['IPv4'],
+    inbound: { ...sidecar().inbound, include: [{ ports: [80] }] },
+    exempt: { uids: [5], gids: [6], sources: ['127.0.0.6'] },
+  });
+  t.same(sidecar({ outboundPorts: [443] }).outbound?.include, [{}], 'all includes all ports');
+  t.same(sidecar({ outboundCidrs: [], outboundPorts: [443] }).outbound?.include, [{ ports: [443] }]);
+});

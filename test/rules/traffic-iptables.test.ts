@@ -1,0 +1,3 @@
+import { testTraffic } from '../fixtures/rule-traffic.ts';
+
+await testTraffic(import.meta.url, 'iptables');
