@@ -72,7 +72,7 @@ async function dig(...args: string[]): Promise<string> {
 
 await inNamespace(t, import.meta.url, async () => {
   internet(['9.9.9.9/32', '1.1.1.1/32', '2620:fe::fe/128']);
-  const resolver = built('test/fixtures/resolver.js');
+  const resolver = built('test/fixtures/programs/resolver.js');
   const addresses = ['9.9.9.9', '1.1.1.1', '2620:fe::fe'];
   const inside = ['netns', 'exec', 'internet', process.execPath, resolver, ...addresses];
   await startProgram(t, 'ip', inside, /ready/);
