@@ -28,6 +28,7 @@ export { commandLine } from './install/run.ts';
 export { sidecar, type SidecarOptions } from './config/sidecar.ts';
 export type {
   Action,
+  AddressType,
   Backend,
   Chain,
   Condition,

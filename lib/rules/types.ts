@@ -1,5 +1,8 @@
 import type { Family, Protocol } from './config/config.ts';
 
+/** `local`: an address of this host; `anycast`: one that it shares with others (IPv6). */
+export type AddressType = 'local' | 'broadcast' | 'anycast';
+
 /** What a packet must be for a rule to apply to it: every field that is there must hold. */
 export interface Condition {
   protocol?: Protocol;
@@ -15,8 +18,9 @@ export interface Condition {
   sourcePort?: number;
   /** Is it a TCP connection's first packet: SYN, and neither ACK nor FIN nor RST? */
   syn?: boolean;
-  /** Is the destination an address of this host? */
-  local?: boolean;
+  /** The destination is of one of these kinds, as the routing tables know it. */
+  addressTypes?: readonly AddressType[];
+  notAddressType?: AddressType;
   uid?: number;
   gid?: number;
   cgroup?: string;

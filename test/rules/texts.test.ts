@@ -1,10 +1,8 @@
-// The texts of twenty configurations, against files. UPDATE_GOLDEN=1 writes the files anew.
+// The texts of the configurations, against files. UPDATE_GOLDEN=1 writes the files anew.
 import t from 'tap';
 import { planRules } from '../../lib/rules/index.ts';
 import { configs } from '../fixtures/rule-configs.ts';
 import { compareTexts } from '../fixtures/rule-texts.ts';
-
-t.equal(Object.keys(configs).length, 20);
 
 for (const [name, config] of Object.entries(configs)) {
   t.test(name, async (t) => {

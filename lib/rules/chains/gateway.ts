@@ -1,11 +1,10 @@
+import { notForwarded } from './unicast.ts';
 import { exclusions, perProtocol, queries } from './conditions.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
 
 type Gateway = NonNullable<Settings['gateway']>;
-
-const FOR_THIS_HOST: Rule = { when: { local: true }, action: { do: 'return' }, why: 'for this host' };
 
 /** Queries from where captured connections come from: a gateway has another side too, whose queries are not its business. */
 function clientQueries(settings: Settings, { include }: Gateway, family: Family): Condition[] {
@@ -27,7 +26,7 @@ function natChain(settings: Settings, gateway: Gateway, family: Family): Chain {
     table: 'nat',
     hook: 'PREROUTING',
     rules: [
-      FOR_THIS_HOST,
+      ...notForwarded(gateway, family),
       ...exclusions(gateway, family, 'in', true),
       ...clientQueries(settings, gateway, family).map((when): Rule => ({
         when,
@@ -61,7 +60,7 @@ function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chai
         action: { do: 'deliver', mark },
         why: 'answer to the proxy',
       })),
-      FOR_THIS_HOST,
+      ...notForwarded(gateway, family),
       // As under NAT the first packet decides: forwarded connections that conntrack knew before the rules go on.
       { when: { state: 'not new', notConnmark: captured }, action: { do: 'return' }, why: 'decided before' },
       ...exclusions(gateway, family, 'in', true),

@@ -1,3 +1,4 @@
+import { notUnicast } from './unicast.ts';
 import { exclusions, LOCALHOST, passthrough, perProtocol, portList } from './conditions.ts';
 import type { Family, Protocol } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
@@ -5,10 +6,10 @@ import type { Chain, Condition, Rule } from '../types.ts';
 
 type Inbound = NonNullable<Settings['inbound']>;
 
-function notForThisHost({ scope }: Inbound): Rule[] {
-  return scope === 'any'
-    ? []
-    : [{ when: { local: false }, action: { do: 'return' }, why: 'forwarded packet' }];
+function notForThisHost(inbound: Inbound, family: Family): Rule[] {
+  return inbound.scope === 'any'
+    ? notUnicast(inbound, family)
+    : [{ when: { notAddressType: 'local' }, action: { do: 'return' }, why: 'forwarded packet' }];
 }
 
 function allExclusions(inbound: Inbound, family: Family): Rule[] {
@@ -22,7 +23,7 @@ function natChain(inbound: Inbound, family: Family): Chain {
     table: 'nat',
     hook: 'PREROUTING',
     rules: [
-      ...notForThisHost(inbound),
+      ...notForThisHost(inbound, family),
       ...allExclusions(inbound, family),
       ...perProtocol(inbound.include, inbound.protocols, family, 'in').map((when): Rule => ({
         when,
@@ -69,7 +70,7 @@ function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chai
       },
       // Not as a part of the rules below: those may name destinations, and iptables takes one -d a rule.
       { when: { destinations: [LOCALHOST[family]] }, action: { do: 'return' }, why: 'loopback address' },
-      ...notForThisHost(inbound),
+      ...notForThisHost(inbound, family),
       ...allExclusions(inbound, family),
       ...perProtocol(inbound.include, inbound.protocols, family, 'in').flatMap((when) =>
         handOver(when, inbound, mark),

@@ -1,3 +1,4 @@
+import { notUnicast } from './unicast.ts';
 import {
   exclusions,
   LOCALHOST,
@@ -61,6 +62,7 @@ function natChain(settings: Settings, outbound: Outbound, family: Family): Chain
     table: 'nat',
     hook: 'OUTPUT',
     rules: [
+      ...notUnicast(outbound, family),
       ...exclusions(outbound, family, 'out', true),
       ...passthrough(settings, family, 'out'),
       ...hairpin(settings, outbound, family),
@@ -99,6 +101,7 @@ function markChain(settings: Settings, outbound: Outbound, family: Family): Chai
       { when: { reply: true }, action: { do: 'return' }, why: 'answer to somebody' },
       { when: { connmark: captured }, action: { do: 'deliver', mark: captured }, why: 'captured before' },
       { when: { state: 'not new' }, action: { do: 'return' }, why: 'decided before' },
+      ...notUnicast(outbound, family),
       ...exclusions(outbound, family, 'out', true),
       ...passthrough(settings, family, 'out'),
       ...exemptions(settings),

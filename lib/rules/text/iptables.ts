@@ -87,7 +87,8 @@ function matches(when: Condition): string[] {
           .map((group) => portMatch(protocol, group, '! '))
           .join(' '),
     ),
-    always(when.local !== undefined && `-m addrtype ${when.local ? '' : '! '}--dst-type LOCAL`),
+    always(when.addressTypes && `-m addrtype --dst-type ${when.addressTypes.join(',').toUpperCase()}`),
+    always(when.notAddressType && `-m addrtype ! --dst-type ${when.notAddressType.toUpperCase()}`),
     always(when.uid !== undefined && `-m owner --uid-owner ${when.uid}`),
     always(when.gid !== undefined && `-m owner --gid-owner ${when.gid}`),
     always(when.cgroup !== undefined && `-m cgroup --path ${when.cgroup}`),
