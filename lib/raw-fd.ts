@@ -1,9 +1,9 @@
 import { constants } from 'node:os';
 import type { Endpoint } from './address.ts';
 import { binding } from './binding.ts';
-import { checkBoolean, checkInteger, codedError, systemError } from './errors.ts';
+import { checkBoolean, checkFd, checkInteger } from './arguments.ts';
+import { codedError, systemError } from './errors.ts';
 import { endpointAt, Slot } from './recover/kernel-answer.ts';
-import { checkFd } from './node/socket-fd.ts';
 
 const { ENOENT, ENOPROTOOPT, EOPNOTSUPP } = constants.errno;
 const AF_INET = 2;

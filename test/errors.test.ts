@@ -1,13 +1,6 @@
 import { constants } from 'node:os';
 import t from 'tap';
-import {
-  checkBoolean,
-  checkInteger,
-  codedError,
-  invalidType,
-  outOfRange,
-  systemError,
-} from '../lib/errors.ts';
+import { codedError, systemError } from '../lib/errors.ts';
 
 const { EACCES, EADDRINUSE, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOPROTOOPT, EPERM, EPROTONOSUPPORT } =
   constants.errno;
@@ -70,43 +63,4 @@ t.test('codedError', async (t) => {
   const plain = codedError('ERR_Y', 'it failed');
   t.equal(plain.message, 'it failed');
   t.notOk('hint' in plain || 'cause' in plain);
-});
-
-t.test('argument errors in Node’s words', async (t) => {
-  for (const [value, described] of [
-    ['text', "'text'"],
-    ['x'.repeat(50), `'${'x'.repeat(40)}…'`],
-    [null, 'null'],
-    [undefined, 'undefined'],
-    [5, '5'],
-    [5n, '5'],
-    [new Map(), 'an instance of Map'],
-    [Object.create(null), 'an instance of Object'],
-    [() => {}, 'an instance of Function'],
-  ] as const) {
-    const error = invalidType('fd', 'of type number', value);
-    t.type(error, TypeError);
-    t.match(error, {
-      code: 'ERR_INVALID_ARG_TYPE',
-      message: `The "fd" argument must be of type number. Received ${described}`,
-    });
-  }
-  const error = outOfRange('fd', '>= 0', -1);
-  t.type(error, RangeError);
-  t.match(error, {
-    code: 'ERR_OUT_OF_RANGE',
-    message: 'The value of "fd" is out of range. It must be >= 0. Received -1',
-  });
-});
-
-t.test('checks', async (t) => {
-  checkInteger('n', 0, 0, 5);
-  checkInteger('n', 5, 0, 5);
-  t.throws(() => checkInteger('n', '5', 0, 5), { code: 'ERR_INVALID_ARG_TYPE' });
-  t.throws(() => checkInteger('n', 1.5, 0, 5), { code: 'ERR_OUT_OF_RANGE', message: /an integer/ });
-  t.throws(() => checkInteger('n', NaN, 0, 5), { code: 'ERR_OUT_OF_RANGE', message: /an integer/ });
-  t.throws(() => checkInteger('n', -1, 0, 5), { code: 'ERR_OUT_OF_RANGE', message: />= 0 && <= 5/ });
-  t.throws(() => checkInteger('n', 6, 0, 5), { code: 'ERR_OUT_OF_RANGE' });
-  checkBoolean('b', false);
-  t.throws(() => checkBoolean('b', 0), { code: 'ERR_INVALID_ARG_TYPE', message: /"b".*of type boolean/ });
 });

@@ -1,7 +1,8 @@
 import { channel } from 'node:diagnostics_channel';
 import { createServer as createNetServer, Server, Socket, type ServerOpts } from 'node:net';
 import { binding } from '../binding.ts';
-import { checkBoolean, codedError, invalidType, outOfRange } from '../errors.ts';
+import { checkBoolean, invalidType, outOfRange } from '../arguments.ts';
+import { codedError } from '../errors.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
 import {
   annotate,

@@ -1,6 +1,7 @@
 import { Server, type Socket } from 'node:net';
 import { familyOf, unmap, type Endpoint } from '../address.ts';
-import { checkInteger, codedError, invalidType } from '../errors.ts';
+import { checkInteger, invalidType } from '../arguments.ts';
+import { codedError } from '../errors.ts';
 import { recoverOriginalDst } from '../recover/original-dst.ts';
 
 /** Takes connections: a server, which emits `'connection'` with them, or a function. */

@@ -2,11 +2,10 @@ import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { unmap } from '../address.ts';
 import { checkDialOptions, connect, type DialOptions, type Source } from './connect.ts';
-import { egressRefusal, type EgressPolicy } from '../policy/egress.ts';
-import { codedError, outOfRange, systemError, type CodedError } from '../errors.ts';
-import type { Intercepted } from '../accept/intercept.ts';
-import { loopRefusal } from '../policy/loop-guard.ts';
-import { recoverOriginalDst, type KnownDst, type OriginalDst } from '../recover/original-dst.ts';
+import { outOfRange } from '../arguments.ts';
+import { codedError, systemError, type CodedError } from '../errors.ts';
+import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
+import { recoverOriginalDst, type KnownDst } from '../recover/original-dst.ts';
 import { reset } from '../node/reset.ts';
 import { acceptingServer } from '../node/socket-fd.ts';
 
@@ -26,6 +25,11 @@ function acceptedUnder(socket: Socket & { readonly _parent?: Socket | null }): S
   return socket._parent ? acceptedUnder(socket._parent) : socket;
 }
 
+/** What a server of intercept() has; any other has no such property. */
+interface CountsRefusals {
+  readonly interceptStats?: { readonly refused: Record<string, number> };
+}
+
 function failed(error: Error): Socket {
   return new Socket().destroy(error);
 }
@@ -33,9 +37,8 @@ function failed(error: Error): Socket {
 /** Counts the refusal at the server that accepted the client, sends the client RST, and gives a failed upstream. */
 function refuse(client: Socket, error: CodedError): Socket {
   const accepted = acceptedUnder(client);
-  const server = acceptingServer(accepted) as Partial<Intercepted> | undefined;
-  const refused = server?.interceptStats?.refused;
-  if (refused) refused[error.code] = (refused[error.code] ?? 0) + 1;
+  const server = acceptingServer(accepted) as CountsRefusals | undefined;
+  if (server?.interceptStats) countRefusal(server.interceptStats.refused, error);
   reset(accepted);
   return failed(error);
 }
@@ -49,22 +52,6 @@ function clientSource(client: Socket, keepPort: boolean): Source | undefined {
 export function checkPreserveSource(value: unknown): void {
   if (value !== undefined && typeof value !== 'boolean' && value !== 'port')
     throw outOfRange('options.preserveSource', "a boolean or 'port'", value);
-}
-
-/** Why a connection is not dialled on, or undefined when it may be. */
-export function destinationRefusal(
-  destination: OriginalDst,
-  egress: EgressPolicy | undefined,
-  mark: number | undefined,
-): CodedError | undefined {
-  if (destination.kind !== 'unknown')
-    return egressRefusal(egress, destination) ?? loopRefusal(destination, mark);
-  const { cause } = destination;
-  return codedError(
-    'ERR_UNKNOWN_DESTINATION',
-    `It is not known where this connection was going: ${cause.message}`,
-    { cause },
-  );
 }
 
 /**

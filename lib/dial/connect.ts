@@ -6,7 +6,8 @@ import { familyOf, unmap, type Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { dialError } from './dial-error.ts';
-import { checkBoolean, checkInteger, codedError, invalidType } from '../errors.ts';
+import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
+import { codedError } from '../errors.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { adoptFd, retryConnect } from '../node/socket-fd.ts';
 

@@ -1,4 +1,4 @@
-import { checkBoolean, checkInteger, invalidType, outOfRange } from '../errors.ts';
+import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
 import { binary } from './checks/binary.ts';
 import { capabilities } from './checks/capabilities.ts';
 import { cgroupBpf } from './checks/cgroup-bpf.ts';

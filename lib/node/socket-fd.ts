@@ -1,6 +1,5 @@
 import type { Server, Socket } from 'node:net';
 import { binding } from '../binding.ts';
-import { checkInteger } from '../errors.ts';
 
 /** The part of Node's internal TCP handle that this package uses. */
 interface Handle {
@@ -88,9 +87,4 @@ export function retryConnect(socket: Socket, errno: number, prepare: () => boole
       return status === errno && prepare() ? Reflect.apply(call, handle, parameters) : status;
     };
   }
-}
-
-/** Throws unless `fd` can be a file descriptor: a whole number from 0 to 2³¹ − 1. */
-export function checkFd(fd: unknown): asserts fd is number {
-  checkInteger('fd', fd, 0, 2 ** 31 - 1);
 }

@@ -1,6 +1,7 @@
 import { BlockList } from 'node:net';
 import { familyOf, formatEndpoint, type Endpoint } from '../address.ts';
-import { codedError, invalidType, type CodedError } from '../errors.ts';
+import { invalidType } from '../arguments.ts';
+import { codedError, type CodedError } from '../errors.ts';
 
 /** Where a dial may go. A destination in `deny` is refused, and with `allow` so is every one that is not in it. */
 export interface EgressPolicy {

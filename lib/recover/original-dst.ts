@@ -4,7 +4,8 @@ import { type Endpoint, isWildcard, unmap } from '../address.ts';
 import { binding } from '../binding.ts';
 import { conntrackActive, conntrackActiveNow, conntrackPresent } from './tracking.ts';
 import { TCP } from './conntrack-entry.ts';
-import { invalidType, systemError } from '../errors.ts';
+import { invalidType } from '../arguments.ts';
+import { systemError } from '../errors.ts';
 import {
   endpointAt,
   familyAt,

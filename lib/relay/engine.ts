@@ -1,6 +1,7 @@
 import { binding } from '../binding.ts';
 import { dialError, type DialEnds } from '../dial/dial-error.ts';
-import { checkInteger, systemError } from '../errors.ts';
+import { checkInteger } from '../arguments.ts';
+import { systemError } from '../errors.ts';
 import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
 
 /** Layout of struct RelaySlot (src/relay/thread.h): two doubles; reason, side and step of the dial in a byte each; errno. */

@@ -2,11 +2,13 @@ import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { type Endpoint, familyOf } from '../address.ts';
 import { binding } from '../binding.ts';
-import { checkPreserveSource, destinationRefusal } from '../dial/connect-original.ts';
+import { checkPreserveSource } from '../dial/connect-original.ts';
+import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
 import { checkDialOptions } from '../dial/connect.ts';
 import { dialError } from '../dial/dial-error.ts';
 import type { EgressPolicy } from '../policy/egress.ts';
-import { checkBoolean, checkInteger, codedError, invalidType, outOfRange, systemError } from '../errors.ts';
+import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
+import { codedError, systemError } from '../errors.ts';
 import { endpointAt, Slot } from '../recover/kernel-answer.ts';
 import type { InterceptedSocket } from '../accept/intercept.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
@@ -317,7 +319,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     process.nextTick(() => this.emit('relay', joined, destination, client));
     const refusal = destinationRefusal(destination, egress, mark);
     if (refusal) {
-      this.#refused[refusal.code] = (this.#refused[refusal.code] ?? 0) + 1;
+      countRefusal(this.#refused, refusal);
       this.#refuse(token);
       joined.finish({ reason: 'error', side: 'upstream', error: refusal });
     } else {

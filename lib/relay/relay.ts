@@ -1,13 +1,7 @@
 import { Socket } from 'node:net';
 import { binding } from '../binding.ts';
-import {
-  checkInteger,
-  codedError,
-  invalidType,
-  outOfRange,
-  systemError,
-  type SystemError,
-} from '../errors.ts';
+import { checkInteger, invalidType, outOfRange } from '../arguments.ts';
+import { codedError, systemError, type SystemError } from '../errors.ts';
 import { engine } from './engine.ts';
 import {
   abandon,

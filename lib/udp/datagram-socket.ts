@@ -4,14 +4,8 @@ import { getSystemErrorName } from 'node:util';
 import { type Endpoint, familyOf } from '../address.ts';
 import { type DatagramDestination, DestinationFinder, isShared } from './destination.ts';
 import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
-import {
-  checkBoolean,
-  checkInteger,
-  invalidType,
-  outOfRange,
-  systemError,
-  type SystemError,
-} from '../errors.ts';
+import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
+import { systemError, type SystemError } from '../errors.ts';
 import { ReplySockets } from './reply-sockets.ts';
 
 const { EAGAIN, EBADF, EINVAL } = constants.errno;

@@ -2,14 +2,7 @@ import { fstatSync, openSync } from 'node:fs';
 import { once } from 'node:events';
 import { connect, createServer, Socket, type AddressInfo } from 'node:net';
 import t from 'tap';
-import {
-  acceptingServer,
-  checkFd,
-  handleFd,
-  listenHandle,
-  socketFd,
-  withHandleFd,
-} from '../../lib/node/socket-fd.ts';
+import { acceptingServer, handleFd, listenHandle, socketFd, withHandleFd } from '../../lib/node/socket-fd.ts';
 
 t.test('of servers and accepted sockets', async (t) => {
   const server = createServer();
@@ -65,12 +58,4 @@ t.test('a runtime that shows only a duplicate', async (t) => {
     withHandleFd({}, () => 1),
     undefined,
   );
-});
-
-t.test('checkFd', async (t) => {
-  checkFd(0);
-  checkFd(2 ** 31 - 1);
-  for (const bad of [-1, 2 ** 31, 0.5, NaN]) t.throws(() => checkFd(bad), { code: 'ERR_OUT_OF_RANGE' });
-  for (const bad of ['0', undefined, null, 1n])
-    t.throws(() => checkFd(bad), { code: 'ERR_INVALID_ARG_TYPE' });
 });

@@ -1,4 +1,5 @@
-import { checkInteger, codedError, invalidType } from '../../errors.ts';
+import { checkInteger, invalidType } from '../../arguments.ts';
+import { codedError } from '../../errors.ts';
 import type {
   DirectionRules,
   Family,

@@ -1,0 +1,42 @@
+// Checks of what a caller passes in: errors as Node words them, before anything happens.
+import { codedError, type CodedError } from './errors.ts';
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`;
+  if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return String(value);
+  return `an instance of ${(value as object).constructor?.name ?? 'Object'}`;
+}
+
+/** ERR_INVALID_ARG_TYPE, as Node words it. */
+export function invalidType(name: string, expected: string, value: unknown): CodedError {
+  const message = `The "${name}" argument must be ${expected}. Received ${describe(value)}`;
+  return codedError('ERR_INVALID_ARG_TYPE', message, { base: TypeError });
+}
+
+/** ERR_OUT_OF_RANGE, as Node words it. */
+export function outOfRange(name: string, range: string, value: unknown): CodedError {
+  const message = `The value of "${name}" is out of range. It must be ${range}. Received ${describe(value)}`;
+  return codedError('ERR_OUT_OF_RANGE', message, { base: RangeError });
+}
+
+/** Throws unless `value` is a whole number from `min` to `max`. */
+export function checkInteger(
+  name: string,
+  value: unknown,
+  min: number,
+  max: number,
+): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value);
+}
+
+/** Throws unless `value` is a boolean. */
+export function checkBoolean(name: string, value: unknown): asserts value is boolean {
+  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+}
+
+/** Throws unless `fd` can be a file descriptor: a whole number from 0 to 2³¹ − 1. */
+export function checkFd(fd: unknown): asserts fd is number {
+  checkInteger('fd', fd, 0, 2 ** 31 - 1);
+}
