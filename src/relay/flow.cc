@@ -10,6 +10,8 @@
 
 #include <utility>
 
+#include "socket/socket_options.h"
+
 namespace original_dst {
 
 namespace {
@@ -50,40 +52,47 @@ int Flow::hold(const void* bytes, size_t length) {
   memcpy(held_, bytes, length);
   held_at_ = 0;
   held_end_ = length;
+  held_urgent_ = false;
   return 0;
 }
 
-void Flow::source_ready(bool thorough) {
+void Flow::source_ready(bool thorough, bool urgent) {
   readable_ = true;
   thorough_ |= thorough;
+  urgent_ |= urgent;
+  // splice(2) does not get past urgent data.
+  if (urgent_) bulk_ = false;
 }
 
-Flow::Io Flow::fail(int error, bool sink) {
+bool Flow::fail(int error, bool sink) {
   error_ = error;
   failed_sink_ = sink;
-  return Io::kFailed;
+  return false;
 }
 
-Flow::Io Flow::send_held() {
+bool Flow::send_held() {
   undelay();
-  const ssize_t sent =
-      send(sink_, held_ + held_at_, held_end_ - held_at_, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent < 0) {
-    if (errno == EINTR) return Io::kOk;
-    if (!would_block(errno)) return fail(errno, true);
+  const int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (held_urgent_ ? MSG_OOB : 0);
+  const ssize_t sent = send(sink_, held_ + held_at_, held_end_ - held_at_, flags);
+  if (sent >= 0) {
+    moved_ += static_cast<size_t>(sent);
+    held_at_ += static_cast<size_t>(sent);
+  } else if (would_block(errno)) {
     writable_ = false;
-    return Io::kBlocked;
+  } else if (held_urgent_ && errno == EOPNOTSUPP) {
+    // The sink is of a kind that knows no urgent data, whose reader would never ask for the byte.
+    held_at_ = held_end_;
+  } else if (errno != EINTR) {
+    return fail(errno, true);
   }
-  moved_ += static_cast<size_t>(sent);
-  held_at_ += static_cast<size_t>(sent);
   if (held_at_ == held_end_) {
     free(held_);
     held_ = nullptr;
   }
-  return Io::kOk;
+  return true;
 }
 
-Flow::Io Flow::drain_pipe() {
+bool Flow::drain_pipe() {
   undelay();
   // No SPLICE_F_MORE: it would keep the last segment back for 200 ms.
   const ssize_t sent = splice(pipe_.read.get(), nullptr, sink_, nullptr, in_pipe_,
@@ -91,13 +100,13 @@ Flow::Io Flow::drain_pipe() {
   if (sent > 0) {
     moved_ += static_cast<size_t>(sent);
     in_pipe_ -= static_cast<size_t>(sent);
-    return Io::kOk;
+    return true;
   }
   if (sent == 0) return fail(EIO, true);
-  if (errno == EINTR) return Io::kOk;
+  if (errno == EINTR) return true;
   if (would_block(errno)) {
     writable_ = false;
-    return Io::kBlocked;
+    return true;
   }
   if (errno != EINVAL || refused_) return fail(errno, true);
   // This sink takes no splice. The bytes are in the pipe already: bring them back to user memory.
@@ -109,13 +118,14 @@ Flow::Io Flow::drain_pipe() {
   if (got != static_cast<ssize_t>(in_pipe_)) return fail(EIO, true);
   held_at_ = 0;
   held_end_ = in_pipe_;
+  held_urgent_ = false;
   in_pipe_ = 0;
-  return Io::kOk;
+  return true;
 }
 
 // Only ever into an empty pipe: then EAGAIN speaks of the source. A pipe that holds something can
 // be full with one byte in each of its slots, and says EAGAIN for that too.
-Flow::Io Flow::fill_pipe(FlowTools& tools) {
+bool Flow::fill_pipe(FlowTools& tools) {
   if (!pipe_.valid()) {
     pipe_ = tools.pipes.borrow();
     if (!pipe_.valid()) return copy(tools);
@@ -125,30 +135,51 @@ Flow::Io Flow::fill_pipe(FlowTools& tools) {
   if (got > 0) {
     in_pipe_ = static_cast<size_t>(got);
     spliced_ += in_pipe_;
-    return Io::kOk;
+    return true;
   }
   if (got == 0) {
-    ended_ = true;
-    return Io::kOk;
+    // The end, or urgent data with the end behind it: recv(2) tells the two apart, but drops the
+    // byte.
+    urgent_ |= at_urgent_mark(source_);
+    bulk_ = false;
+    return true;
   }
-  if (errno == EINTR) return Io::kOk;
+  if (errno == EINTR) return true;
   if (would_block(errno)) {
+    // Also in front of urgent data, which epoll is about to report.
     readable_ = false;
     bulk_ = spliced_ >= kBulk;
     spliced_ = 0;
-    return Io::kBlocked;
+    return true;
   }
   if (errno != EINVAL) return fail(errno, false);
   refused_ = true;
   bulk_ = false;
-  return Io::kOk;
+  return true;
+}
+
+// The one byte that TCP calls urgent goes on as urgent, at its place in the stream. recv(2) without
+// MSG_OOB drops it, and splice(2) stops in front of it for ever: a socket that is closed then sends
+// RST for what it has not read, and the answer of the other side is lost with it.
+bool Flow::pass_urgent_byte() {
+  char byte = 0;
+  // EINVAL: this one is through, and the next recv(2) steps over its place.
+  if (recv(source_, &byte, 1, MSG_OOB | MSG_DONTWAIT) != 1) return true;
+  if (hold(&byte, 1) != 0) return fail(ENOMEM, true);
+  held_urgent_ = true;
+  return true;
 }
 
 // All that the source has, in one send(2): if its end is there too, the last segment carries the
 // FIN, and the peer has one packet to handle and to answer in place of two.
-Flow::Io Flow::copy(FlowTools& tools) {
+bool Flow::copy(FlowTools& tools) {
   size_t length = 0;
+  if (urgent_ && at_urgent_mark(source_)) {
+    if (!pass_urgent_byte()) return false;
+    if (held_ != nullptr) return true;
+  }
   do {
+    if (length > 0 && urgent_ && at_urgent_mark(source_)) break;
     const ssize_t got =
         recv(source_, tools.scratch + length, FlowTools::kScratchSize - length, MSG_DONTWAIT);
     if (got > 0) {
@@ -161,9 +192,9 @@ Flow::Io Flow::copy(FlowTools& tools) {
       broken_ = errno;
     }
   } while (thorough_ && readable_ && !ended_ && broken_ == 0 && length < FlowTools::kScratchSize);
-  if (length == 0) return Io::kOk;
+  if (length == 0) return true;
   if (length == FlowTools::kScratchSize) {
-    bulk_ = !refused_;
+    bulk_ = !refused_ && !urgent_;
   } else if (!thorough_) {
     // Whatever arrives from now on makes a new edge.
     readable_ = false;
@@ -178,25 +209,23 @@ Flow::Io Flow::copy(FlowTools& tools) {
       moved_ += static_cast<size_t>(sent);
     } else if (would_block(errno)) {
       writable_ = false;
-      return hold(tools.scratch + at, length - at) == 0 ? Io::kBlocked : fail(ENOMEM, true);
+      return hold(tools.scratch + at, length - at) == 0 || fail(ENOMEM, true);
     } else if (errno != EINTR) {
       return fail(errno, true);
     }
   }
-  return Io::kOk;
+  return true;
 }
 
-Flow::Io Flow::finish(bool last) {
+bool Flow::finish(bool last) {
   // close(2) sends the FIN of a socket that nobody else has.
-  if (last && fresh_) return Io::kOk;
-  if (shutdown(sink_, SHUT_WR) == 0) return Io::kOk;
+  if (last && fresh_) return true;
+  if (shutdown(sink_, SHUT_WR) == 0) return true;
   if (errno != ENOTCONN) return fail(errno, true);
   // The connection is over: by an error, or because both sides had sent FIN before, ours by the
   // program that handed the socket over.
-  int error = 0;
-  socklen_t length = sizeof(error);
-  getsockopt(sink_, SOL_SOCKET, SO_ERROR, &error, &length);
-  return error == 0 ? Io::kOk : fail(error, true);
+  const int error = take_error(sink_);
+  return error == 0 || fail(error, true);
 }
 
 void Flow::return_pipe(FlowTools& tools) {
@@ -206,15 +235,15 @@ void Flow::return_pipe(FlowTools& tools) {
 Flow::State Flow::pump(FlowTools& tools, bool last) {
   const uint64_t turn_over = moved_ + kTurn;
   while (!done_) {
-    Io result = Io::kOk;
+    bool ok = true;
     if (held_ != nullptr || in_pipe_ > 0) {
       if (!writable_) return State::kWaiting;
-      result = held_ != nullptr ? send_held() : drain_pipe();
+      ok = held_ != nullptr ? send_held() : drain_pipe();
     } else if (broken_ != 0) {
-      result = fail(broken_, false);
+      ok = fail(broken_, false);
     } else if (ended_) {
-      result = finish(last);
-      done_ = result != Io::kFailed;
+      ok = finish(last);
+      done_ = ok;
     } else if (!readable_) {
       return_pipe(tools);
       return State::kWaiting;
@@ -222,9 +251,9 @@ Flow::State Flow::pump(FlowTools& tools, bool last) {
       return_pipe(tools);
       return State::kMore;
     } else {
-      result = bulk_ ? fill_pipe(tools) : copy(tools);
+      ok = bulk_ ? fill_pipe(tools) : copy(tools);
     }
-    if (result == Io::kFailed) return State::kFailed;
+    if (!ok) return State::kFailed;
   }
   return_pipe(tools);
   return State::kDone;

@@ -38,8 +38,8 @@ class Flow {
   int hold(const void* bytes, size_t length);
 
   // What epoll reported, edge-triggered. `thorough`: the peer has ended, failed, or sent urgent
-  // data, so that a short read does not mean that nothing is left.
-  void source_ready(bool thorough);
+  // data, so that a short read does not mean that nothing is left. `urgent`: it has sent urgent data.
+  void source_ready(bool thorough, bool urgent);
   void sink_ready() { writable_ = true; }
 
   // Moves bytes until one side blocks, or for one turn. `last`: once this flow has ended its relay
@@ -56,15 +56,15 @@ class Flow {
   bool failed_sink() const { return failed_sink_; }
 
  private:
-  enum class Io { kOk, kBlocked, kFailed };
-
-  Io send_held();
-  Io drain_pipe();
-  Io fill_pipe(FlowTools& tools);
-  Io copy(FlowTools& tools);
-  Io finish(bool last);
+  // These return false when the flow has failed.
+  bool send_held();
+  bool drain_pipe();
+  bool fill_pipe(FlowTools& tools);
+  bool copy(FlowTools& tools);
+  bool pass_urgent_byte();
+  bool finish(bool last);
+  bool fail(int error, bool sink);
   void undelay();
-  Io fail(int error, bool sink);
   void return_pipe(FlowTools& tools);
 
   uint64_t moved_ = 0;
@@ -82,6 +82,8 @@ class Flow {
   bool readable_ = false;
   bool writable_ = true;
   bool thorough_ = false;
+  bool urgent_ = false;       // the source has sent urgent data
+  bool held_urgent_ = false;  // held_ is one urgent byte
   bool bulk_ = false;     // splice; else copy
   bool refused_ = false;  // these sockets cannot be spliced
   bool fresh_ = false;

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -34,11 +33,6 @@ void store(double* to, uint64_t value) {
   uint64_t bits;
   memcpy(&bits, &number, sizeof(bits));
   __atomic_store_n(reinterpret_cast<uint64_t*>(to), bits, __ATOMIC_RELAXED);
-}
-
-bool has_unread(int fd) {
-  int count = 0;
-  return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
 }
 
 RelaySide other(RelaySide side) { return side == kClient ? kUpstream : kClient; }
@@ -252,7 +246,7 @@ int RelayThread::wait_ms() const {
 void RelayThread::note_events(RelayEndpoint* end, uint32_t events) {
   Relay* const relay = end->relay;
   if ((events & (EPOLLIN | kThorough)) != 0) {
-    relay->flows[end->side].source_ready((events & kThorough) != 0);
+    relay->flows[end->side].source_ready((events & kThorough) != 0, (events & EPOLLPRI) != 0);
   }
   if ((events & EPOLLOUT) != 0) end->writable = true;
   if ((events & EPOLLOUT) != 0) relay->flows[other(end->side)].sink_ready();
@@ -346,9 +340,7 @@ bool RelayThread::watch(Relay* relay) {
 bool RelayThread::has_connected(Relay* relay) {
   for (RelayEndpoint& end : relay->ends) {
     if (!end.broken) continue;
-    int error = 0;
-    socklen_t length = sizeof(error);
-    getsockopt(end.fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    const int error = take_error(end.fd.get());
     if (error == 0) continue;
     if (end.side == kUpstream) {
       if (relay->listener != nullptr) add_to(&relay->listener->stats->failed, 1);
@@ -399,9 +391,7 @@ void RelayThread::serve(Relay* relay) {
   for (RelayEndpoint& end : relay->ends) {
     if (!end.broken) continue;
     end.broken = false;
-    int error = 0;
-    socklen_t length = sizeof(error);
-    getsockopt(end.fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    const int error = take_error(end.fd.get());
     if (error != 0) return fail(relay, end.side, error);
   }
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 namespace original_dst {
@@ -63,6 +64,22 @@ int set_bind_address_no_port(int fd, bool on) {
 int reset_on_close(int fd) {
   const linger abort = {1, 0};
   return setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)) == 0 ? 0 : -errno;
+}
+
+int take_error(int fd) {
+  int error = 0;
+  get_int(fd, SOL_SOCKET, SO_ERROR, &error);
+  return error;
+}
+
+bool at_urgent_mark(int fd) {
+  int at = 0;
+  return ioctl(fd, SIOCATMARK, &at) == 0 && at != 0;
+}
+
+bool has_unread(int fd) {
+  int count = 0;
+  return (ioctl(fd, FIONREAD, &count) == 0 && count > 0) || at_urgent_mark(fd);
 }
 
 int socket_kind(int fd, SocketKind* kind) {

@@ -1,4 +1,4 @@
-// Options of transparent proxies' sockets. Every function returns 0 or -errno.
+// Options and state of a proxy's sockets. Functions return 0 or -errno, unless they say otherwise.
 #ifndef ORIGINAL_DST_SOCKET_SOCKET_OPTIONS_H_
 #define ORIGINAL_DST_SOCKET_SOCKET_OPTIONS_H_
 
@@ -21,6 +21,16 @@ int set_bind_address_no_port(int fd, bool on);
 
 // setsockopt(fd, SOL_SOCKET, SO_LINGER): close(2) sends RST.
 int reset_on_close(int fd);
+
+// getsockopt(fd, SOL_SOCKET, SO_ERROR): the errno that the socket has met, or 0; forgotten by being
+// asked for.
+int take_error(int fd);
+
+// ioctl(fd, SIOCATMARK): is the next byte, or the place of one taken already, urgent?
+bool at_urgent_mark(int fd);
+
+// ioctl(fd, FIONREAD), which stops counting at urgent data: is there anything to be read?
+bool has_unread(int fd);
 
 // getsockopt(fd, SOL_SOCKET, SO_DOMAIN / SO_TYPE / SO_PROTOCOL): what kind of socket is it?
 struct SocketKind {
