@@ -138,7 +138,10 @@ class RelayGlue {
   // (token) → the descriptor, now the caller's, or -errno
   Napi::Value Take(const Napi::CallbackInfo& info) {
     const std::unique_ptr<Undecided> decided = pending_.take(Number(info[0]));
-    return Status(decided == nullptr ? -EINVAL : decided->fd.release());
+    if (decided == nullptr) return Status(-EINVAL);
+    // As a socket is that Node has accepted.
+    set_urgent_inline(decided->fd.get(), false);
+    return Status(decided->fd.release());
   }
 
   // (id, thread) → 0 or -errno

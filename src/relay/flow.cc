@@ -52,7 +52,6 @@ int Flow::hold(const void* bytes, size_t length) {
   memcpy(held_, bytes, length);
   held_at_ = 0;
   held_end_ = length;
-  held_urgent_ = false;
   return 0;
 }
 
@@ -88,6 +87,7 @@ bool Flow::send_held() {
   if (held_at_ == held_end_) {
     free(held_);
     held_ = nullptr;
+    held_urgent_ = false;
   }
   return true;
 }
@@ -118,7 +118,6 @@ bool Flow::drain_pipe() {
   if (got != static_cast<ssize_t>(in_pipe_)) return fail(EIO, true);
   held_at_ = 0;
   held_end_ = in_pipe_;
-  held_urgent_ = false;
   in_pipe_ = 0;
   return true;
 }
@@ -138,9 +137,8 @@ bool Flow::fill_pipe(FlowTools& tools) {
     return true;
   }
   if (got == 0) {
-    // The end, or urgent data with the end behind it: recv(2) tells the two apart, but drops the
-    // byte.
-    urgent_ |= at_urgent_mark(source_);
+    // The end, or urgent data with the end behind it: recv(2) tells the two apart.
+    source_ready(true, at_urgent_mark(source_));
     bulk_ = false;
     return true;
   }
@@ -158,30 +156,19 @@ bool Flow::fill_pipe(FlowTools& tools) {
   return true;
 }
 
-// The one byte that TCP calls urgent goes on as urgent, at its place in the stream. recv(2) without
-// MSG_OOB drops it, and splice(2) stops in front of it for ever: a socket that is closed then sends
-// RST for what it has not read, and the answer of the other side is lost with it.
-bool Flow::pass_urgent_byte() {
-  char byte = 0;
-  // EINVAL: this one is through, and the next recv(2) steps over its place.
-  if (recv(source_, &byte, 1, MSG_OOB | MSG_DONTWAIT) != 1) return true;
-  if (hold(&byte, 1) != 0) return fail(ENOMEM, true);
-  held_urgent_ = true;
-  return true;
-}
-
 // All that the source has, in one send(2): if its end is there too, the last segment carries the
 // FIN, and the peer has one packet to handle and to answer in place of two.
+//
+// Urgent data is one byte at a mark in the stream. With SO_OOBINLINE recv(2) stops in front of the
+// mark, and started there reads on past it: so at the mark one byte is read, and goes on as urgent.
+// Should it not be known yet that there is a mark, the byte goes on as any other.
 bool Flow::copy(FlowTools& tools) {
+  const bool at_mark = urgent_ && at_urgent_mark(source_);
+  const size_t room = at_mark ? 1 : FlowTools::kScratchSize;
   size_t length = 0;
-  if (urgent_ && at_urgent_mark(source_)) {
-    if (!pass_urgent_byte()) return false;
-    if (held_ != nullptr) return true;
-  }
   do {
     if (length > 0 && urgent_ && at_urgent_mark(source_)) break;
-    const ssize_t got =
-        recv(source_, tools.scratch + length, FlowTools::kScratchSize - length, MSG_DONTWAIT);
+    const ssize_t got = recv(source_, tools.scratch + length, room - length, MSG_DONTWAIT);
     if (got > 0) {
       length += static_cast<size_t>(got);
     } else if (got == 0) {
@@ -191,8 +178,12 @@ bool Flow::copy(FlowTools& tools) {
     } else if (errno != EINTR) {
       broken_ = errno;
     }
-  } while (thorough_ && readable_ && !ended_ && broken_ == 0 && length < FlowTools::kScratchSize);
+  } while (thorough_ && readable_ && !ended_ && broken_ == 0 && length < room);
   if (length == 0) return true;
+  if (at_mark) {
+    held_urgent_ = true;
+    return hold(tools.scratch, length) == 0 || fail(ENOMEM, true);
+  }
   if (length == FlowTools::kScratchSize) {
     bulk_ = !refused_ && !urgent_;
   } else if (!thorough_) {

@@ -30,7 +30,8 @@ class Flow {
   Flow& operator=(const Flow&) = delete;
   ~Flow();
 
-  // Both descriptors must be non-blocking stream sockets; the flow does not own them. `fresh`: this
+  // Both descriptors must be non-blocking stream sockets with SO_OOBINLINE; the flow does not own
+  // them. `fresh`: this
   // thread made them, so that nothing has been sent on them, and nobody else has descriptors of
   // them.
   void attach(int source, int sink, bool fresh);
@@ -38,7 +39,8 @@ class Flow {
   int hold(const void* bytes, size_t length);
 
   // What epoll reported, edge-triggered. `thorough`: the peer has ended, failed, or sent urgent
-  // data, so that a short read does not mean that nothing is left. `urgent`: it has sent urgent data.
+  // data, so that a short read does not mean that nothing is left. `urgent`: it has sent urgent
+  // data.
   void source_ready(bool thorough, bool urgent);
   void sink_ready() { writable_ = true; }
 
@@ -61,7 +63,6 @@ class Flow {
   bool drain_pipe();
   bool fill_pipe(FlowTools& tools);
   bool copy(FlowTools& tools);
-  bool pass_urgent_byte();
   bool finish(bool last);
   bool fail(int error, bool sink);
   void undelay();
@@ -84,8 +85,8 @@ class Flow {
   bool thorough_ = false;
   bool urgent_ = false;       // the source has sent urgent data
   bool held_urgent_ = false;  // held_ is one urgent byte
-  bool bulk_ = false;     // splice; else copy
-  bool refused_ = false;  // these sockets cannot be spliced
+  bool bulk_ = false;         // splice; else copy
+  bool refused_ = false;      // these sockets cannot be spliced
   bool fresh_ = false;
   bool undelayed_ = false;
   bool ended_ = false;

@@ -54,6 +54,8 @@ void Relay::open(OwnedFd client, OwnedFd upstream, bool fresh) {
   for (const RelaySide side : {kClient, kUpstream}) {
     ends[side].relay = this;
     ends[side].side = side;
+    // The one that the thread has accepted has it from its listener.
+    if (!fresh || side == kUpstream) set_urgent_inline(ends[side].fd.get(), true);
     flows[side].attach(ends[side].fd.get(), ends[other(side)].fd.get(), fresh);
   }
 }

@@ -28,6 +28,7 @@ int open_at(const Endpoint& address, bool transparent, OwnedFd* opened, DialStep
   *failed = kTransparent;
   const int status = transparent ? set_transparent(fd, true) : 0;
   if (status != 0) return status;
+  set_urgent_inline(fd, true);
   *failed = kBind;
   sockaddr_storage name;
   const socklen_t length = endpoint_to_sockaddr(address, false, &name);

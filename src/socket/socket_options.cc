@@ -66,6 +66,8 @@ int reset_on_close(int fd) {
   return setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)) == 0 ? 0 : -errno;
 }
 
+int set_urgent_inline(int fd, bool on) { return set_int(fd, SOL_SOCKET, SO_OOBINLINE, on); }
+
 int take_error(int fd) {
   int error = 0;
   get_int(fd, SOL_SOCKET, SO_ERROR, &error);
@@ -79,7 +81,7 @@ bool at_urgent_mark(int fd) {
 
 bool has_unread(int fd) {
   int count = 0;
-  return (ioctl(fd, FIONREAD, &count) == 0 && count > 0) || at_urgent_mark(fd);
+  return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
 }
 
 int socket_kind(int fd, SocketKind* kind) {

@@ -22,14 +22,18 @@ int set_bind_address_no_port(int fd, bool on);
 // setsockopt(fd, SOL_SOCKET, SO_LINGER): close(2) sends RST.
 int reset_on_close(int fd);
 
+// setsockopt(fd, SOL_SOCKET, SO_OOBINLINE): recv(2) gives urgent data at its place in the stream,
+// and never drops it. Accepted sockets inherit it.
+int set_urgent_inline(int fd, bool on);
+
 // getsockopt(fd, SOL_SOCKET, SO_ERROR): the errno that the socket has met, or 0; forgotten by being
 // asked for.
 int take_error(int fd);
 
-// ioctl(fd, SIOCATMARK): is the next byte, or the place of one taken already, urgent?
+// ioctl(fd, SIOCATMARK): is the next byte urgent?
 bool at_urgent_mark(int fd);
 
-// ioctl(fd, FIONREAD), which stops counting at urgent data: is there anything to be read?
+// ioctl(fd, FIONREAD): is there anything to be read?
 bool has_unread(int fd);
 
 // getsockopt(fd, SOL_SOCKET, SO_DOMAIN / SO_TYPE / SO_PROTOCOL): what kind of socket is it?

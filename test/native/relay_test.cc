@@ -28,8 +28,8 @@
 #include <utility>
 #include <vector>
 
-#include "relay/thread.h"
 #include "random.h"
+#include "relay/thread.h"
 
 using original_dst::kClient;
 using original_dst::kNeither;
@@ -62,6 +62,7 @@ struct End {
   uint64_t received = 0;
   bool sent_fin = false;
   bool sent_rst = false;
+  bool sent_urgent = false;
   bool got_fin = false;
   int got_error = 0;
 
@@ -96,6 +97,19 @@ void write_some(Case* one, int side) {
   const ssize_t n = send(end.fd.get(), pattern + end.sent % kPeriod, length, MSG_NOSIGNAL);
   if (n > 0) end.sent += static_cast<size_t>(n);
   // Whoever asks first is told of a RST; a recv(2) after this one would say 0.
+  if (n < 0 && errno != EAGAIN) end.got_error = errno;
+}
+
+// One byte of the pattern as urgent data. Once a connection: of two that are underway together the
+// receiving kernel may drop the first.
+void write_urgent(Case* one, int side) {
+  End& end = one->ends[side];
+  if (!end.fd.valid() || end.sent_fin || end.sent_urgent || one->destroyed) return;
+  const ssize_t n = send(end.fd.get(), pattern + end.sent % kPeriod, 1, MSG_NOSIGNAL | MSG_OOB);
+  if (n == 1) {
+    end.sent++;
+    end.sent_urgent = true;
+  }
   if (n < 0 && errno != EAGAIN) end.got_error = errno;
 }
 
@@ -213,6 +227,12 @@ std::unique_ptr<Relay> make_relay(Case* one, int listener, const sockaddr_in& ad
   OwnedFd upstream;
   connection(listener, address, &one->ends[kClient].fd, &client);
   connection(listener, address, &upstream, &one->ends[kUpstream].fd);
+  // Whoever is at the ends reads urgent data where it stands in the stream; the relay's sockets are
+  // as the kernel makes them.
+  const int on = 1;
+  for (const End& end : one->ends) {
+    setsockopt(end.fd.get(), SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+  }
   auto relay = std::make_unique<Relay>();
   relay->id = one->id;
   relay->slot = &one->slot;
@@ -314,6 +334,8 @@ int main(int argc, char** argv) {
     } else if (action == 907) {
       if (!one->closed && !one->destroyed) thread.destroy(one->id);
       one->destroyed = true;
+    } else if (action < 910) {
+      write_urgent(one, side);
     } else if (action < 920) {
       collect(&thread, &cases, &open);
     }
