@@ -1,11 +1,13 @@
 import type { Family } from '../config/config.ts';
+import type { CodedError } from '../../errors.ts';
 import { isSwitch, listBeside, lostBeside } from '../text/forwarding.ts';
 import { CHAIN_IDS, chainName, parseIptablesSave, type IptablesTable } from '../text/iptables.ts';
 import { NFT_FAMILY, nftTable, parseNftTable, type NftLines } from '../text/nftables.ts';
 import { ipList, routesIn, rulesFor, tablesOf, type Listed } from '../text/routing.ts';
 import { stepError } from './run.ts';
 import type { Backend, MarkRoute, RunStep, Step, StepResult, Sysctl } from '../types.ts';
-import { NOTHING_TO_UNDO, readUndo, type Undo } from './undo.ts';
+import { isSetting, settingPath } from './sysctl.ts';
+import { NOTHING_TO_UNDO, readUndo, unreadable, type Undo } from './undo.ts';
 
 export const FAMILIES: readonly Family[] = ['IPv4', 'IPv6'];
 
@@ -39,6 +41,15 @@ export const routeKey = ({ family, table }: Pick<MarkRoute, 'family' | 'table'>)
 
 function question(...command: [string, ...string[]]): Step {
   return { why: 'see what is installed', command };
+}
+
+/** The comment of a rule of a record; of any other rule, the rule itself, which cannot be read as one. */
+function commentOf(rule: string): string {
+  const [, comment = rule] =
+    /^(?:-m comment --comment "([^"]*)" -j RETURN|return comment "([^"]*)")$/
+      .exec(rule)
+      ?.filter((part) => part !== undefined) ?? [];
+  return comment;
 }
 
 /** Takes the record out of the lines of a table. */
@@ -110,7 +121,8 @@ class Reader {
         parseNftTable(await this.read('nft', '-y', '-s', 'list', 'table', ...own.split(' '))),
       );
       rules[family] = split.rules;
-      if (split.record.length > 0) undo = readUndo(split.record);
+      if (family === 'IPv4' && split.record.length > 0)
+        undo = readUndo(split.record.slice(1).map(commentOf), own, `nft delete table ${own}`);
     }
     return { tables, nftables: { rules, undo } };
   }
@@ -122,7 +134,10 @@ class Reader {
     for (const [family, saved] of Object.entries({ IPv4, IPv6 }) as [Family, string][]) {
       const all = parseIptablesSave(name, saved);
       const record = all.find(({ table }) => table === 'filter')?.chains.get(chainName(name, 'record'));
-      if (record !== undefined) undo = readUndo(record);
+      if (family === 'IPv4' && record !== undefined) {
+        const chain = chainName(name, 'record');
+        undo = readUndo(record.map(commentOf), chain, `iptables -F ${chain}; iptables -X ${chain}`);
+      }
       const own = all.filter(({ table }) => table !== 'filter');
       if (record !== undefined || own.length > 0) rules[family] = own;
     }
@@ -131,8 +146,15 @@ class Reader {
 
   /** Undefined: there is no such setting, as when its interface is gone. */
   async sysctl(key: string): Promise<string | undefined> {
-    const result = await this.#ask(question('cat', `/proc/sys/${key}`));
-    return result.status === 0 ? result.stdout.trim() : undefined;
+    const path = settingPath(key);
+    const step = question('cat', path);
+    const result = await this.#ask(step);
+    const value = result.stdout.trim();
+    if (result.status === 0 && isSetting({ key, value })) return value;
+    if (result.status !== 0 && result.stderr.includes('No such file or directory')) return undefined;
+    throw result.status === 0
+      ? unreadable(`${path} is no number: ${JSON.stringify(value)}`)
+      : stepError(step, result);
   }
 
   /** The answer of `ip`, which calls a table without routes an error. */
@@ -152,8 +174,8 @@ export interface Needs {
 }
 
 /**
- * Asks the system. The back-end `required` must answer; the other one may be missing or broken, which then means
- * that it has nothing of ours. Without `required` one of the two must answer.
+ * Asks the system. The back-end `required` must answer; the tools of the other one may be missing, which then means
+ * that it has nothing of ours. Without `required` one of the two must be there.
  */
 export async function readInstalled(
   name: string,
@@ -166,8 +188,13 @@ export async function readInstalled(
     reader.nftables(name).catch((error: Error) => error),
     reader.iptables(name).catch((error: Error) => error),
   ]);
-  if (nft instanceof Error && (required === 'nftables' || iptables instanceof Error)) throw nft;
-  if (iptables instanceof Error && required === 'iptables') throw iptables;
+  const missing = (answer: unknown): boolean =>
+    answer instanceof Error && (answer as CodedError).code === 'ERR_RULES_TOOL_MISSING';
+  for (const [backend, answer] of Object.entries({ nftables: nft, iptables })) {
+    if (!(answer instanceof Error)) continue;
+    // What cannot be read may be anything, but not nothing.
+    if (!missing(answer) || required === backend || (missing(nft) && missing(iptables))) throw answer;
+  }
   const nftables = nft instanceof Error ? undefined : nft.nftables;
   const other = iptables instanceof Error ? undefined : iptables;
   const undos = [nftables?.undo ?? NOTHING_TO_UNDO, other?.undo ?? NOTHING_TO_UNDO];
@@ -199,7 +226,7 @@ export async function readInstalled(
     if (value === undefined) continue;
     sysctls.set(key, value);
     if (isSwitch({ key, value }))
-      beside.set(key, lostBeside(await reader.read(...listBeside(key)), { key, value }));
+      beside.set(key, lostBeside(await reader.read(...listBeside(key)), { key, value }).filter(isSetting));
   }
   return { name, nftables, iptables: other, tables, empty, rules, routes: inTables, sysctls, beside };
 }

@@ -6,6 +6,7 @@ import { chainName, iptablesChange, iptablesTables, type IptablesTable } from '.
 import { NFT_FAMILY, nftLines, nftReplace, nftTable, type NftLines } from '../text/nftables.ts';
 import { ipRoute, ipRule, tablesOf } from '../text/routing.ts';
 import type { Backend, MarkRoute, RulePlan, Step, Sysctl } from '../types.ts';
+import { settingPath } from './sysctl.ts';
 import { NOTHING_TO_UNDO, sameUndo, writeUndo, type Undo } from './undo.ts';
 
 /** What is to be there in the end. */
@@ -61,7 +62,7 @@ function restoreStep(why: string, family: Family, stdin: string): Step {
 }
 
 function sysctlStep(why: string, { key, value }: Sysctl): Step {
-  return { why, command: ['tee', `/proc/sys/${key}`], stdin: `${value}\n` };
+  return { why, command: ['tee', settingPath(key)], stdin: `${value}\n` };
 }
 
 /** The record in nftables: a chain that no hook leads to. */

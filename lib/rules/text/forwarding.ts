@@ -13,7 +13,7 @@ const DIRECTORY: Record<string, string> = {
 };
 
 export function isSwitch({ key }: Sysctl): boolean {
-  return key in DIRECTORY;
+  return Object.hasOwn(DIRECTORY, key);
 }
 
 /** The command that shows what the kernel sets along with a switch. */
