@@ -6,6 +6,7 @@
 #include "glue/arguments.h"
 #include "glue/datagram_glue.h"
 #include "glue/dial_glue.h"
+#include "glue/loop_glue.h"
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "host/cgroup_bpf.h"
@@ -56,7 +57,8 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("closeFd", &Addon::CloseFd),
                              InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
                          });
-    init_dial(env, exports, &port_claims_);
+    init_dial(env, exports);
+    loop_.init(env, exports);
     init_relay(env, exports, facts_);
     init_datagram(env, exports);
   }
@@ -161,7 +163,7 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Number::New(info.Env(), connect_programs(fd_argument(info), family));
   }
 
-  PortClaims port_claims_;
+  LoopGlue loop_;
   Facts* facts_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> facts_buffer_;
   Conntrack conntrack_;

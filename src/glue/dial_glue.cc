@@ -1,26 +1,12 @@
 #include "glue/dial_glue.h"
 
-#include <errno.h>
-
-#include "host/route.h"
+#include "glue/arguments.h"
 #include "socket/dial.h"
 #include "socket/endpoint.h"
 
 namespace original_dst {
 
 namespace {
-
-// Longer than any address or interface name that the kernel takes.
-constexpr size_t kTextSize = 128;
-
-// Copies a string argument; false when it is no string or does not fit.
-bool text_argument(const Napi::Value& value, char (&text)[kTextSize]) {
-  if (!value.IsString()) return false;
-  size_t length = 0;
-  const napi_status status =
-      napi_get_value_string_utf8(value.Env(), value, text, kTextSize, &length);
-  return status == napi_ok && length < kTextSize - 1;
-}
 
 int32_t int_argument(const Napi::Value& value, int32_t otherwise) {
   return value.IsNumber() ? value.As<Napi::Number>().Int32Value() : otherwise;
@@ -49,7 +35,7 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   DialOptions options = {};
   options.family = int_argument(info[0], 0) == 6 ? 6 : 4;
   char source[kTextSize];
-  if (text_argument(info[1], source)) {
+  if (text_argument(info, 1, source)) {
     const auto port = static_cast<uint16_t>(uint_argument(info[2]));
     const int status = endpoint_parse(source, port, &options.source);
     if (status != 0) return failure(env, status, kBind);
@@ -59,7 +45,7 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   options.marked = info[5].IsNumber();
   options.mark = uint_argument(info[5]);
   char interface[kTextSize];
-  if (text_argument(info[6], interface)) options.interface = interface;
+  if (text_argument(info, 6, interface)) options.interface = interface;
 
   OwnedFd opened;
   DialStep failed = kNoStep;
@@ -71,34 +57,10 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   return replaced == 0 ? Napi::Number::New(env, over) : failure(env, replaced, kSocket);
 }
 
-// (address, mark) → 1, 0 or -errno
-Napi::Value IsLocalDestination(const Napi::CallbackInfo& info) {
-  char text[kTextSize];
-  Endpoint destination;
-  int status = text_argument(info[0], text) ? endpoint_parse(text, 0, &destination) : -EINVAL;
-  if (status == 0) status = is_local_destination(destination, uint_argument(info[1]));
-  return Napi::Number::New(info.Env(), status);
-}
-
-using PortCall = int (PortClaims::*)(uint32_t program, uint16_t port);
-
-// (program, port) → what the call answers
-template <PortCall call>
-Napi::Value OnPort(const Napi::CallbackInfo& info) {
-  auto* claims = static_cast<PortClaims*>(info.Data());
-  const auto port = static_cast<uint16_t>(uint_argument(info[1]));
-  return Napi::Number::New(info.Env(), (claims->*call)(uint_argument(info[0]), port));
-}
-
 }  // namespace
 
-void init_dial(Napi::Env env, Napi::Object exports, PortClaims* claims) {
+void init_dial(Napi::Env env, Napi::Object exports) {
   exports["openDialSocket"] = Napi::Function::New<OpenDialSocket>(env);
-  exports["isLocalDestination"] = Napi::Function::New<IsLocalDestination>(env);
-  exports["claimPort"] = Napi::Function::New<OnPort<&PortClaims::claim>>(env, nullptr, claims);
-  exports["releasePort"] = Napi::Function::New<OnPort<&PortClaims::release>>(env, nullptr, claims);
-  exports["portClaimedElsewhere"] =
-      Napi::Function::New<OnPort<&PortClaims::claimed_elsewhere>>(env, nullptr, claims);
 }
 
 }  // namespace original_dst

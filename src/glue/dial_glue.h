@@ -1,15 +1,12 @@
-// Node-API glue of lib/dial/connect.ts and lib/policy/loop-guard.ts.
+// Node-API glue of lib/dial/connect.ts.
 #ifndef ORIGINAL_DST_GLUE_DIAL_GLUE_H_
 #define ORIGINAL_DST_GLUE_DIAL_GLUE_H_
 
 #include <napi.h>
 
-#include "host/port_claims.h"
-
 namespace original_dst {
 
-// `claims` must outlive the environment's last call.
-void init_dial(Napi::Env env, Napi::Object exports, PortClaims* claims);
+void init_dial(Napi::Env env, Napi::Object exports);
 
 }  // namespace original_dst
 

@@ -4,33 +4,30 @@
 
 #include <stdint.h>
 
-#include "socket/owned_fd.h"
+#include "host/program_locks.h"
 
 namespace original_dst {
 
-// One thread's claims. A claim is a shared lock (fcntl(2), F_OFD_SETLK) on one byte of the network
-// namespace's own file, /proc/self/ns/net, at an offset made of the pid namespace, the program's
-// first process and the port.
-//
-// That gives what nothing else does together: any number of holders, an answer that is never late,
-// no part for the cluster's primary, which may never have heard of this package, and release by the
-// kernel when a holder dies, however it dies. What failed: messages between threads arrive after
-// the connection that they are about; a table in the addon ends at the process; the kernel's list
-// of listening sockets does not tell an intercepting one from the program's other servers.
+// One thread's claims, as locks that nobody but the program can hold. The kernel's list of
+// listening sockets would not do: it does not tell an intercepting one from the program's other
+// servers. A port is one of a network namespace, by the number that /proc/PID/ns/net has.
 class PortClaims {
  public:
+  explicit PortClaims(ProgramLocks* locks) : locks_(locks) {}
+
   // Returns 0 or -errno.
-  int claim(uint32_t program, uint16_t port);
-  int release(uint32_t program, uint16_t port);
+  int claim(uint32_t network_namespace, uint16_t port);
+  int release(uint32_t network_namespace, uint16_t port);
   // Does anybody but this object claim the port? 1, 0 or -errno.
-  int claimed_elsewhere(uint32_t program, uint16_t port);
+  int claimed_elsewhere(uint32_t network_namespace, uint16_t port) const;
 
  private:
-  int lock(int command, short type, uint32_t program, uint16_t port, short* found);
-
-  OwnedFd fd_;
-  uint64_t pid_namespace_ = 0;
+  ProgramLocks* const locks_;
 };
+
+// The number of the network namespace that this thread's sockets are opened in, as in
+// `net:[4026531840]`. Returns 0 or -errno.
+int own_network_namespace(uint32_t* number);
 
 }  // namespace original_dst
 
