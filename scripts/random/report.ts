@@ -1,0 +1,127 @@
+// What a run has shown: a table of the kinds, the causes of what is unknown, and what is wrong.
+import type { Tally } from './judge.ts';
+import { CHANGING, KINDS } from './kinds.ts';
+import type { PolicyChange } from './server.ts';
+
+/** All that is known of one kind. */
+export interface Row {
+  /** Connections that the clients began, datagrams that they sent. */
+  begun: number;
+  established: number;
+  right: number;
+  wrong: number;
+  gone: number;
+  unknown: Record<string, number>;
+  unexplained: Record<string, number>;
+}
+
+/** A line of `far`: somebody who set out at `started` came to an address that the policy allows only sometimes. */
+export interface Arrival {
+  address: string;
+  port: string;
+  started: bigint;
+}
+
+function emptyRow(): Row {
+  return { begun: 0, established: 0, right: 0, wrong: 0, gone: 0, unknown: {}, unexplained: {} };
+}
+
+function sum(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
+}
+
+function add(to: Record<string, number>, more: Record<string, number>): void {
+  for (const [key, count] of Object.entries(more)) to[key] = (to[key] ?? 0) + count;
+}
+
+export class Report {
+  readonly rows: Row[] = KINDS.map(emptyRow);
+  readonly problems: string[] = [];
+  readonly #changes = new Map<string, PolicyChange[]>();
+  readonly #arrivals: Arrival[] = [];
+
+  /** What a client or the far end has counted: `{ kinds: { 3: { begun: 17, … } } }`. */
+  addCounts(json: string): void {
+    const { kinds } = JSON.parse(json) as {
+      kinds: Record<string, Partial<Record<keyof Row | 'mixed', number>>>;
+    };
+    for (const [kind, counts] of Object.entries(kinds)) {
+      const row = this.rows[Number(kind)]!;
+      row.begun += counts.begun ?? 0;
+      row.established += counts.established ?? 0;
+      row.right += counts.right ?? 0;
+      row.wrong += (counts.wrong ?? 0) + (counts.mixed ?? 0);
+    }
+  }
+
+  addTallies(tallies: readonly [number, Tally][]): void {
+    for (const [kind, tally] of tallies) {
+      const row = this.rows[kind]!;
+      row.right += tally.right;
+      row.wrong += tally.wrong;
+      row.gone += tally.gone;
+      add(row.unknown, tally.unknown);
+      add(row.unexplained, tally.unexplained);
+    }
+  }
+
+  addChange(change: PolicyChange): void {
+    const known = this.#changes.get(change.address);
+    if (known) known.push(change);
+    else this.#changes.set(change.address, [change]);
+  }
+
+  addArrival(line: string): void {
+    const [address, port, started] = line.split(' ') as [string, string, string];
+    this.#arrivals.push({ address, port, started: BigInt(started) });
+  }
+
+  /** Compares arrivals at addresses that are allowed only sometimes with when they were. */
+  judgePolicy(): void {
+    for (const { address, port, started } of this.#arrivals) {
+      const last = this.#changes.get(address)?.findLast(({ at }) => BigInt(at) < started);
+      if (last?.allowed === true) continue;
+      const since = last ? `${(Number(started - BigInt(last.at)) / 1e6).toFixed(3)} ms after` : 'before';
+      this.problems.push(
+        `relayed to ${address} ${port}: begun ${since} a change of the policy that forbade it`,
+      );
+    }
+  }
+
+  /** Prints it all. Returns what is wrong with the run, one line each. */
+  print(): string[] {
+    const width = Math.max(...KINDS.map(({ name }) => name.length));
+    const line = (name: string, cells: readonly (string | number)[]): void =>
+      console.log([name.padEnd(width), ...cells.map((cell) => String(cell).padStart(11))].join(' '));
+    line('', ['begun', 'established', 'right', 'unknown', 'wrong', 'unjudged', 'gone before']);
+    const causes: Record<string, number> = {};
+    const total = emptyRow();
+    for (const [index, { name, protocol }] of KINDS.entries()) {
+      const row = this.rows[index]!;
+      const unknown = sum(row.unknown) + sum(row.unexplained);
+      const all = protocol === 'tcp' ? row.established : row.begun;
+      line(name, [
+        row.begun,
+        all,
+        row.right,
+        unknown,
+        row.wrong,
+        all - row.right - unknown - row.wrong,
+        row.gone,
+      ]);
+      for (const key of ['begun', 'established', 'right', 'wrong', 'gone'] as const) total[key] += row[key];
+      add(causes, row.unknown);
+      if (row.right === 0 && unknown === 0) this.problems.push(`${name}: never exercised`);
+      if (row.wrong > 0) this.problems.push(`${name}: ${row.wrong} wrong`);
+      for (const [code, count] of Object.entries(row.unexplained))
+        this.problems.push(`${name}: ${count} unknown (${code}) that nothing explains`);
+    }
+    console.log('\nunknown, because');
+    for (const [cause, count] of Object.entries(causes).sort())
+      console.log(`  ${String(count).padStart(9)}  ${cause}`);
+    console.log(
+      `\npolicy: ${[...this.#changes.values()].flat().length} changes, ${this.#arrivals.length} arrivals at addresses ${CHANGING.from} to ${CHANGING.to}`,
+    );
+    return this.problems;
+  }
+}

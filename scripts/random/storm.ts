@@ -1,0 +1,57 @@
+// What makes it hard: entries are deleted, rules change, the proxies stand still.
+import { setTimeout as delay } from 'node:timers/promises';
+import { startFlushing, type Server } from './programs.ts';
+import { Random } from './random-numbers.ts';
+import { change, CHANGES } from './world.ts';
+
+const STATES = Object.keys(CHANGES) as (keyof typeof CHANGES)[];
+
+export interface Storm {
+  flushes: number;
+  changes: number;
+  stops: number;
+}
+
+/** Goes on until the signal is aborted, and then leaves the rules as it found them. */
+export async function storm(
+  directory: string,
+  servers: readonly Server[],
+  seed: number,
+  signal: AbortSignal,
+): Promise<Storm> {
+  const random = new Random(seed);
+  const done: Storm = { flushes: 0, changes: 0, stops: 0 };
+  const flushing = [
+    startFlushing(directory, 'gateway', seed),
+    startFlushing(directory, 'changing', seed + 1),
+  ];
+  for (const server of servers) server.tell({ pauses: true });
+
+  const stopping = async (): Promise<void> => {
+    while (!signal.aborted) {
+      await delay(30 + random.below(300));
+      const ms = 5 + random.below(45);
+      random.pick(servers).stop(ms);
+      done.stops++;
+      await delay(ms);
+    }
+  };
+  const changing = async (): Promise<void> => {
+    while (!signal.aborted) {
+      change(random.pick(STATES));
+      done.changes++;
+      await delay(10 + random.below(300));
+    }
+  };
+  await Promise.all([stopping(), changing()]);
+
+  change('redirect');
+  for (const server of servers) server.tell({ pauses: false });
+  for (const one of flushing) {
+    const times = one.said('flushed');
+    const ended = one.end();
+    done.flushes += Number(await times);
+    await ended;
+  }
+  return done;
+}
