@@ -30,6 +30,8 @@ export interface Binding {
     device: string | null,
     over: number,
   ): number | [status: number, step: number];
+  /** The one spelling of an address, or a negative errno: EINVAL, or ENODEV for an interface that does not exist. */
+  canonicalAddress(address: string): string | number;
   /** 1, 0 or a negative errno. */
   isLocalDestination(address: string, mark: number): number;
   claimPort(program: number, port: number): number;

@@ -1,10 +1,10 @@
 // What holds for every input. FUZZ_RUNS=N tries N inputs each; `npm run fuzz` does.
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { connect, isIP, type AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import * as fc from 'fast-check';
 import t from 'tap';
-import { familyOf, formatEndpoint, unmap } from '../lib/address.ts';
+import { familyOf, formatEndpoint } from '../lib/address.ts';
 import * as api from '../lib/index.ts';
 
 const numRuns = Number(process.env['FUZZ_RUNS'] ?? 200);
@@ -17,22 +17,6 @@ const anything = fc.oneof(
   fc.integer(),
   fc.constantFrom(-1, 2 ** 31, NaN, null, undefined, '3'),
 );
-
-t.test('an IPv4-mapped address is the IPv4 address; no other text changes', (t) => {
-  const letterCase = fc.constantFrom('::ffff:', '::FFFF:');
-  fc.assert(
-    fc.property(fc.ipV4(), letterCase, (address, prefix) => unmap(prefix + address) === address),
-    { numRuns },
-  );
-  fc.assert(
-    fc.property(
-      fc.string().filter((text) => isIP(text) === 0),
-      (text) => familyOf(text) === undefined && unmap(text) === text,
-    ),
-    { numRuns },
-  );
-  t.end();
-});
 
 t.test('the authority form is one that URL takes apart again', (t) => {
   fc.assert(

@@ -1,5 +1,5 @@
 import { Server, type Socket } from 'node:net';
-import { familyOf, unmap, type Endpoint } from '../address.ts';
+import { canonicalAddress, familyOf, type Endpoint } from '../address.ts';
 import { checkInteger, invalidType } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { recoverOriginalDst } from '../recover/original-dst.ts';
@@ -9,7 +9,7 @@ export type ConnectionTarget = Server | ((socket: Socket) => void);
 
 /** The destinations of one virtual listener. */
 export interface VirtualListenerAddress {
-  /** A literal IP address. Absent or `::`: all of both families. `0.0.0.0`: all of IPv4. */
+  /** A literal IP address, in any spelling. Absent or `::`: all of both families. `0.0.0.0`: all of IPv4. */
   address?: string;
   port: number;
 }
@@ -22,9 +22,15 @@ function checkTarget(target: unknown): asserts target is ConnectionTarget {
     throw invalidType('target', 'a function or an instance of net.Server', target);
 }
 
+function checkAddress(name: string, value: unknown): string {
+  const canonical = typeof value === 'string' ? canonicalAddress(value) : undefined;
+  if (canonical === undefined) throw invalidType(name, 'a literal IP address', value);
+  return canonical;
+}
+
 /** The table's key for an address, or for one that stands for many. */
 function keyOf(address: string, port: number): string {
-  return `${unmap(address)} ${port}`;
+  return `${address} ${port}`;
 }
 
 /**
@@ -66,11 +72,16 @@ export class VirtualListeners {
     return this.#targets.delete(this.#key(at));
   }
 
-  /** Who takes connections to this destination? */
+  /**
+   * Who takes connections to this destination? In any spelling of the address.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`: no IP address
+   */
   find({ address, port }: Pick<Endpoint, 'address' | 'port'>): ConnectionTarget {
-    const wildcard = familyOf(unmap(address)) === 'IPv4' ? keyOf('0.0.0.0', port) : keyOf('::', port);
+    const canonical = checkAddress('destination.address', address);
+    const wildcard = keyOf(familyOf(canonical) === 'IPv4' ? '0.0.0.0' : '::', port);
     return (
-      this.#targets.get(keyOf(address, port)) ??
+      this.#targets.get(keyOf(canonical, port)) ??
       this.#targets.get(wildcard) ??
       this.#targets.get(keyOf('::', port)) ??
       this.#default
@@ -93,9 +104,8 @@ export class VirtualListeners {
   }
 
   #key({ address = '::', port }: VirtualListenerAddress): string {
-    if (typeof address !== 'string' || familyOf(address) === undefined)
-      throw invalidType('at.address', 'a literal IP address', address);
+    const canonical = checkAddress('at.address', address);
     checkInteger('at.port', port, 0, 65535);
-    return keyOf(address, port);
+    return keyOf(canonical, port);
   }
 }

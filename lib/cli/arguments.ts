@@ -1,6 +1,5 @@
-import { isIPv6 } from 'node:net';
 import { InvalidArgumentError } from 'commander';
-import { familyOf } from '../address.ts';
+import { canonicalAddress } from '../address.ts';
 import type { Family, PortRange } from '../rules/index.ts';
 import { parseCidr } from '../rules/config/ranges.ts';
 
@@ -74,11 +73,11 @@ export interface ListenAddress {
 export function listenAddress(text: string): ListenAddress {
   const [, bracketed, bare, number] = /^(?:\[([^\]]+)\]:|([^:[\]]+):)?(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? bare ?? '::';
-  const valid = bracketed === undefined ? familyOf(host) !== undefined : isIPv6(host);
-  if (number === undefined || !valid) {
+  const canonical = canonicalAddress(host);
+  if (number === undefined || canonical === undefined || (bracketed && !host.includes(':'))) {
     throw new InvalidArgumentError(
       'It must be a port or an address and a port: 15001, 127.0.0.1:15001, [::1]:15001.',
     );
   }
-  return { host, port: integer(0, 65535)(number) };
+  return { host: canonical, port: integer(0, 65535)(number) };
 }

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { type Endpoint, unmap } from '../address.ts';
+import { canonicalAddress, type Endpoint } from '../address.ts';
 import { connectOriginal, type ConnectOriginalOptions } from '../dial/connect-original.ts';
 import { egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../accept/intercept.ts';
@@ -97,7 +97,12 @@ export class Forwarder {
     let refused: string | undefined;
     upstream.on('error', ({ code }: NodeJS.ErrnoException) => (refused = code));
     const joined = relay(client, upstream, this.#options.relay);
-    this.#follow(joined, { address: unmap(remoteAddress), port: remotePort }, originalDst, () => refused);
+    this.#follow(
+      joined,
+      { address: canonicalAddress(remoteAddress) ?? '', port: remotePort },
+      originalDst,
+      () => refused,
+    );
   }
 
   #follow(

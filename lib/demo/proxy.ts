@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { formatEndpoint, unmap } from '../address.ts';
+import { canonicalAddress, formatEndpoint } from '../address.ts';
 import { connectOriginal } from '../dial/connect-original.ts';
 import { createServer, type InterceptedSocket } from '../accept/intercept.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
@@ -22,7 +22,7 @@ export interface Visit {
 
 /** `address:port` in canonical form; Node writes IPv4 on a dual-stack listener as `::ffff:…`. */
 export function canonical(address: string, port: number): string {
-  return formatEndpoint({ address: unmap(address), port });
+  return formatEndpoint({ address: canonicalAddress(address)!, port });
 }
 
 /** On to the true destination, or RST: connectOriginal refuses to call this program itself, and never guesses. */

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTcpServer, type Socket } from 'node:net';
-import { formatEndpoint, unmap } from '../address.ts';
+import { canonicalAddress, formatEndpoint } from '../address.ts';
 import { HTTP, HTTPS, SCRATCH, TCP } from './stage.ts';
 
 /** What a server says about a connection. */
@@ -22,8 +22,8 @@ export interface Greeting {
 
 function greeting(socket: Socket): Greeting {
   return {
-    server: formatEndpoint({ address: unmap(socket.localAddress!), port: socket.localPort! }),
-    client: unmap(socket.remoteAddress!),
+    server: formatEndpoint({ address: canonicalAddress(socket.localAddress!)!, port: socket.localPort! }),
+    client: canonicalAddress(socket.remoteAddress!)!,
   };
 }
 

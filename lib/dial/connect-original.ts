@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
-import { unmap } from '../address.ts';
+import { canonicalAddress } from '../address.ts';
 import { checkDialOptions, connect, type DialOptions, type Source } from './connect.ts';
 import { outOfRange } from '../arguments.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
@@ -46,7 +46,7 @@ function refuse(client: Socket, error: CodedError): Socket {
 function clientSource(client: Socket, keepPort: boolean): Source | undefined {
   const { remoteAddress, remotePort } = client;
   if (remoteAddress === undefined) return undefined;
-  return { address: unmap(remoteAddress), port: keepPort ? remotePort! : 0 };
+  return { address: canonicalAddress(remoteAddress)!, port: keepPort ? remotePort! : 0 };
 }
 
 export function checkPreserveSource(value: unknown): void {

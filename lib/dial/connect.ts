@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { lookup as dnsLookup } from 'node:dns';
 import { Socket, type LookupFunction } from 'node:net';
 import { constants } from 'node:os';
-import { familyOf, unmap, type Endpoint } from '../address.ts';
+import { canonicalAddress, dialledAddress, familyOf, type Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { dialError } from './dial-error.ts';
@@ -59,7 +59,7 @@ function checkSource(source: unknown): asserts source is Source {
     throw invalidType('options.source', 'of type object', source);
   const { address, port = 0 } = source as Source;
   checkString('options.source.address', address);
-  if (familyOf(address) === undefined)
+  if (canonicalAddress(address) === undefined)
     throw invalidType('options.source.address', 'a literal IP address', address);
   checkInteger('options.source.port', port, 0, 65535);
 }
@@ -110,7 +110,7 @@ function prepare(socket: Socket, address: string, options: ConnectOptions): void
     return;
   }
   if (!isSpecial(options)) return;
-  const family = familyOf(address)!;
+  const family = familyOf(address);
   const port = source?.port ?? 0;
   let opened = openSocket(family, options, port);
   if (portFallback && opened instanceof Error && (opened as NodeJS.ErrnoException).errno === -EADDRINUSE)
@@ -169,15 +169,17 @@ export function connect(options: ConnectOptions): Socket {
   checkDialOptions(options);
   checkString('options.address', options.address);
   checkInteger('options.port', options.port, 0, 65535);
-  const host = unmap(options.address);
+  const literal = canonicalAddress(options.address);
   const { port, signal, timeout, allowHalfOpen = false } = options;
-  const source = options.source && { ...options.source, address: unmap(options.source.address) };
-  const literal = familyOf(host);
-  const sourceFamily = source && familyOf(source.address)!;
-  if (literal !== undefined && sourceFamily !== undefined && literal !== sourceFamily) {
+  const source = options.source && {
+    ...options.source,
+    address: canonicalAddress(options.source.address)!,
+  };
+  const sourceFamily = source && familyOf(source.address);
+  if (literal !== undefined && source !== undefined && familyOf(literal) !== sourceFamily) {
     throw codedError(
       'ERR_INVALID_ARG_VALUE',
-      `An ${literal} address cannot be dialled from an ${sourceFamily} source: ${host} from ${source!.address}`,
+      `An ${familyOf(literal)} address cannot be dialled from an ${sourceFamily} source: ${literal} from ${source.address}`,
       { base: TypeError },
     );
   }
@@ -195,14 +197,19 @@ export function connect(options: ConnectOptions): Socket {
   const lookup: LookupFunction = (name, _options, callback) => {
     const family = sourceFamily === undefined ? 0 : sourceFamily === 'IPv4' ? 4 : 6;
     dnsLookup(name, { family }, (error, found) => {
-      const address = unmap(found);
-      if (!error && !socket.destroyed) prepare(socket, address, dial);
-      callback(error, address, familyOf(address) === 'IPv6' ? 6 : 4);
+      if (error) {
+        callback(error, found);
+        return;
+      }
+      const address = canonicalAddress(found)!;
+      if (!socket.destroyed) prepare(socket, address, dial);
+      callback(null, dialledAddress(address), familyOf(address) === 'IPv6' ? 6 : 4);
     });
   };
   // One address, one attempt: a second attempt (autoSelectFamily) would be made with a socket of Node's own.
+  const host = literal === undefined ? options.address : dialledAddress(literal);
   socket.connect({ host, port, lookup, autoSelectFamily: false });
   // Node made the handle in that call, and will connect it in the next tick.
-  if (literal !== undefined && !socket.destroyed) prepare(socket, host, dial);
+  if (literal !== undefined && !socket.destroyed) prepare(socket, literal, dial);
   return socket;
 }

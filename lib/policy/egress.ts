@@ -1,9 +1,16 @@
 import { BlockList } from 'node:net';
-import { familyOf, formatEndpoint, type Endpoint } from '../address.ts';
+import { canonicalAddress, dialledAddress, familyOf, formatEndpoint, type Endpoint } from '../address.ts';
 import { invalidType } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
 
-/** Where a dial may go. A destination in `deny` is refused, and with `allow` so is every one that is not in it. */
+/**
+ * Where a dial may go. A destination in `deny` is refused, and with `allow` so is every one that is not in it.
+ *
+ * A rule of a list speaks of its own family: `::/0` is all of IPv6 and nothing of IPv4, unlike in
+ * `BlockList.check()`. One for IPv6 holds IPv4 only when it is written in mapped addresses, `::ffff:10.0.0.0/104`.
+ * `0.0.0.0` and `::`, which connect(2) takes for this host, are judged as `127.0.0.1` and `::1`. Lists may be added
+ * to at any time.
+ */
 export interface EgressPolicy {
   allow?: BlockList;
   deny?: BlockList;
@@ -20,21 +27,48 @@ export function checkEgress(name: string, value: unknown): asserts value is Egre
   }
 }
 
+/** In these two, or in neither, is an IPv6 rule that reaches beyond the IPv4-mapped addresses on one side. */
+const BESIDE_MAPPED = ['::fffe:ffff:ffff', '::1:0:0:0'] as const;
+
+/** The rules of a list that speak of IPv4: those for IPv4, and those for IPv6 that hold mapped addresses only. */
+function ipv4Rules(list: BlockList): BlockList {
+  const own = new BlockList();
+  for (const rule of list.rules) {
+    // `Subnet: IPv6 ::ffff:10.0.0.0/104`, `Range: IPv4 10.0.0.1-10.0.0.9`, `Address: IPv4 10.0.0.1`
+    const [, family, start = '', bits, end = start] = /: (IPv[46]) ([^-/]+)(?:\/(\d+)|-(.+))?$/.exec(rule)!;
+    const [first, last] = [canonicalAddress(start)!, canonicalAddress(end)!];
+    if (familyOf(first) === 'IPv6' || familyOf(last) === 'IPv6') continue;
+    if (bits === undefined) own.addRange(first, last);
+    else if (family === 'IPv4') own.addSubnet(first, Number(bits));
+    else if (Number(bits) >= 96) own.addSubnet(first, Number(bits) - 96);
+  }
+  return own;
+}
+
+/**
+ * Is the address, in canonical form, in the list? Each family by its own rules: a BlockList alone takes IPv4 for
+ * `::ffff:a.b.c.d`, so that `::/0`, which is said to mean all of IPv6, holds all of IPv4 as well.
+ */
 function contains(list: BlockList, address: string): boolean {
   // A BlockList knows no interfaces: `fe80::1%eth0` is in no list, whatever the list says.
   const [bare = address] = address.split('%');
-  return list.check(bare, familyOf(bare) === 'IPv4' ? 'ipv4' : 'ipv6');
+  if (familyOf(bare) === 'IPv6') return list.check(bare, 'ipv6');
+  // A range of mapped addresses holds only these: its ends are not compared with IPv4.
+  if (!list.check(bare) && !list.check(`::ffff:${bare}`, 'ipv6')) return false;
+  // To read the rules costs more than all else, and few lists have a rule that misleads.
+  return !BESIDE_MAPPED.some((beside) => list.check(beside, 'ipv6')) || ipv4Rules(list).check(bare);
 }
 
-/** The error that a dial to `destination` ends with under this policy, or undefined when it may go on. */
+/** The error that a dial to `destination`, its address in canonical form, ends with under this policy, or undefined when it may go on. */
 export function egressRefusal(
   policy: EgressPolicy | undefined,
   destination: Pick<Endpoint, 'address' | 'port'>,
 ): CodedError | undefined {
   const { allow, deny } = policy ?? {};
-  const { address } = destination;
-  const denied = deny !== undefined && contains(deny, address);
-  if (!denied && (allow === undefined || contains(allow, address))) return undefined;
+  // Either name of this host will do to deny it; to allow it, the one that it is dialled by.
+  const dialled = dialledAddress(destination.address);
+  const denied = deny !== undefined && (contains(deny, destination.address) || contains(deny, dialled));
+  if (!denied && (allow === undefined || contains(allow, dialled))) return undefined;
   return codedError(
     'ERR_EGRESS_DENIED',
     `The egress policy ${denied ? 'denies' : 'does not allow'} ${formatEndpoint(destination)}`,

@@ -1,6 +1,6 @@
 import { Socket, type Server } from 'node:net';
 import { constants } from 'node:os';
-import { type Endpoint, isWildcard, unmap } from '../address.ts';
+import { type Endpoint, canonicalAddress, isWildcard } from '../address.ts';
 import { binding } from '../binding.ts';
 import { conntrackActive, conntrackActiveNow, conntrackPresent } from './tracking.ts';
 import { TCP } from './conntrack-entry.ts';
@@ -69,7 +69,7 @@ function dialable(boundTo: BoundTo | undefined): boolean {
   if (listener === undefined) return isOwnAddress();
   if (portAt(Slot.local) !== listener.port) return false;
   if (isWildcard(listener.address)) return isOwnAddress();
-  return unmap(listener.address) === endpointAt(Slot.local).address;
+  return canonicalAddress(listener.address) === endpointAt(Slot.local).address;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
-import { type Endpoint, familyOf } from '../address.ts';
+import { canonicalAddress, type Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkPreserveSource } from '../dial/connect-original.ts';
 import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
@@ -134,7 +134,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
    */
   listen(port = 0, host?: string): this {
     checkInteger('port', port, 0, 65535);
-    if (host !== undefined && familyOf(host) === undefined)
+    if (host !== undefined && canonicalAddress(host) === undefined)
       throw invalidType('host', 'a literal IP address', host);
     if (this.#state !== 'new')
       throw codedError('ERR_SERVER_ALREADY_LISTEN', 'This server has listened already');

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { type Endpoint, familyOf } from '../address.ts';
+import { canonicalAddress, type Endpoint } from '../address.ts';
 import { type DatagramDestination, DestinationFinder, isShared } from './destination.ts';
 import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
@@ -80,17 +80,22 @@ export interface DatagramAddress {
   port: number;
 }
 
-function checkAddress(name: string, value: unknown): asserts value is string {
+/** Returns it in canonical form. */
+function checkAddress(name: string, value: unknown): string {
   if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
-  if (familyOf(value) === undefined) throw outOfRange(name, 'a literal IP address', value);
+  const canonical = canonicalAddress(value);
+  if (canonical === undefined) throw outOfRange(name, 'a literal IP address', value);
+  return canonical;
 }
 
-function checkDatagramAddress(name: string, value: unknown): asserts value is DatagramAddress {
+/** Returns it in canonical form. */
+function checkDatagramAddress(name: string, value: unknown): DatagramAddress {
   if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value);
-  const { address, port } = value as DatagramAddress;
-  checkAddress(`${name}.address`, address);
+  const { port } = value as DatagramAddress;
+  const address = checkAddress(`${name}.address`, (value as DatagramAddress).address);
   // 0 included: datagrams can come from there, and answering one must not throw. The kernel refuses it.
   checkInteger(`${name}.port`, port, 0, 65535);
+  return { address, port };
 }
 
 function checkZones(name: string, value: unknown): asserts value is readonly number[] {
@@ -212,11 +217,9 @@ export class InterceptedDatagramSocket extends EventEmitter<{
   ): SystemError | undefined {
     const bytes = bytesOf(data);
     if (typeof to !== 'object' || to === null) throw invalidType('to', 'of type object', to);
-    const { destination, source } = to;
-    checkDatagramAddress('to.destination', destination);
-    if (source === undefined) return this.#main.send(bytes, destination);
-    checkDatagramAddress('to.source', source);
-    return this.#sendFrom(bytes, destination, source);
+    const destination = checkDatagramAddress('to.destination', to.destination);
+    if (to.source === undefined) return this.#main.send(bytes, destination);
+    return this.#sendFrom(bytes, destination, checkDatagramAddress('to.source', to.source));
   }
 
   /**

@@ -42,7 +42,7 @@ int Conntrack::exchange(const ConntrackQuestion& question, ConntrackAnswer* answ
   const int status =
       parse_conntrack_answer(reply, static_cast<size_t>(received), sequence_, answer);
   // Entries have no interface; a link-local destination is on the link of the client.
-  if (status == 0 && is_link_local(answer->original)) answer->original.scope = question.peer.scope;
+  if (status == 0 && needs_scope(answer->original)) answer->original.scope = question.peer.scope;
   return status;
 }
 

@@ -1,5 +1,6 @@
 // Node-API glue: arguments in, values out, no policy. Every method answers 0 (or a value) or -errno
 // as a number; lib/errors.ts makes errors of those, so that there is one place which does.
+#include <errno.h>
 #include <napi.h>
 
 #include "conntrack/conntrack.h"
@@ -45,6 +46,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("getOriginalDst", &Addon::GetOriginalDst),
                              InstanceMethod("readFacts", &Addon::ReadFacts),
                              InstanceMethod("addressText", &Addon::AddressText),
+                             InstanceMethod("canonicalAddress", &Addon::CanonicalAddress),
                              InstanceMethod("conntrackActive", &Addon::ConntrackActive),
                              InstanceMethod("conntrackLookup", &Addon::ConntrackLookup),
                              InstanceMethod("isInterfaceAddress", &Addon::IsInterfaceAddress),
@@ -92,6 +94,14 @@ class Addon : public Napi::Addon<Addon> {
     const int32_t which = fd_argument(info);
     if (which < 0 || which > 2) return info.Env().Undefined();
     return Text(info.Env(), *slots[which]);
+  }
+
+  // (address) → its one spelling, or -errno
+  Napi::Value CanonicalAddress(const Napi::CallbackInfo& info) {
+    char text[kTextSize];
+    Endpoint address;
+    const int status = text_argument(info, 0, text) ? endpoint_parse(text, 0, &address) : -EINVAL;
+    return status == 0 ? Text(info.Env(), address) : Napi::Number::New(info.Env(), status);
   }
 
   // (family: 4 | 6) → 1, 0 or -errno

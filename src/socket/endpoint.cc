@@ -26,6 +26,50 @@ size_t ipv4_text(const uint8_t* bytes, char* text) {
   return static_cast<size_t>(at - text);
 }
 
+// RFC 5952, which inet_ntop(3) writes too, but for ::/96: there glibc ends in dotted decimals and
+// musl does not, and the same address would have another text with another libc.
+size_t ipv6_text(const uint8_t* bytes, char* text) {
+  uint16_t words[8];
+  int run = 8;  // where the longest run of zeros begins, of two words at least
+  int run_length = 1;
+  for (int i = 0, zeros = 0; i < 8; i++) {
+    words[i] = static_cast<uint16_t>(bytes[2 * i] << 8 | bytes[2 * i + 1]);
+    zeros = words[i] == 0 ? zeros + 1 : 0;
+    if (zeros > run_length) {
+      run_length = zeros;
+      run = i + 1 - zeros;
+    }
+  }
+  char* at = text;
+  for (int i = 0; i < 8; i++) {
+    if (i == run) {
+      *at++ = ':';
+      i += run_length - 1;
+      if (i == 7) *at++ = ':';
+      continue;
+    }
+    if (i > 0) *at++ = ':';
+    bool leading = true;
+    for (int shift = 12; shift >= 0; shift -= 4) {
+      const int digit = words[i] >> shift & 0xf;
+      leading = leading && digit == 0 && shift > 0;
+      if (!leading) *at++ = "0123456789abcdef"[digit];
+    }
+  }
+  *at = '\0';
+  return static_cast<size_t>(at - text);
+}
+
+// As the kernel's dev_valid_name(): nearly anything.
+bool could_be_interface(const char* name) {
+  size_t length = 0;
+  for (; name[length] != '\0'; length++) {
+    if (strchr("/: \t\n\v\f\r", name[length]) != nullptr) return false;
+  }
+  return length > 0 && length < IF_NAMESIZE;
+}
+
+// An interface's index by its name or number; 0 where there is none.
 uint32_t parse_scope(const char* scope) {
   const uint32_t index = if_nametoindex(scope);
   if (index != 0) return index;
@@ -33,7 +77,9 @@ uint32_t parse_scope(const char* scope) {
   uint32_t number = 0;
   const char* end = scope + strlen(scope);
   const std::from_chars_result parsed = std::from_chars(scope, end, number);
-  return parsed.ec == std::errc() && parsed.ptr == end ? number : 0;
+  if (parsed.ec != std::errc() || parsed.ptr != end) return 0;
+  char name[IF_NAMESIZE];
+  return if_indextoname(number, name) != nullptr ? number : 0;
 }
 
 }  // namespace
@@ -64,7 +110,7 @@ int endpoint_from_bytes(const uint8_t* address, size_t length, Endpoint* to) {
   }
   to->family = 6;
   memcpy(to->bytes, &v6.sin6_addr, 16);
-  if (is_link_local(*to)) to->scope = v6.sin6_scope_id;
+  if (needs_scope(*to)) to->scope = v6.sin6_scope_id;
   return 0;
 }
 
@@ -100,14 +146,17 @@ bool same_address(const Endpoint& a, const Endpoint& b) {
   return a.family == b.family && a.port == b.port && memcmp(a.bytes, b.bytes, sizeof(a.bytes)) == 0;
 }
 
-bool is_link_local(const Endpoint& endpoint) {
-  return endpoint.family == 6 && endpoint.bytes[0] == 0xfe && (endpoint.bytes[1] & 0xc0) == 0x80;
+bool needs_scope(const Endpoint& endpoint) {
+  if (endpoint.family != 6) return false;
+  const uint8_t first = endpoint.bytes[0];
+  const uint8_t second = endpoint.bytes[1];
+  if (first == 0xff) return (second & 0x0f) == 1 || (second & 0x0f) == 2;
+  return first == 0xfe && (second & 0xc0) == 0x80;
 }
 
 size_t endpoint_text(const Endpoint& endpoint, char (&text)[kAddressTextSize]) {
   if (endpoint.family == 4) return ipv4_text(endpoint.bytes, text);
-  inet_ntop(AF_INET6, endpoint.bytes, text, INET6_ADDRSTRLEN);
-  size_t length = strlen(text);
+  size_t length = ipv6_text(endpoint.bytes, text);
   char name[IF_NAMESIZE];
   if (endpoint.scope != 0 && if_indextoname(endpoint.scope, name) != nullptr) {
     text[length++] = '%';
@@ -134,6 +183,7 @@ int endpoint_parse(const char* text, uint16_t port, Endpoint* to) {
   address[length] = '\0';
   in6_addr v6;
   if (inet_pton(AF_INET6, address, &v6) != 1) return -EINVAL;
+  if (percent != nullptr && !could_be_interface(percent + 1)) return -EINVAL;
   if (IN6_IS_ADDR_V4MAPPED(&v6)) {
     to->family = 4;
     memcpy(to->bytes, v6.s6_addr + 12, 4);
@@ -141,7 +191,9 @@ int endpoint_parse(const char* text, uint16_t port, Endpoint* to) {
   }
   to->family = 6;
   memcpy(to->bytes, &v6, 16);
-  if (percent != nullptr) {
+  // connect(2) takes no notice of an interface behind any other address, and with one kept it would
+  // not equal the same address as the kernel gives it.
+  if (percent != nullptr && needs_scope(*to)) {
     to->scope = parse_scope(percent + 1);
     if (to->scope == 0) return -ENODEV;
   }

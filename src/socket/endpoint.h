@@ -15,7 +15,7 @@ namespace original_dst {
 struct Endpoint {
   uint16_t family;    // 4, 6, or 0: no address
   uint16_t port;      // host byte order
-  uint32_t scope;     // interface index of a link-local IPv6 address, else 0
+  uint32_t scope;     // interface index where needs_scope(), else 0
   uint8_t bytes[16];  // network byte order; an IPv4 address fills the first four, the rest is zero
 };
 static_assert(sizeof(Endpoint) == 24, "lib/binding.ts knows this layout");
@@ -40,14 +40,16 @@ socklen_t endpoint_to_sockaddr(const Endpoint& from, bool mapped, sockaddr_stora
 // As lib/recover/kernel-answer.ts compares: without the interface of a link-local address.
 bool same_address(const Endpoint& a, const Endpoint& b);
 
-// fe80::/10: an address that says nothing without its interface.
-bool is_link_local(const Endpoint& endpoint);
+// fe80::/10, and multicast of one interface or link: an address that says nothing without its
+// interface. As __ipv6_addr_needs_scope_id() of the kernel's include/net/ipv6.h.
+bool needs_scope(const Endpoint& endpoint);
 
-// inet_ntop(3), with "%interface" behind a link-local address, as Node prints it.
-// Returns the length of the text.
+// The one spelling of an address (RFC 5952), with "%interface" where needs_scope(), as Node prints
+// it. lib/address.ts makes the same one of any spelling. Returns the length of the text.
 size_t endpoint_text(const Endpoint& endpoint, char (&text)[kAddressTextSize]);
 
-// inet_pton(3) with an optional "%interface" (a name or an index). Returns 0, or -EINVAL for text
+// inet_pton(3) with an optional "%interface" (a name or an index), in canonical form: mapped
+// addresses as above, the interface where needs_scope(). Returns 0, or -EINVAL for text
 // that is no IP address, or -ENODEV for an interface that does not exist.
 int endpoint_parse(const char* text, uint16_t port, Endpoint* to);
 

@@ -18,6 +18,8 @@ t.test('address and port, then wildcards, then the default', (t) => {
     .add({ address: '192.0.2.1', port: 80 }, named('exact v4'))
     .add({ address: '2001:db8::1', port: 80 }, named('exact v6'))
     .add({ address: '::ffff:192.0.2.2', port: 80 }, named('exact mapped'))
+    .add({ address: '2001:DB8:0::9', port: 80 }, named('another spelling'))
+    .add({ address: '0:0::0', port: 26 }, named('dual-stack, another spelling'))
     .add({ address: '0.0.0.0', port: 80 }, named('all v4'))
     .add({ port: 80 }, named('all'))
     .add({ address: '::', port: 443 }, named('dual-stack'))
@@ -27,6 +29,10 @@ t.test('address and port, then wildcards, then the default', (t) => {
     ['::ffff:192.0.2.1', 80, 'exact v4'],
     ['192.0.2.2', 80, 'exact mapped'],
     ['2001:db8::1', 80, 'exact v6'],
+    ['2001:0DB8::1', 80, 'exact v6'],
+    ['::ffff:c000:201', 80, 'exact v4'],
+    ['2001:db8::9', 80, 'another spelling'],
+    ['192.0.2.1', 26, 'dual-stack, another spelling'],
     ['192.0.2.3', 80, 'all v4'],
     ['2001:db8::2', 80, 'all'],
     ['192.0.2.1', 443, 'dual-stack'],
@@ -50,6 +56,9 @@ t.test('argument errors', (t) => {
   t.throws(() => listeners.add({ address: '::', port: 80 }, target), { code: 'ERR_ADDRESS_TAKEN' });
   t.throws(() => listeners.add({ port: 65536 }, target), { code: 'ERR_OUT_OF_RANGE' });
   t.throws(() => listeners.add({ address: 'localhost', port: 80 }, target), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => listeners.find({ address: 'localhost', port: 80 }), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => listeners.delete({ address: 7 as never, port: 80 }), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => listeners.add({ address: '0::', port: 80 }, target), { code: 'ERR_ADDRESS_TAKEN' });
   t.throws(() => listeners.add({ port: 81 }, {} as unknown as Server), { code: 'ERR_INVALID_ARG_TYPE' });
   t.end();
 });

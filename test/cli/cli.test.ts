@@ -207,6 +207,7 @@ t.test('arguments', async (t) => {
   t.same(listenAddress('0'), { host: '::', port: 0 });
   t.same(listenAddress('127.0.0.1:15001'), { host: '127.0.0.1', port: 15001 });
   t.same(listenAddress('[::1]:15001'), { host: '::1', port: 15001 });
+  t.same(listenAddress('[0:0::0]:15001'), { host: '::', port: 15001 }, 'the wildcard, in another spelling');
   for (const bad of ['::1', 'x:1', '[1.2.3.4]:1', '1.2.3.4', '65536'])
     t.throws(() => listenAddress(bad), bad);
 });

@@ -66,7 +66,7 @@ await inNamespace(t, import.meta.url, async () => {
     ip link set v1 up
     ip route add local 198.51.100.0/24 dev lo
     ip -6 addr add ::6/128 dev lo nodad
-    printf '127.0.0.1 localhost\\n::1 localhost six.test\\n::ffff:127.0.0.2 mapped.test\\n' > /run/hosts
+    printf '127.0.0.1 localhost\\n::1 localhost six.test\\n::ffff:127.0.0.2 mapped.test\\n0.0.0.0 zero.test\\n' > /run/hosts
     mount --bind /run/hosts /etc/hosts
   `);
 
@@ -136,7 +136,10 @@ await inNamespace(t, import.meta.url, async () => {
       t.equal((await seenBy(mapped)).address, '127.0.0.1');
       await closed(mapped);
       other.server.close();
-      const none = await failure(connect({ address: 'no-such-host.invalid', port: 80, mark: 1 }));
+      const nowhere = connect({ address: 'no-such-host.invalid', port: 80, mark: 1 });
+      const nothing = once(nowhere, 'lookup');
+      const none = await failure(nowhere);
+      t.same(await nothing, [none, undefined, undefined, 'no-such-host.invalid'], 'as of net.connect');
       t.equal(none.syscall, 'getaddrinfo');
     });
   });
@@ -381,7 +384,23 @@ await inNamespace(t, import.meta.url, async () => {
     const allow = new BlockList();
     allow.addSubnet('127.0.0.0', 8, 'ipv4');
     allow.addSubnet('10.0.0.0', 8, 'ipv4');
+    const all6 = new BlockList();
+    all6.addSubnet('::', 0, 'ipv6');
+    const loopback = new BlockList();
+    loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+    loopback.addAddress('::1', 'ipv6');
     await leakFree(t, async () => {
+      for (const address of ['0.0.0.0', '::ffff:0:0', 'zero.test']) {
+        const socket = connect({
+          address,
+          port,
+          egress: { allow: loopback },
+          source: { address: '10.9.0.1' },
+        });
+        t.equal((await seenBy(socket)).address, '10.9.0.1', `${address} is this host`);
+        t.equal(socket.remoteAddress, '127.0.0.1', 'and dialled as what was allowed');
+        await closed(socket);
+      }
       const socket = connect({
         address: 'localhost',
         port,
@@ -399,6 +418,11 @@ await inNamespace(t, import.meta.url, async () => {
         ['::1', { allow }, /does not allow \[::1\]:80$/],
         ['fe80::9%v0', { deny }, /denies \[fe80::9%v0\]:80$/],
         ['six.test', { allow }, /does not allow \[::1\]:80$/],
+        ['0.0.0.0', { deny: loopback }, /denies 0\.0\.0\.0:80$/],
+        ['::', { deny: loopback }, /denies \[::\]:80$/],
+        ['zero.test', { deny: loopback }, /denies 0\.0\.0\.0:80$/],
+        ['::ffff:7f00:1', { deny: loopback }, /denies 127\.0\.0\.1:80$/],
+        ['127.0.0.1', { allow: all6 }, /does not allow 127\.0\.0\.1:80$/],
       ] as const) {
         const error = await failure(connect({ address, port: 80, egress }));
         t.match(error, { code: 'ERR_EGRESS_DENIED', message });

@@ -1,7 +1,7 @@
 // examples/sidecar in the pod, behind rules that know nothing of it: both modes, both directions, both families.
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { formatEndpoint, unmap } from '../../lib/address.ts';
+import { canonicalAddress, formatEndpoint } from '../../lib/address.ts';
 import { bareEnvironment } from '../fixtures/bare-environment.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { buildPod, dialFromPod, FAMILIES, through, type Dial } from '../fixtures/pod.ts';
@@ -55,7 +55,7 @@ await inNamespace(
         for (const { pod: own, away, client, out, passthrough } of Object.values(FAMILIES)) {
           const inward = await through(t, app, dialFromClient, { host: own, port: APP_PORT });
           const from = localOf(inward.left);
-          t.equal(unmap(inward.right.remoteAddress!), mode === 'redirect' ? passthrough : client);
+          t.equal(canonicalAddress(inward.right.remoteAddress!)!, mode === 'redirect' ? passthrough : client);
           await converse(t, inward);
           const destination = formatEndpoint({ address: own, port: APP_PORT });
           t.match(await logged(from), { direction: 'inbound', kind: mode, destination, ...whole });
@@ -64,7 +64,7 @@ await inNamespace(
           const program = localOf(outward.left);
           const there = formatEndpoint({ address: away(9), port: AWAY_PORT });
           t.equal(localOf(outward.right), there);
-          t.equal(unmap(outward.right.remoteAddress!), out);
+          t.equal(canonicalAddress(outward.right.remoteAddress!)!, out);
           await converse(t, outward);
           t.match(await logged(program), {
             direction: 'outbound',

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect as netConnect, type Server, type Socket } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { unmap } from '../../lib/address.ts';
+import { canonicalAddress } from '../../lib/address.ts';
 import { connect } from '../../lib/index.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { buildPod, FAMILIES, refused, through, type Dial } from '../fixtures/pod.ts';
@@ -86,7 +86,7 @@ await inNamespace(
             const seen = new Set<string>();
             for (let n = 0; n < PORTS; n++) {
               const { right } = await through(t, server, dialFromClient, { host: own, port });
-              seen.add(`${unmap(right.remoteAddress!)} ${right.remotePort}`);
+              seen.add(`${canonicalAddress(right.remoteAddress!)!} ${right.remotePort}`);
             }
             const source = mode === 'redirect' ? passthrough : client;
             t.same(

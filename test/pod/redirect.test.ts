@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import t from 'tap';
-import { formatEndpoint, unmap } from '../../lib/address.ts';
+import { canonicalAddress, formatEndpoint } from '../../lib/address.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { buildPod, dialFromPod, FAMILIES, refused, through, V4, V6, type Dial } from '../fixtures/pod.ts';
 import { sidecarRules } from '../fixtures/sidecar-rules.ts';
@@ -127,7 +127,7 @@ await inNamespace(
         const connection = once(server, 'connection') as Promise<[Socket]>;
         const left = await dialFromPod({ host: away(9), port: 15001 });
         const [right] = await connection;
-        t.equal(unmap(right.remoteAddress!), out);
+        t.equal(canonicalAddress(right.remoteAddress!)!, out);
         await converse(t, { left, right });
         const destination = formatEndpoint({ address: away(9), port: 15001 });
         t.match(await sidecar.visit(), { side: 'outbound', kind: 'redirect', destination, ...CONVERSED });

@@ -93,6 +93,12 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     /write 2001:db8::\/32/,
   ],
   ['mapped', matching({ destinations: ['::ffff:10.0.0.1'] }), 'ERR_RULES_ADDRESS', /write 10.0.0.1/],
+  [
+    'mapped, in another spelling',
+    matching({ destinations: ['0:0:0:0:0:FFFF:a00:0/104'] }),
+    'ERR_RULES_ADDRESS',
+    /write 10\.0\.0\.0\/8/,
+  ],
   ['zone', matching({ destinations: ['fe80::1%lo'] }), 'ERR_RULES_ADDRESS', /no address/],
   [
     'addresses overlap',

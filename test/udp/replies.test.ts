@@ -163,4 +163,17 @@ await inNamespace(t, import.meta.url, async () => {
     }
     t.equal(socket.stats.replySockets, 0);
   });
+
+  t.test('one address, however it is spelled, has one socket', async (t) => {
+    const socket = createDatagramSocket({ port: 53, transparent: true });
+    t.teardown(() => socket.close());
+    const v6 = await client('udp6', '2001:db8:1::1');
+    t.teardown(() => v6.close());
+    for (const address of ['2001:db8:2::9', '2001:DB8:2:0::9', '2001:db8:2:0:0:0:0.0.0.9']) {
+      const source = { address, port: 5353 };
+      t.equal(socket.send('x', { destination: v6.address(), source }), undefined);
+      t.match((await nextMessage(v6))[1], { address: '2001:db8:2::9', port: 5353 });
+    }
+    t.equal(socket.stats.replySockets, 1);
+  });
 });

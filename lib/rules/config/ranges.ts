@@ -1,5 +1,5 @@
 import { SocketAddress } from 'node:net';
-import { familyOf, unmap } from '../../address.ts';
+import { canonicalAddress, familyOf } from '../../address.ts';
 import { codedError } from '../../errors.ts';
 import type { Family, PortRange } from './config.ts';
 
@@ -12,16 +12,12 @@ export interface Range {
 /** Bits in an address. */
 export const BITS: Record<Family, number> = { IPv4: 32, IPv6: 128 };
 
+/** Of an address in canonical form. */
 function toNumber(address: string, family: Family): bigint {
   if (family === 'IPv4') {
     return address.split('.').reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
   }
-  // Canonical text first: it leaves at most one `::` and, at its end, a dotted quad.
-  const canonical = new SocketAddress({ address, family: 'ipv6' }).address.replace(
-    /(\d+)\.(\d+)\.(\d+)\.(\d+)$/,
-    (_, a, b, c, d) => `${((+a << 8) | +b).toString(16)}:${((+c << 8) | +d).toString(16)}`,
-  );
-  const [head = '', tail] = canonical.split('::');
+  const [head = '', tail] = address.split('::');
   const words = (text: string | undefined): string[] => (text ? text.split(':') : []);
   const zeros = tail === undefined ? 0 : 8 - words(head).length - words(tail).length;
   return [...words(head), ...Array<string>(zeros).fill('0'), ...words(tail)].reduce(
@@ -52,17 +48,19 @@ export function parseCidr(option: string, text: unknown): Range & { family: Fami
       hint === undefined ? {} : { hint },
     );
   if (typeof text !== 'string') throw refuse('is not text', 'write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32');
-  const [address = '', length, ...rest] = text.split('/');
-  const family = familyOf(address);
-  if (family === undefined || address.includes('%') || rest.length > 0) {
+  const [written = '', length, ...rest] = text.split('/');
+  const address = canonicalAddress(written);
+  if (address === undefined || written.includes('%') || rest.length > 0) {
     throw refuse('is no address and no prefix', 'write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32');
   }
-  if (unmap(address) !== address) {
-    throw refuse('is an IPv4-mapped address, which no packet carries', `write ${unmap(address)}`);
-  }
-  const bits = BITS[family];
+  const bits = BITS[familyOf(written)];
   if (length !== undefined && (!/^\d{1,3}$/.test(length) || Number(length) > bits)) {
     throw refuse(`has no prefix length from 0 to ${bits}`);
+  }
+  const family = familyOf(address);
+  if (family !== familyOf(written)) {
+    const ipv4 = length === undefined ? address : `${address}/${Math.max(0, Number(length) - 96)}`;
+    throw refuse('is an IPv4-mapped address, which no packet carries', `write ${ipv4}`);
   }
   const host = (1n << BigInt(bits - Number(length ?? bits))) - 1n;
   const first = toNumber(address, family);
