@@ -350,6 +350,12 @@ t.test('listener', async (t) => {
     { level: 'problem', title: 'the listener at port 15001 does not take IPv4' },
   ]);
   t.match(await said({ ...redirect, ...sockets('*:15001 *:*') }, 'listener'), [{ level: 'ok' }]);
+  t.match(await said({ ...redirect, ...sockets('[::]:15001 [::]:*') }, 'listener'), [
+    { level: 'problem', title: 'the listener at port 15001 does not take IPv4' },
+  ]);
+  t.match(await said({ ...redirect, ...sockets('[::ffff:192.0.2.1]:15001 *:*') }, 'listener'), [
+    { level: 'ok', detail: 'Bound to 192.0.2.1.' },
+  ]);
   t.same(await said({ ...redirect, ...sockets('*:15001 *:*') }, 'listener-transparent'), []);
 
   const options = (names: string) => sockets(`0.0.0.0%eth0:15001 0.0.0.0:* inet-sockopt: (${names})`);
