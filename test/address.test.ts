@@ -27,28 +27,10 @@ t.test('every spelling of an address is one', async (t) => {
   ] as const) {
     for (const text of [one, ...others]) t.equal(canonicalAddress(text), one, text);
   }
+  // prettier-ignore
   for (const text of [
-    ...[
-      '',
-      'example.org',
-      '192.0.2',
-      '01.2.3.4',
-      '1.2.3.4.',
-      ' ::1',
-      '[::1]',
-      '::1/128',
-      '1.2.3.4%lo',
-      ':::',
-    ],
-    ...[
-      'fe80::1%',
-      'fe80::1%a b',
-      'fe80::1%a/b',
-      'fe80::1%sixteen-letters-',
-      '::1%\n',
-      '::1\0',
-      '::1.2.3.400',
-    ],
+    '', 'example.org', '192.0.2', '01.2.3.4', '1.2.3.4.', ' ::1', '[::1]', '::1/128', '1.2.3.4%lo', ':::',
+    'fe80::1%', 'fe80::1%a b', 'fe80::1%a/b', 'fe80::1%sixteen-letters-', '::1%\n', '::1\0', '::1.2.3.400',
   ]) {
     t.equal(canonicalAddress(text), undefined, JSON.stringify(text));
   }
