@@ -45,6 +45,15 @@ function natChain(settings: Settings, gateway: Gateway, family: Family): Chain {
   };
 }
 
+/** A captured connection whose packets the routing alone brings to its socket. */
+function translated({ mark }: Settings): Rule {
+  return {
+    when: { protocol: 'tcp', syn: false, state: 'known', connmark: mark + 2 },
+    action: { do: 'deliver', mark },
+    why: 'known connection',
+  };
+}
+
 function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chain {
   const { mark } = settings;
   const captured = mark + 2;
@@ -63,6 +72,10 @@ function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chai
       ...notForwarded(gateway, family),
       // As under NAT the first packet decides: forwarded connections that conntrack knew before the rules go on.
       { when: { state: 'not new', notConnmark: captured }, action: { do: 'return' }, why: 'decided before' },
+      // Where somebody else's DNAT applies to the same destination, the accepted socket has the address that NAT
+      // wrote, and no packet finds it here, before NAT: handed to the listener again, it would be reset.
+      // Never a SYN: inbound.ts says why.
+      ...(gateway.protocols.includes('tcp') ? [translated(settings)] : []),
       ...exclusions(gateway, family, 'in', true),
       ...clientQueries(settings, gateway, family).map((when): Rule => ({
         when,
