@@ -1,4 +1,5 @@
 import { codedError } from '../../errors.ts';
+import { bridgeInTheWay, refuseBridges } from './bridges.ts';
 import { readInstalled, type Installed } from './installed.ts';
 import { runStep, stepError } from './run.ts';
 import { checkName } from '../config/settings.ts';
@@ -42,7 +43,9 @@ async function rollBack(before: Installed, backend: Backend, run: RunStep): Prom
  */
 export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}): Promise<Step[]> {
   const backend = readBackend(options.backend);
-  const installed = await readInstalled(plan.name, plan, options.run ?? runStep, backend);
+  const { run = runStep } = options;
+  const installed = await readInstalled(plan.name, plan, run, backend);
+  await refuseBridges(plan, run);
   return installSteps(targetOf(plan, backend), installed);
 }
 
@@ -55,8 +58,9 @@ export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}):
  * brought back. Whatever an installation that was killed has left is finished or cleaned up by the next one, and
  * by {@link remove}.
  *
- * @throws `ERR_RULES_FOREIGN` (the mark or the routing table is somebody else’s), `ERR_RULES_TOOL_MISSING`,
- *   `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`, `ERR_RULES_OPTION`
+ * @throws `ERR_RULES_FOREIGN` (the mark or the routing table is somebody else’s), `ERR_RULES_BRIDGE` (br_netfilter
+ *   keeps tproxy from working), `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`,
+ *   `ERR_RULES_OPTION`
  * Capability: CAP_NET_ADMIN in the user namespace that owns the network namespace. Source: nft(8),
  * iptables-restore(8), ip-rule(8).
  */
@@ -64,6 +68,7 @@ export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise
   const { run = runStep } = options;
   const backend = readBackend(options.backend);
   const before = await readInstalled(plan.name, plan, run, backend);
+  await refuseBridges(plan, run);
   try {
     await runAll(installSteps(targetOf(plan, backend), before), run);
   } catch (error) {
@@ -81,8 +86,9 @@ export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise
  */
 export async function verify(plan: RulePlan, options: ApplyOptions = {}): Promise<Difference | undefined> {
   const backend = readBackend(options.backend);
-  const installed = await readInstalled(plan.name, plan, options.run ?? runStep, backend);
-  return firstDifference(targetOf(plan, backend), installed);
+  const { run = runStep } = options;
+  const installed = await readInstalled(plan.name, plan, run, backend);
+  return firstDifference(targetOf(plan, backend), installed) ?? (await bridgeInTheWay(plan, run));
 }
 
 /** The commands that {@link remove} would run now. */
