@@ -86,6 +86,8 @@ interface Waiting {
   readonly token: number;
   readonly destination: OriginalDst;
   readonly client: Endpoint;
+  /** How many times revoke() had been called when the policy was asked. */
+  readonly revocations: number;
 }
 
 function isPromiseLike(
@@ -119,6 +121,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   #listener = -1;
   #counters: Float64Array = new Float64Array(8);
   readonly #refused: Record<string, number> = {};
+  #revocations = 0;
 
   /** @internal */
   constructor(options: RelayServerOptions) {
@@ -170,9 +173,13 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     };
   }
 
-  /** Takes lasting verdicts back: about one destination, or all. Open connections go on. */
+  /**
+   * Takes lasting verdicts back: about one destination, or all. Open connections go on. What `decide` has promised and
+   * not yet settled was found out before, too: it decides about its own connection and does not last.
+   */
   revoke(destination?: Pick<Endpoint, 'address' | 'port'>): this {
     if (this.#state !== 'listening') return this;
+    this.#revocations++;
     if (destination === undefined) {
       binding().relayRevokeVerdicts(this.#listener);
       return this;
@@ -246,7 +253,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     engine().countAlive(1);
     const destination = recoverFromFacts(status, () => this.#address);
     const client = endpointAt(Slot.peer);
-    const waiting = { token, destination, client };
+    const waiting = { token, destination, client, revocations: this.#revocations };
     let decision: RelayDecision | PromiseLike<RelayDecision>;
     try {
       decision = this.#options.decide(destination, client);
@@ -285,13 +292,13 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       this.#onPolicyError(waiting, error as Error);
       return;
     }
-    const { token, destination } = waiting;
+    const { token } = waiting;
     if (action === 'emit') {
       const error = foreignRuntime();
       if (error) this.#onPolicyError(waiting, error);
       else this.#hand(waiting);
     } else if (action === 'reset') {
-      this.#remember(destination, action, ttl);
+      this.#remember(waiting, action, ttl);
       this.#refuse(token);
     } else {
       this.#relay(waiting, ttl);
@@ -312,7 +319,8 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     });
   }
 
-  #relay({ token, destination, client }: Waiting, ttl: number): void {
+  #relay(waiting: Waiting, ttl: number): void {
+    const { token, destination, client } = waiting;
     const { mark, egress } = this.#options;
     const joined = new Relay();
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
@@ -323,7 +331,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       this.#refuse(token);
       joined.finish({ reason: 'error', side: 'upstream', error: refusal });
     } else {
-      this.#remember(destination, 'relay', ttl);
+      this.#remember(waiting, 'relay', ttl);
       const ends = { destination: destination as KnownDst, source: client };
       const mover = engine().dial(token, ends, (outcome) => joined.finish(outcome));
       engine().countAlive(-1);
@@ -338,8 +346,9 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
    * Lets the thread act by itself on connections to this very address and port.
    * Never for a destination on this host: whether that is a loop depends on who intercepts on what, which changes.
    */
-  #remember(destination: OriginalDst, action: 'relay' | 'reset', ttl: number): void {
+  #remember({ destination, revocations }: Waiting, action: 'relay' | 'reset', ttl: number): void {
     const { kind } = destination;
+    if (revocations !== this.#revocations) return;
     if (ttl === 0 || this.#state !== 'listening' || (kind !== 'redirect' && kind !== 'tproxy')) return;
     const { address, port } = destination;
     if (binding().isLocalDestination(address, this.#options.mark ?? 0) !== 0) return;

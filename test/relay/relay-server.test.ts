@@ -165,6 +165,38 @@ await inNamespace(t, import.meta.url, async () => {
     },
   );
 
+  t.test('what was promised before revoke() does not last', async (t) => {
+    const answers: (() => void)[] = [];
+    const server = await start({
+      mark: 7,
+      decide: async () => {
+        await new Promise<void>((resolve) => answers.push(resolve));
+        return { action: 'relay', ttl: 60_000 };
+      },
+    });
+    const answer = async (count: number): Promise<void> => {
+      await until(() => answers.length === count);
+      answers[count - 1]!();
+    };
+    const first = talk('198.51.100.7', 7000, 'a');
+    await until(() => answers.length === 1);
+    server.revoke({ address: '198.51.100.7', port: 7000 });
+    await answer(1);
+    t.equal((await first).data, 'a');
+    const second = talk('198.51.100.7', 7000, 'b');
+    await until(() => answers.length === 2);
+    server.revoke();
+    await answer(2);
+    t.equal((await second).data, 'b');
+    const third = talk('198.51.100.7', 7000, 'c');
+    await answer(3);
+    t.equal((await third).data, 'c', 'asked again');
+    t.equal((await talk('198.51.100.7', 7000, 'd')).data, 'd');
+    t.equal(answers.length, 3, 'this one lasts');
+    server.destroy();
+    await once(server, 'close');
+  });
+
   t.test('a verdict ends with its time', async (t) => {
     let asked = 0;
     const server = await start({
