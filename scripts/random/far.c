@@ -49,8 +49,8 @@ static void judge(int fd, const struct token *token) {
       memcmp(address, token->address, size) == 0) {
     right[token->kind]++;
     if (last >= changing_from && last <= changing_to) {
-      printf("changing %s %u %llu\n", address_text(family, address), port,
-             (unsigned long long)token->started);
+      printf("changing %s %u %llu %llu\n", address_text(family, address), port,
+             (unsigned long long)token->started, (unsigned long long)now_ns());
       fflush(stdout);
     }
     return;

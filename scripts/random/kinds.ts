@@ -38,10 +38,10 @@ export interface Lane {
   share: number;
 }
 
-/** Last bytes of addresses: ordinary ones, those that the policy of relay servers never allows, and now and then. */
-export const ORDINARY = { from: 1, count: 250 };
-export const FORBIDDEN = { from: 211, to: 225 };
-export const CHANGING = { from: 226, to: 250 };
+/** Last bytes of addresses: all; those that the policy of relay servers never allows; those that it allows at times. */
+export const ADDRESSES = { from: 1, count: 60 };
+export const FORBIDDEN = { from: 49, to: 54 };
+export const CHANGING = { from: 55, to: 60 };
 
 export const GATEWAY = { v4: '10.9.0.1', v6: '2001:db8:9::1' };
 export const LOCAL = { v4: '10.4.0.1', v6: '2001:db8:4::1' };
@@ -109,8 +109,8 @@ function intercepted(name: string, way: keyof typeof NETWORKS, family: 4 | 6, po
   return {
     kind: kind(name, found),
     family,
-    address: family === 4 ? `${network.v4}.${ORDINARY.from}` : `${network.v6}::${ORDINARY.from}`,
-    count: ORDINARY.count,
+    address: family === 4 ? `${network.v4}.${ADDRESSES.from}` : `${network.v6}::${ADDRESSES.from}`,
+    count: ADDRESSES.count,
     ports: interceptedPorts(port),
   };
 }

@@ -15,11 +15,13 @@ export interface Row {
   unexplained: Record<string, number>;
 }
 
-/** A line of `far`: somebody who set out at `started` came to an address that the policy allows only sometimes. */
+/** A line of `far`: who came to an address that the policy allows only sometimes, and when. */
 export interface Arrival {
   address: string;
   port: string;
+  /** CLOCK_MONOTONIC, ns. */
   started: bigint;
+  arrived: bigint;
 }
 
 function emptyRow(): Row {
@@ -72,19 +74,21 @@ export class Report {
   }
 
   addArrival(line: string): void {
-    const [address, port, started] = line.split(' ') as [string, string, string];
-    this.#arrivals.push({ address, port, started: BigInt(started) });
+    const [address, port, started, arrived] = line.split(' ') as [string, string, string, string];
+    this.#arrivals.push({ address, port, started: BigInt(started), arrived: BigInt(arrived) });
   }
 
-  /** Compares arrivals at addresses that are allowed only sometimes with when they were. */
+  /** An arrival is wrong if the policy forbade it all the time, from when the client set out. */
   judgePolicy(): void {
-    for (const { address, port, started } of this.#arrivals) {
-      const last = this.#changes.get(address)?.findLast(({ at }) => BigInt(at) < started);
-      if (last?.allowed === true) continue;
-      const since = last ? `${(Number(started - BigInt(last.at)) / 1e6).toFixed(3)} ms after` : 'before';
-      this.problems.push(
-        `relayed to ${address} ${port}: begun ${since} a change of the policy that forbade it`,
-      );
+    for (const { address, port, started, arrived } of this.#arrivals) {
+      const changes = this.#changes.get(address) ?? [];
+      const before = changes.findLast(({ at }) => BigInt(at) < started);
+      const meanwhile = changes.filter(({ at }) => BigInt(at) >= started && BigInt(at) <= arrived);
+      if ([before, ...meanwhile].some((change) => change?.allowed)) continue;
+      const since = before
+        ? `${Number(started - BigInt(before.at)) / 1e6} ms before it set out`
+        : 'from the start';
+      this.problems.push(`relayed to ${address} ${port}, forbidden ${since}`);
     }
   }
 

@@ -77,6 +77,8 @@ function serve(socket: Socket): void {
 
 /** What the policy says of addresses whose last byte is in CHANGING. */
 const changing = new Map<string, boolean>();
+/** The last of them that was allowed to somebody: a promise of that may be under way. */
+let recent: string | undefined;
 
 function isAllowed(address: string): boolean {
   const last = address.includes(':')
@@ -91,10 +93,11 @@ function decide(destination: OriginalDst): RelayDecision | Promise<RelayDecision
   if (destination.kind === 'unknown' || destination.kind === 'direct') return 'emit';
   const ttl = 20 + random.below(2000);
   if (!isAllowed(destination.address)) return random.below(2) === 0 ? 'reset' : { action: 'reset', ttl };
+  if (changing.has(destination.address)) recent = destination.address;
   const choice = random.below(10);
   if (choice === 0) return 'emit';
   if (choice < 3) return 'relay';
-  if (choice < 5) return delay(random.below(6), { action: 'relay', ttl } as const);
+  if (choice < 5) return delay(random.below(30), { action: 'relay', ttl } as const);
   return { action: 'relay', ttl };
 }
 
@@ -107,7 +110,8 @@ async function changePolicy(server: RelayServer): Promise<never> {
       continue;
     }
     const last = CHANGING.from + random.below(CHANGING.to - CHANGING.from + 1);
-    const address = random.pick([`198.18.0.${last}`, `2001:db8:18::${last.toString(16)}`]);
+    const any = random.pick([`198.18.0.${last}`, `2001:db8:18::${last.toString(16)}`]);
+    const address = recent !== undefined && random.below(2) === 0 ? recent : any;
     const allowed = !(changing.get(address) ?? false);
     const now = (): string => String(process.hrtime.bigint());
     let at = now();
