@@ -182,13 +182,15 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   };
 
   // Over `emit` and not by a listener: a listener is seen by listenerCount(), can be overtaken by
-  // prependListener(), and cannot keep a socket from the others.
-  const emit = server.emit;
+  // prependListener(), and cannot keep a socket from the others. Only an `emit` of the server's own is kept: that of
+  // its prototype is looked up for each event, because tracers and node:domain put theirs there at any time.
+  const own = Object.hasOwn(server, 'emit') ? server.emit : undefined;
   const emitIntercepted = function (this: S, event: string, ...args: unknown[]): boolean {
     if (event === 'connection' && args[0] instanceof Socket && !accept(args[0])) return true;
     if (event === 'error' && takeRefusal) args[0] = takeRefusal() ?? args[0];
     if (event === 'listening') claim();
     else if (event === 'close') release();
+    const emit = own ?? (Object.getPrototypeOf(server) as S).emit;
     return Reflect.apply(emit, this, [event, ...args]) as boolean;
   };
   Object.defineProperty(server, 'emit', { value: emitIntercepted, writable: true, configurable: true });

@@ -129,10 +129,17 @@ export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): 
   return { ...endpointAt(Slot.original), kind: 'redirect' };
 }
 
-/** What a server is bound to; undefined while it does not listen, and for a unix-domain path. */
+/**
+ * What a server is bound to; undefined while it does not listen, for a unix-domain path, and where getsockname(2)
+ * fails: the program may have closed the descriptor that it gave to `listen({ fd })`.
+ */
 export function listenerAddress(server: Server | undefined): ListenerAddress | undefined {
-  const address = server?.address();
-  return typeof address === 'object' && address !== null ? address : undefined;
+  try {
+    const address = server?.address();
+    return typeof address === 'object' && address !== null ? address : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Keeps the decision for the life of the socket object: conntrack entries go away, the answer does not change. */

@@ -1,10 +1,12 @@
 // An intercepted server listens in every way that Node has, and each time knows what it is bound to.
+import { spawn } from 'node:child_process';
 import cluster from 'node:cluster';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, type AddressInfo } from 'node:net';
+import { connect, createServer as createNetServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
@@ -14,12 +16,14 @@ import {
   type InterceptServer,
   type OriginalDst,
 } from '../../lib/index.ts';
+import { socketFd } from '../../lib/node/socket-fd.ts';
 import { accepted, client, redirectChain, rules } from '../fixtures/connections.ts';
 import { startInherited } from '../fixtures/inherited.ts';
 import { defaultRoutes, inNamespace, sh } from '../fixtures/netns.ts';
 import { type Program, startProgram } from '../fixtures/program.ts';
 
 const DESTINATION = '198.51.100.7';
+const CLOSED = fileURLToPath(new URL('../fixtures/programs/closed-listener.js', import.meta.url));
 const CLUSTER = fileURLToPath(new URL('../fixtures/programs/cluster-server.js', import.meta.url));
 
 function redirectTo(t: Test, port: number): void {
@@ -112,6 +116,18 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('an inherited fd, as systemd passes it', async (t) => {
     const server = await startInherited(t, '0.0.0.0', 15003);
     await tellsApart(t, server, 15003);
+  });
+
+  await t.test('an inherited fd that is closed at once', async (t) => {
+    const listener = createNetServer().listen(0);
+    t.teardown(() => listener.close());
+    await once(listener, 'listening');
+    const child = spawn(process.execPath, [...process.execArgv, CLOSED], {
+      stdio: ['ignore', 'pipe', 'inherit', socketFd(listener)],
+    });
+    const exited = once(child, 'exit');
+    t.equal(await text(child.stdout!), 'listening\n', 'as without this package');
+    t.same(await exited, [0, null]);
   });
 
   for (const schedulingPolicy of [cluster.SCHED_NONE, cluster.SCHED_RR]) {

@@ -1,10 +1,11 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer as createNetServer, Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import * as tls from 'node:tls';
 import t, { type Test } from 'tap';
 import {
@@ -248,6 +249,45 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(originalDst(closed), undefined);
     t.match(server.interceptStats, { unknown: 0, direct: 0 });
   });
+
+  await t.test(
+    'an emit of the prototype that comes later is asked, one of the server’s own stays',
+    async (t) => {
+      class Traced extends Server {}
+      const seen: string[] = [];
+      const tracer = (name: string) =>
+        function (this: Server, event: string, ...args: unknown[]): boolean {
+          seen.push(`${name} ${event}`);
+          return Reflect.apply(Server.prototype.emit, this, [event, ...args]) as boolean;
+        };
+      const server = intercept(new Traced());
+      t.equal(server.emit('nobody'), false);
+      Traced.prototype.emit = tracer('prototype');
+      t.equal(server.emit('nobody'), false);
+      t.same(seen, ['prototype nobody']);
+
+      const { emit } = EventEmitter.prototype;
+      t.teardown(() => (EventEmitter.prototype.emit = emit));
+      const plain = intercept(createNetServer());
+      EventEmitter.prototype.emit = function (event, ...args) {
+        if (this === plain) seen.push(`emitter ${String(event)}`);
+        return Reflect.apply(emit, this, [event, ...args]);
+      };
+      plain.on('connection', (socket: InterceptedSocket) => socket.end(JSON.stringify(socket.originalDst)));
+      const port = await listening(t, plain);
+      t.match(JSON.parse(await text(client(t, port, '127.0.0.1'))), { kind: String }, 'intercepted still');
+      t.same(seen.slice(1), ['emitter listening', 'emitter connection']);
+      EventEmitter.prototype.emit = emit;
+
+      seen.length = 0;
+      const owner = new Traced();
+      owner.emit = tracer('own');
+      intercept(owner);
+      Traced.prototype.emit = tracer('prototype');
+      owner.emit('nobody');
+      t.same(seen, ['own nobody']);
+    },
+  );
 
   await t.test('closes and listens again on another address and port', async (t) => {
     rules(t, 'inet', TRACKING);
