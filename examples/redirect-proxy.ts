@@ -4,9 +4,12 @@
 //
 // It needs no rights. The rule that brings it traffic does (root, or a network namespace of your own):
 //
-//   nft 'table inet demo { chain out { type nat hook output priority -100;
-//          meta skuid != 1337 tcp dport 80 redirect to :15001
-//        } }'
+//   nft 'table inet demo {
+//     chain out {
+//       type nat hook output priority -100
+//       meta skuid != 1337 tcp dport 80 redirect to :15001
+//     }
+//   }'
 //
 // `skuid != 1337` keeps the proxy's own connections out of the proxy: run it as that user.
 import { parseArgs } from 'node:util';

@@ -6,13 +6,19 @@
 // It needs CAP_NET_ADMIN, and a host that the traffic passes both ways (a router): the server's answers are sent
 // to the client's address and must come by here. The rules and routes (root, or a network namespace of your own):
 //
-//   nft 'table inet demo { chain pre { type filter hook prerouting priority mangle;
-//          meta l4proto tcp socket transparent 1 meta mark set 1 accept
-//          tcp dport 80 tproxy to :15006 meta mark set 1 accept
-//        } }'
-//   ip rule add fwmark 1 lookup 100 ; ip route add local default dev lo table 100      (and the same with ip -6)
+//   nft 'table inet demo {
+//     chain pre {
+//       type filter hook prerouting priority mangle
+//       meta l4proto tcp socket transparent 1 meta mark set 1 accept
+//       tcp dport 80 tproxy to :15006 meta mark set 1 accept
+//     }
+//   }'
+//   ip rule add fwmark 1 lookup 100
+//   ip route add local default dev lo table 100
+//   ip -6 rule add fwmark 1 lookup 100
+//   ip -6 route add local default dev lo table 100
 //
-// The first line is for the answers: they belong to a socket of this host, whatever their destination address says.
+// The chain's first line is for the answers: they belong to a socket of this host, whatever their destination address says.
 import { connectOriginal, createServer, relay } from 'original-dst';
 
 const port = Number(process.argv[2] ?? 15006);

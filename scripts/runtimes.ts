@@ -2,7 +2,7 @@
 //
 // The scenarios on other versions of Node, on Bun (also its musl build) and on Deno, each in a network namespace of
 // its own, with the addon that an installation would load. Runtimes are npm packages, kept in .cache/runtimes/.
-// A run of all of them writes the table in the README.
+// A run of all of them writes the table of docs/runtimes.md.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -134,7 +134,7 @@ function writeTable(results: readonly (readonly [Runtime, readonly ScenarioOutco
     `| --- |${' --- |'.repeat(results.length)}`,
     ...rows,
   ].join('\n');
-  const file = join(root, 'README.md');
+  const file = join(root, 'docs/runtimes.md');
   const text = readFileSync(file, 'utf8');
   const [before, rest] = text.split(BEGIN);
   const [, after] = rest!.split(END);

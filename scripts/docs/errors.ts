@@ -1,0 +1,172 @@
+// Writes docs/errors.md: every code that lib/ gives, where it comes from, what it means and what to do. A code without
+// a line below, or a line without a code, is an error here, so the page is whole by construction.
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { format, resolveConfig } from 'prettier';
+import { root } from '../native.ts';
+
+/** What happened, and what to do. */
+const CODES: Record<string, readonly [string, string]> = {
+  ERR_ADDRESS_TAKEN: ['There is a virtual listener at that address already', '`remove()` the other first'],
+  ERR_ALREADY_INTERCEPTED: [
+    '`intercept()` was called twice on one server',
+    'call it once, where the server is made',
+  ],
+  ERR_BINDING_NOT_LOADED: [
+    'The native binary could not be loaded',
+    'reinstall with install scripts allowed, or compile: `npx node-gyp rebuild` in the package’s folder',
+  ],
+  ERR_EGRESS_DENIED: [
+    'The egress policy does not let the dial go there',
+    'extend `allow`, or shorten `deny`',
+  ],
+  ERR_INTERCEPT_LOOP: [
+    'The dial would come back to this program, or has come back',
+    'exempt the proxy’s own connections in the rules: by user, group, mark or cgroup',
+  ],
+  ERR_INVALID_ARG_TYPE: ['An argument is of the wrong type', 'see the message'],
+  ERR_INVALID_ARG_VALUE: ['Two arguments contradict each other', 'see the message'],
+  ERR_INVALID_FD_TYPE: ['The descriptor is not of the kind that the call is for', 'see the message'],
+  ERR_NO_DESTINATION: [
+    'A datagram came without the control message that says where it was going',
+    'the destination is `unknown`; nothing to be done',
+  ],
+  ERR_OUT_OF_RANGE: ['An argument is outside of what is allowed', 'see the message'],
+  ERR_RELAY_BUSY: ['The socket is part of a relay already', 'give each socket to one relay'],
+  ERR_RELAY_DECODED: [
+    '`setEncoding()` was called on the socket',
+    'do not call it on a socket that is to be relayed',
+  ],
+  ERR_RELAY_NO_FD: [
+    'The socket is not connected, or is no socket of the system',
+    'connect it first, or `engine: "any"`',
+  ],
+  ERR_RELAY_TLS: ['A TLS socket’s bytes exist only in JavaScript', '`engine: "any"` lets streams move them'],
+  ERR_RULES_ADDRESS: [
+    'An address or prefix cannot be read',
+    'write `10.0.0.0/8`, `192.0.2.1` or `2001:db8::/32`',
+  ],
+  ERR_RULES_CGROUP: [
+    'A cgroup path cannot be used',
+    'write it from below the mount point: `system.slice/proxy.service`',
+  ],
+  ERR_RULES_COMMAND: ['A tool refused a step', 'the message has what it said; what was there before is back'],
+  ERR_RULES_CONTRADICTION: [
+    'Two settings exclude each other, so that nothing could match',
+    'see the message',
+  ],
+  ERR_RULES_EMPTY: ['The configuration captures nothing', 'give a direction, or DNS'],
+  ERR_RULES_FOREIGN: [
+    'A table, chain or route of that name is somebody else’s',
+    'choose another `name`, or remove it',
+  ],
+  ERR_RULES_INTERFACE: [
+    'An interface name cannot be one',
+    'at most 15 bytes, without slash or space; `*` at the end',
+  ],
+  ERR_RULES_LOOP: ['The rules would capture the proxy’s own connections', 'fill in `exempt`'],
+  ERR_RULES_NAME: ['The name of a plan cannot be used', 'lower-case letters, digits, `-` and `_`'],
+  ERR_RULES_OPTION: ['An option is unknown, or has no such value', 'see the message'],
+  ERR_RULES_OVERLAP: ['Entries of one list overlap', 'name every address and port once'],
+  ERR_RULES_PERMISSION: ['Installing rules is not allowed', 'CAP_NET_ADMIN in this network namespace'],
+  ERR_RULES_PORT: ['A port or a range of ports cannot be read', 'write `80` or `8000-8999`'],
+  ERR_RULES_SSH: [
+    'The rules would cut the SSH session that you sit in',
+    'exclude port 22 or the client’s address',
+  ],
+  ERR_RULES_TOOL_MISSING: ['nft, iptables or ip is not installed', 'install it'],
+  ERR_RULES_UNREADABLE: ['What is installed cannot be read with certainty', 'nothing was done; see the hint'],
+  ERR_SERVER_ALREADY_LISTEN: ['`listen()` was called twice', 'make a new server'],
+  ERR_TRANSPARENT_SHARED: [
+    'The listening socket belongs to the cluster’s primary',
+    '`exclusive: true`, or `cluster.schedulingPolicy = cluster.SCHED_NONE`',
+  ],
+  ERR_UNKNOWN_DESTINATION: [
+    'Nobody knows where the connection was going; `cause` says why',
+    '`unknown: "reset"`',
+  ],
+  ERR_UNSUPPORTED_PLATFORM: [
+    'Not Linux',
+    'importing works everywhere; guard the calls with `process.platform`',
+  ],
+  ERR_UNSUPPORTED_RUNTIME: [
+    'Bun or Deno would do something else than asked',
+    '`createRelayServer`, or Node.js',
+  ],
+};
+
+/** Codes of system calls that are worth a line of their own. */
+const SYSTEM: readonly (readonly [string, string, string])[] = [
+  [
+    '`EPERM` (IP_TRANSPARENT, SO_MARK)',
+    'The right is missing',
+    'grant CAP_NET_ADMIN; in a container add NET_ADMIN',
+  ],
+  ['`EADDRINUSE` (bind)', 'The client’s port is taken', '`preserveSource: true`, or `portFallback`'],
+  ['`EADDRNOTAVAIL` (bind)', 'Not an address of this host', '`transparent: true` or `freebind: true`'],
+  [
+    '`ETIMEDOUT` of a dial with a foreign source',
+    'The answers do not come back here',
+    'route them; see `doctor`',
+  ],
+  ['`EMFILE`', 'No descriptor is left', '`ulimit -n`; a relay holds two'],
+];
+
+/** Codes found in the sources, each with the folders or files of lib/ that give it. */
+function sources(): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>();
+  const files = (readdirSync(join(root, 'lib'), { recursive: true }) as string[]).filter((name) =>
+    name.endsWith('.ts'),
+  );
+  for (const file of files.sort()) {
+    for (const [, code] of readFileSync(join(root, 'lib', file), 'utf8').matchAll(/'(ERR_[A-Z_]+)'/g)) {
+      const places = found.get(code!) ?? new Set();
+      found.set(code!, places.add(file.split('/')[0]!.replace('.ts', '')));
+    }
+  }
+  return found;
+}
+
+/** The page, as it must be. */
+export async function errorsPage(): Promise<string> {
+  const found = sources();
+  const unexplained = [...found.keys()].filter((code) => !(code in CODES));
+  const unused = Object.keys(CODES).filter((code) => !found.has(code));
+  if (unexplained.length > 0)
+    throw new Error(`scripts/docs/errors.ts has no line for ${unexplained.join(', ')}`);
+  if (unused.length > 0) throw new Error(`nothing in lib/ gives ${unused.join(', ')}`);
+  const rows = [...found.keys()]
+    .sort()
+    .map((code) => `| \`${code}\` | ${[...found.get(code)!].join(', ')} | ${CODES[code]!.join(' | ')} |`);
+  const text = `# Errors
+
+Errors are Node's system errors (\`code\`, negative \`errno\`, \`syscall\`, \`address\`, \`port\`) or have a stable code of this
+package. Both have a \`hint\` where something can be done, and the hint is part of the message.
+
+What the network does to a connection is no error of the package: a destination that is not known for certain is
+\`{ kind: 'unknown', cause }\`, and the [causes](interception.md#how-the-answer-is-found) are explained there.
+
+## Codes of this package
+
+| Code | From | What happened | What to do |
+| --- | --- | --- | --- |
+${rows.join('\n')}
+
+## System calls
+
+| Code | What happened | What to do |
+| --- | --- | --- |
+${SYSTEM.map((row) => `| ${row.join(' | ')} |`).join('\n')}
+
+[\`original-dst doctor\`](doctor.md) explains an environment.
+
+<!-- Made by \`npm run docs\` (scripts/docs/errors.ts). -->
+`;
+  const file = join(root, 'docs/errors.md');
+  return format(text, { ...(await resolveConfig(file)), filepath: file });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  writeFileSync(join(root, 'docs/errors.md'), await errorsPage());
+}
