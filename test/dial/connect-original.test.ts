@@ -23,7 +23,7 @@ import {
   type InterceptServer,
 } from '../../lib/index.ts';
 import { accepted, connectAndReset, listening, rules } from '../fixtures/connections.ts';
-import { openSockets, socketsLeft } from '../fixtures/fds.ts';
+import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { exchange, startStage } from '../fixtures/stage.ts';
 

@@ -11,7 +11,7 @@ import {
 import t, { type Test } from 'tap';
 import { connect, type ConnectOptions } from '../../lib/index.ts';
 import { adoptFd } from '../../lib/node/socket-fd.ts';
-import { openSockets, socketsLeft } from '../fixtures/fds.ts';
+import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 
 interface Seen {

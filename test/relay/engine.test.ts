@@ -100,15 +100,19 @@ t.test('an open relay keeps the process alive', async (t) => {
 t.test('worker threads: relays of their own, terminated at any stage', async (t) => {
   for (const stage of ['unref', 'moving', 'idle', 'waiting', 'closing', 'exit', 'held', 'fresh']) {
     const worker = new Worker(STAGES, { argv: [stage], stdout: true });
-    worker.on('error', () => {});
+    const errors: Error[] = [];
+    worker.on('error', (error) => errors.push(error));
+    const exited = once(worker, 'exit') as Promise<[number]>;
     if (stage === 'held' || stage === 'moving') {
       await once(worker.stdout, 'data');
       await worker.terminate();
     } else if (stage === 'fresh') {
       await worker.terminate();
-    } else {
-      await once(worker, 'exit');
     }
+    const [code] = await exited;
+    t.same(errors, [], stage);
+    if (stage === 'fresh') continue; // 0 or 1: it may not have begun
+    t.equal(code, stage === 'held' || stage === 'moving' ? 1 : stage === 'exit' ? 7 : 0, stage);
   }
   const { left, client, upstream, right } = await world(t);
   const joined = relay(client, upstream);

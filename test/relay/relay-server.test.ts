@@ -9,6 +9,7 @@ import {
   type RelayServer,
   type RelayServerOptions,
 } from '../../lib/index.ts';
+import { startFarEcho } from '../fixtures/programs/far-echo.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { closed, readAll } from '../fixtures/relay-world.ts';
 
@@ -61,10 +62,7 @@ await inNamespace(t, import.meta.url, async () => {
     ip -n far link set lo up
     ip route add 198.51.100.0/24 via 192.0.2.2
   `);
-  const far = await import('../fixtures/programs/far-echo.ts').then(({ startFarEcho }) =>
-    startFarEcho(t, 'far', 7000, 7002),
-  );
-  t.ok(far, 'the destination is there');
+  await startFarEcho(t, 'far', 7000, 7002);
   // The proxy's own dials carry the mark 7.
   nft(`table inet t {
     chain o {

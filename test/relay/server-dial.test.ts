@@ -15,7 +15,7 @@ import {
   type RelayServer,
   type RelayServerOptions,
 } from '../../lib/index.ts';
-import { openSockets, socketsLeft } from '../fixtures/fds.ts';
+import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { exchange, startStage } from '../fixtures/stage.ts';
 

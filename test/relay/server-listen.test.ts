@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import t from 'tap';
 import { createRelayServer, type RelayServer, type RelayServerOptions } from '../../lib/index.ts';
-import { openSockets, socketsLeft } from '../fixtures/fds.ts';
+import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { closed } from '../fixtures/relay-world.ts';
 import { rerunUnprivileged, unprivileged } from '../fixtures/unprivileged.ts';
