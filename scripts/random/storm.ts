@@ -30,7 +30,8 @@ export async function storm(
   const stopping = async (): Promise<void> => {
     while (!signal.aborted) {
       await delay(30 + random.below(300));
-      const ms = 5 + random.below(45);
+      // Now and then long enough for a SYN to be sent again, and for the entries of what was reset to end.
+      const ms = random.below(20) === 0 ? 300 + random.below(1200) : 5 + random.below(45);
       random.pick(servers).stop(ms);
       done.stops++;
       await delay(ms);

@@ -56,6 +56,7 @@ export function makeWorld(): void {
     for name in gateway changing; do
       ip netns exec $name sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
     done
+    ip netns exec gateway sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_close=1
     ip -n changing route add default via 10.7.0.2
     ip -n changing -6 route add default via 2001:db8:7::2
   `);
