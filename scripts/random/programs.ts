@@ -118,12 +118,12 @@ export async function startFar(directory: string, onLine: OnLine): Promise<Repor
   return far;
 }
 
+/** Where rules come and go entries are to outlive them: they are flushed less often there. */
+const FLUSH_PAUSES_MS = { gateway: [20, 200], changing: [500, 5000] } as const;
+
 export function startFlushing(directory: string, gateway: Lane['proxy'], seed: number): Reporting {
-  const pauses = [20, 200];
-  return new Reporting(
-    gateway,
-    [join(directory, 'flush'), namespaceFile(gateway), seed, ...pauses].map(String),
-  );
+  const args = [namespaceFile(gateway), seed, ...FLUSH_PAUSES_MS[gateway]].map(String);
+  return new Reporting(gateway, [join(directory, 'flush'), ...args]);
 }
 
 /** One gateway's listeners, in a process of their own. */
