@@ -47,17 +47,19 @@ export const GATEWAY = { v4: '10.9.0.1', v6: '2001:db8:9::1' };
 export const LOCAL = { v4: '10.4.0.1', v6: '2001:db8:4::1' };
 export const CHANGING_GATEWAY = { v4: '10.7.0.1', v6: '2001:db8:7::1' };
 
-/** Networks that nobody has; all but the first two of them belong to one way of interception. */
+/** Networks that nobody has, each intercepted in another way. */
 export const NETWORKS = {
   redirect: { v4: '198.18.0', v6: '2001:db8:18:0' },
   dnat: { v4: '198.18.1', v6: '2001:db8:18:1' },
   tproxy: { v4: '198.18.2', v6: '2001:db8:18:2' },
   untracked: { v4: '198.18.3', v6: '2001:db8:18:3' },
+  /** Routed to the gateway as if they were its own (AnyIP). */
+  local: { v4: '198.18.4', v6: '2001:db8:18:4' },
 };
 
-/** A listener's port to the two ports whose connections come to it. */
+/** A listener's port to the two ports whose connections come to it: one of them is the same, elsewhere. */
 export function interceptedPorts(port: number): readonly [number, number] {
-  return [port - 7000, port - 6000];
+  return [port - 7000, port];
 }
 
 export const PORTS = {
@@ -104,7 +106,7 @@ function kind(name: string, found: Kind['found'], more: Partial<Kind> = {}): num
 }
 
 function intercepted(name: string, way: keyof typeof NETWORKS, family: 4 | 6, port: number): Route {
-  const found = way === 'tproxy' || way === 'untracked' ? 'tproxy' : 'redirect';
+  const found = way === 'redirect' || way === 'dnat' ? 'redirect' : 'tproxy';
   const network = NETWORKS[way];
   return {
     kind: kind(name, found),
@@ -113,6 +115,11 @@ function intercepted(name: string, way: keyof typeof NETWORKS, family: 4 | 6, po
     count: ADDRESSES.count,
     ports: interceptedPorts(port),
   };
+}
+
+/** Delivered without any rule, at the listener's own port. */
+function anyIp(name: string, family: 4 | 6, port: number): Route {
+  return { ...intercepted(name, 'local', family, port), ports: [port, port] };
 }
 
 function direct(name: string, address: string, port: number, more?: Partial<Kind>): Route {
@@ -144,6 +151,8 @@ export const LANES: readonly Lane[] = [
       intercepted('redirect, IPv6', 'redirect', 6, PORTS.dual),
       direct('direct, v4-mapped', GATEWAY.v4, PORTS.dual),
       direct('direct, IPv6', GATEWAY.v6, PORTS.dual),
+      anyIp('AnyIP, v4-mapped', 4, PORTS.dual),
+      anyIp('AnyIP, IPv6', 6, PORTS.dual),
     ],
   },
   {

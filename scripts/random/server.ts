@@ -12,7 +12,7 @@ import {
   type RelayServer,
 } from '../../lib/index.ts';
 import { Judge, readToken, TOKEN_SIZE, type Tally, type Wrong } from './judge.ts';
-import { CHANGING, FORBIDDEN, LISTENERS, type Listener } from './kinds.ts';
+import { CHANGING, FORBIDDEN, interceptedPorts, LISTENERS, PORTS, type Listener } from './kinds.ts';
 import { Random } from './random-numbers.ts';
 import { MARK } from './world.ts';
 
@@ -124,7 +124,7 @@ async function changePolicy(server: RelayServer): Promise<never> {
   }
 }
 
-const RELAYED_PORTS = [8005, 9005];
+const RELAYED_PORTS = interceptedPorts(PORTS.relay);
 
 async function listen(listener: Listener): Promise<void> {
   const { port, host, make, transparent = false } = listener;
@@ -151,7 +151,7 @@ async function listen(listener: Listener): Promise<void> {
   });
   server.listen(port, host);
   await once(server, 'listening');
-  if (port === 15005) void changePolicy(server);
+  if (port === PORTS.relay) void changePolicy(server);
 }
 
 const sockets: ReturnType<typeof createDatagramSocket>[] = [];

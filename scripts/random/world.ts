@@ -46,6 +46,8 @@ export function makeWorld(): void {
 
     ip -n gateway route add 198.18.0.0/16 via 10.8.0.2
     ip -n gateway -6 route add 2001:db8:18::/48 via 2001:db8:8::2
+    ip -n gateway route add local ${NETWORKS.local.v4}.0/24 dev lo
+    ip -n gateway -6 route add local ${NETWORKS.local.v6}::/64 dev lo
     ip -n gateway addr add ${LOCAL.v4}/32 dev lo
     ip -n gateway -6 addr add ${LOCAL.v6}/128 dev lo nodad
     ip -n gateway rule add fwmark 1 lookup 100
