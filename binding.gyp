@@ -19,11 +19,13 @@
           "sources": [
             "src/glue/addon.cc",
             "src/host/cgroup_bpf.cc",
+            "src/conntrack/activity.cc",
             "src/conntrack/conntrack.cc",
             "src/conntrack/conntrack_message.cc",
             "src/datagram/control_message.cc",
             "src/datagram/datagram.cc",
             "src/glue/datagram_glue.cc",
+            "src/socket/certain_destination.cc",
             "src/socket/dial.cc",
             "src/glue/dial_glue.cc",
             "src/socket/endpoint.cc",

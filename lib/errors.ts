@@ -59,6 +59,12 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
   if (code === 'ENOENT' && option === 'SO_ORIGINAL_DST') {
     return 'conntrack is active here but has no entry for this connection: it was flushed, timed out, or the rules say notrack';
   }
+  if (code === 'EADDRINUSE' && option === 'SO_ORIGINAL_DST') {
+    return 'segments have come to this connection’s socket that it could not use: if they were another connection’s, so is the conntrack entry';
+  }
+  if (code === 'ENOTCONN' && syscall === 'getpeername') {
+    return 'the connection has been reset: its addresses are free for another one, which conntrack’s entry may be about';
+  }
   if (code === 'EADDRINUSE' && syscall === 'bind' && context.port) {
     return 'another socket of this host holds that address and port: do not ask for the client’s port, or allow a fall-back';
   }

@@ -5,11 +5,12 @@ import { binding } from '../binding.ts';
 export const Slot = { original: 0, local: 1, peer: 2 } as const;
 export type Slot = (typeof Slot)[keyof typeof Slot];
 
-/** struct Facts of src/socket/original_dst.h: three Endpoints of 24 bytes, then two statuses. */
+/** struct Facts of src/socket/original_dst.h: three Endpoints of 24 bytes, then three statuses. */
 const WORDS_PER_ENDPOINT = 6;
 const HALVES_PER_ENDPOINT = 12;
 const ORIGINAL_STATUS = 18;
 const PEER_STATUS = 19;
+const ENTRY_STATUS = 20;
 
 /** The same memory in two widths: views keep the machine's own byte order, as the addon does. */
 interface Memory {
@@ -33,6 +34,14 @@ export function originalStatus(): number {
 /** 0 or the negative errno of getpeername in the last readFacts. */
 export function peerStatus(): number {
   return facts().words[PEER_STATUS]!;
+}
+
+/**
+ * 0 if the entry that SO_ORIGINAL_DST has answered from is this connection's own, or a negative errno: `ENOTCONN` (the
+ * connection is over, its addresses are free for another), `EADDRINUSE` (segments came to the socket that were not its own).
+ */
+export function entryStatus(): number {
+  return facts().words[ENTRY_STATUS]!;
 }
 
 /** Puts an address found elsewhere, from word `at` of `source`, where the functions below and the addon look. */

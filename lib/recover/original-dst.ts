@@ -2,12 +2,13 @@ import { Socket, type Server } from 'node:net';
 import { constants } from 'node:os';
 import { type Endpoint, canonicalAddress, isWildcard } from '../address.ts';
 import { binding } from '../binding.ts';
-import { conntrackActive, conntrackActiveNow, conntrackPresent } from './tracking.ts';
+import { conntrackActive, conntrackPresent } from './tracking.ts';
 import { TCP } from './conntrack-entry.ts';
 import { invalidType } from '../arguments.ts';
 import { systemError } from '../errors.ts';
 import {
   endpointAt,
+  entryStatus,
   familyAt,
   originalStatus,
   peerStatus,
@@ -18,7 +19,7 @@ import {
 import { isOwnAddress } from './own-address.ts';
 import { acceptingServer, withFd } from '../node/socket-fd.ts';
 
-const { EBADF, ENOENT, ENOPROTOOPT, EOPNOTSUPP } = constants.errno;
+const { EBADF, ENOENT, ENOPROTOOPT, ENOTCONN, EOPNOTSUPP } = constants.errno;
 
 /** A destination that is known, and how the connection came here. */
 export interface KnownDst extends Endpoint {
@@ -83,9 +84,7 @@ function originalOfMptcp(): number {
 /** Is there no answer because no connection here has one? */
 function neverTracked(errno: number): boolean {
   if (errno === -ENOPROTOOPT) return !conntrackPresent();
-  // Could not ask: rules may have come since the last probe, and this connection after them.
-  const active = errno === -ENOENT ? conntrackActive : conntrackActiveNow;
-  return active(familyAt(Slot.local)) === false;
+  return conntrackActive(familyAt(Slot.local)) === false;
 }
 
 /** What it means that the kernel has no answer for a connection whose local address could be a plain listener's. */
@@ -96,10 +95,17 @@ function withoutAnswer(errno: number, syscall: string, option: string): Original
   return unknown(errno, syscall, option);
 }
 
+/** Conntrack has an entry for these addresses, which another connection may have made. */
+function ofAnother(errno: number): UnknownDst {
+  if (errno === -ENOTCONN) return unknown(errno, 'getpeername');
+  return unknown(errno, 'getsockopt', 'SO_ORIGINAL_DST');
+}
+
 /**
  * Decides where the connection behind an accepted socket's fd was going.
  * In this order: what conntrack says, unless it says nothing new or speaks of the wrong end; a local address
- * that the listener cannot have been dialled at; else nobody redirected it.
+ * that the listener cannot have been dialled at; else nobody redirected it. What conntrack says counts only while the
+ * entry is sure to be this connection's: the addresses alone do not say so.
  */
 export function recoverFromFd(fd: number, boundTo: BoundTo | undefined): OriginalDst {
   return recoverFromFacts(binding().readFacts(fd), boundTo);
@@ -117,15 +123,18 @@ export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): 
       : withoutAnswer(answer, 'getsockopt', 'SO_ORIGINAL_DST');
   }
   if (sameEndpoint(Slot.original, Slot.local)) {
-    return { ...endpointAt(Slot.local), kind: dialable(boundTo) ? 'direct' : 'tproxy' };
+    if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+    if (entryStatus() !== 0) return ofAnother(entryStatus());
+    return { ...endpointAt(Slot.local), kind: 'direct' };
   }
   // Without the peer's address the next check cannot be made, and without it the answer may be the client itself.
-  if (peerStatus() !== 0) return unknown(peerStatus(), 'getpeername');
+  if (peerStatus() !== 0) return ofAnother(peerStatus());
   if (sameEndpoint(Slot.original, Slot.peer)) {
     // Conntrack saw the proxy's packet first (the client's were notrack) and took the proxy for the client.
     if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
     return unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
   }
+  if (entryStatus() !== 0) return ofAnother(entryStatus());
   return { ...endpointAt(Slot.original), kind: 'redirect' };
 }
 

@@ -1,5 +1,5 @@
 import { type Endpoint, isWildcard } from '../address.ts';
-import { conntrackActiveNow, conntrackPresent } from '../recover/tracking.ts';
+import { conntrackActive, conntrackPresent } from '../recover/tracking.ts';
 import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
 import { codedError, systemError } from '../errors.ts';
 import { isOwnAddress } from '../recover/own-address.ts';
@@ -122,8 +122,7 @@ export class DestinationFinder {
   }
 
   #untracked(family: Endpoint['family']): boolean {
-    // Not the answer of up to a second ago: rules may have come since, and the datagram after them.
-    const tracking = (this.#tracking[family] ??= conntrackActiveNow(family === 'IPv4' ? 4 : 6) !== false);
+    const tracking = (this.#tracking[family] ??= conntrackActive(family === 'IPv4' ? 4 : 6) !== false);
     return !tracking || !conntrackPresent();
   }
 }

@@ -1,7 +1,6 @@
 #include "datagram/datagram.h"
 
 #include <errno.h>
-#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,14 +168,6 @@ int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to
     message.msg_controllen = write_source(source, reinterpret_cast<cmsghdr*>(control));
   }
   return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-int datagram_drops(int fd, uint32_t* drops) {
-  uint32_t counters[SK_MEMINFO_VARS] = {};
-  socklen_t length = sizeof(counters);
-  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, counters, &length) != 0) return -errno;
-  *drops = counters[SK_MEMINFO_DROPS];
-  return 0;
 }
 
 }  // namespace original_dst

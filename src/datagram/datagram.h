@@ -78,11 +78,6 @@ class ReceiveBuffers {
 int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to,
                   const Endpoint& source);
 
-// getsockopt(fd, SOL_SOCKET, SO_MEMINFO): how many datagrams the socket has dropped so far. The
-// same counter as SO_RXQ_OVFL's, which stays behind until the next datagram arrives. Returns 0 or
-// -errno.
-int datagram_drops(int fd, uint32_t* drops);
-
 }  // namespace original_dst
 
 #endif  // ORIGINAL_DST_DATAGRAM_DATAGRAM_H_

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <napi.h>
 
+#include "conntrack/activity.h"
 #include "conntrack/conntrack.h"
 #include "glue/arguments.h"
 #include "glue/datagram_glue.h"

@@ -9,6 +9,7 @@
 #include "datagram/poller.h"
 #include "glue/arguments.h"
 #include "glue/shared_memory.h"
+#include "socket/socket_options.h"
 
 namespace original_dst {
 
@@ -232,7 +233,7 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     const Slot* slot = SlotArgument(info);
     if (slot == nullptr) return Status(-EBADF);
     uint32_t drops = 0;
-    const int status = datagram_drops(slot->fd.get(), &drops);
+    const int status = socket_drops(slot->fd.get(), &drops);
     return status != 0 ? Status(status) : Napi::Number::New(env_, drops);
   }
 

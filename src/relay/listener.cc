@@ -54,24 +54,9 @@ bool RelayListener::accept_one(OwnedFd* accepted, Facts* facts) {
   return any;
 }
 
-// What certain_destination() says, with fewer system calls for a redirected connection: conntrack's
-// answer stands by itself when its port is not the listener's (so that it is no plain connection to
-// the listener) and it is not the peer (so that the entry is not reversed).
-bool RelayListener::find_destination(int accepted, Facts* facts, Endpoint* destination) const {
-  if (facts->peer_status != 0) return false;
-  facts->original_status = original_dst_of(accepted, facts->peer, &facts->original);
-  if (facts->original_status == 0 && facts->original.port != port &&
-      !same_address(facts->original, facts->peer)) {
-    *destination = facts->original;
-    return true;
-  }
-  return local_endpoint(accepted, &facts->local) == 0 &&
-         certain_destination(*facts, port, destination);
-}
-
 Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream) {
   Endpoint destination;
-  if (!find_destination(accepted, facts, &destination)) return kUndecided;
+  if (!find_destination(accepted, port, facts, &destination)) return kUndecided;
   const Verdict verdict = verdicts.find(destination, now_ms);
   if (verdict == kResetIt) add_to(&stats->reset, 1);
   if (verdict != kRelayIt) return verdict;

@@ -7,6 +7,7 @@
 
 #include "relay/thread.h"
 #include "relay/verdicts.h"
+#include "socket/certain_destination.h"
 #include "socket/dial.h"
 #include "socket/original_dst.h"
 #include "socket/owned_fd.h"
@@ -75,9 +76,6 @@ struct RelayListener : Watched {
   Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream);
   // For TypeScript to decide about, with all the facts.
   Undecided* undecided(OwnedFd accepted, const Facts& facts);
-
- private:
-  bool find_destination(int accepted, Facts* facts, Endpoint* destination) const;
 };
 
 void add_to(double* counter, double amount);

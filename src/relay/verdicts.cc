@@ -1,6 +1,5 @@
 #include "relay/verdicts.h"
 
-#include <errno.h>
 #include <string.h>
 
 namespace original_dst {
@@ -69,24 +68,6 @@ Verdict Verdicts::find(const Endpoint& destination, uint64_t now_ms) {
   const Locked locked(&mutex_);
   const Entry* const place = entry(destination);
   return place != nullptr && now_ms < place->until ? place->verdict : kUndecided;
-}
-
-bool certain_destination(const Facts& facts, uint16_t listener_port, Endpoint* destination) {
-  // An MPTCP socket: conntrack knows, and TypeScript has another way to ask it.
-  if (facts.original_status == -EOPNOTSUPP) return false;
-  const bool elsewhere = facts.local.port != listener_port;
-  const bool rewritten = facts.original_status == 0 && !same_address(facts.original, facts.local);
-  if (!rewritten) {
-    *destination = facts.local;
-    return elsewhere;
-  }
-  if (facts.peer_status != 0) return false;
-  if (same_address(facts.original, facts.peer)) {
-    *destination = facts.local;
-    return elsewhere;
-  }
-  *destination = facts.original;
-  return true;
 }
 
 }  // namespace original_dst

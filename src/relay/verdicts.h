@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #include "socket/endpoint.h"
-#include "socket/original_dst.h"
 
 namespace original_dst {
 
@@ -37,12 +36,6 @@ class Verdicts {
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   Entry entries_[kRoom] = {};
 };
-
-// Where a connection was going, in those cases that lib/recover/original-dst.ts decides from these
-// facts and the listener's port alone: a redirection that conntrack remembers, or a local port at
-// which the listener cannot have been dialled. False in every other case, also where TypeScript
-// would come to an answer by asking more: then it is to be asked.
-bool certain_destination(const Facts& facts, uint16_t listener_port, Endpoint* destination);
 
 }  // namespace original_dst
 

@@ -4,15 +4,12 @@
 
 // After <netinet/in.h>: the kernel header does not compile on its own.
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/netfilter_ipv4.h>
 #include <linux/netfilter_ipv6/ip6_tables.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "socket/owned_fd.h"
+#include "socket/socket_options.h"
 
 namespace original_dst {
 
@@ -39,18 +36,16 @@ int ask_conntrack(int fd, bool v4, Endpoint* original) {
   return endpoint_from_sockaddr(address, original);
 }
 
+// As check_entry(), of a socket that is connected. TCP_INFO counts segments too, but not how many
+// of them were of no use: a client's FIN, which is of use, would look as a stranger's SYN does.
+int check_segments(int fd) {
+  uint32_t drops = 0;
+  const int status = socket_drops(fd, &drops);
+  return status == 0 && drops > 0 ? -EADDRINUSE : status;
+}
+
 // LOOPBACK4_IPV6: the address that the kernel writes into the IPv4 fields of an IPv6 socket.
 constexpr uint8_t kStandIn[4] = {127, 0, 0, 6};
-
-// How long a handshake over the loopback device may take on a machine that is busy.
-constexpr int kProbePatienceMs = 20;
-
-// Does conntrack know any connection of this network namespace, in whichever zone?
-bool any_entry() {
-  const OwnedFd file(open("/proc/sys/net/netfilter/nf_conntrack_count", O_RDONLY | O_CLOEXEC));
-  char first = '0';
-  return file.valid() && read(file.get(), &first, 1) == 1 && first != '0';
-}
 
 }  // namespace
 
@@ -81,20 +76,14 @@ int original_dst_of(int fd, const Endpoint& own, Endpoint* original) {
 int local_endpoint(int fd, Endpoint* local) { return read_name(getsockname, fd, local); }
 
 int peer_endpoint(int fd, Endpoint* peer) {
-  const int status = read_name(getpeername, fd, peer);
-  if (status != -ENOTCONN) return status;
-  // A client that has sent RST before accept(2): getpeername(2) refuses a closed socket,
-  // SO_PEERNAME does not. Without the peer a reversed entry could not be told from a redirected
-  // connection. Unlike getpeername(2) it refuses room for more than the address: each length of its
-  // own.
-  const socklen_t lengths[] = {sizeof(sockaddr_in6), sizeof(sockaddr_in)};
-  for (socklen_t length : lengths) {
-    sockaddr_storage address = {};
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &address, &length) == 0) {
-      return endpoint_from_sockaddr(address, peer);
-    }
-  }
-  return status;
+  // Not SO_PEERNAME, which tells a closed socket's peer too: such a socket's addresses may be
+  // another's by now, and whatever conntrack says of them.
+  return read_name(getpeername, fd, peer);
+}
+
+int check_entry(int fd, Endpoint* peer) {
+  const int status = peer_endpoint(fd, peer);
+  return status == 0 ? check_segments(fd) : status;
 }
 
 int read_facts(int fd, Facts* facts) {
@@ -103,40 +92,10 @@ int read_facts(int fd, Facts* facts) {
   if (status != 0) return status;
   facts->original_status = original_dst_of(fd, facts->local, &facts->original);
   facts->peer_status = peer_endpoint(fd, &facts->peer);
-  return 0;
-}
-
-int conntrack_active(int family) {
-  const int domain = family == 4 ? AF_INET : AF_INET6;
-  Endpoint loopback = {};
-  endpoint_parse(family == 4 ? "127.0.0.1" : "::1", 0, &loopback);
-  sockaddr_storage address;
-  socklen_t length = endpoint_to_sockaddr(loopback, false, &address);
-  sockaddr* name = reinterpret_cast<sockaddr*>(&address);
-
-  const OwnedFd listener(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const OwnedFd client(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener.valid() || !client.valid()) return -errno;
-  if (bind(listener.get(), name, length) != 0 || listen(listener.get(), 1) != 0 ||
-      getsockname(listener.get(), name, &length) != 0) {
-    return -errno;
+  if (facts->original_status == 0) {
+    facts->entry_status = facts->peer_status == 0 ? check_segments(fd) : facts->peer_status;
   }
-  if (connect(client.get(), name, length) != 0 && errno != EINPROGRESS) return -errno;
-  // Entries can be found only once the SYN has arrived. It mostly has by now; not so on a machine
-  // whose softirqs are deferred, and "no entry" would then be the wrong answer.
-  pollfd connected = {client.get(), POLLOUT, 0};
-  if (poll(&connected, 1, kProbePatienceMs) < 0) return -errno;
-  if ((connected.revents & (POLLOUT | POLLERR)) != POLLOUT) return -ETIMEDOUT;
-  Endpoint local = {};
-  Endpoint original = {};
-  const int named = local_endpoint(client.get(), &local);
-  if (named != 0) return named;
-  const int status = original_dst_of(client.get(), local, &original);
-  if (status == 0) return 1;
-  if (status != -ENOENT) return status;
-  // SO_ORIGINAL_DST looks into the default zone only. Rules that put connections into zones (as
-  // Istio's do for DNS) are at work too, and show in the number of entries.
-  return any_entry();
+  return 0;
 }
 
 }  // namespace original_dst

@@ -16,10 +16,24 @@ int original_dst(int fd, Endpoint* original);
 // The same, chosen by the form of one of the connection's two addresses, which is also the other's.
 int original_dst_of(int fd, const Endpoint& own, Endpoint* original);
 
-// getsockname(2) and getpeername(2), or SO_PEERNAME once the client has gone, in canonical form.
-// Return 0 or -errno.
+// getsockname(2) and getpeername(2), in canonical form. Return 0 or -errno; peer_endpoint():
+// -ENOTCONN once the connection has been reset or has failed.
 int local_endpoint(int fd, Endpoint* local);
 int peer_endpoint(int fd, Endpoint* peer);
+
+// Is the entry that original_dst_of() has found this connection's own? To be asked after it, never
+// before. Conntrack finds an entry by the socket's addresses, whoever's packets have made it: when
+// a connection's own entry is lost (flushed, dropped early, timed out), the next packet that
+// another connection of the client sends from the same port is rewritten to the same two addresses,
+// and its entry answers for this socket. Returns 0; -ENOTCONN: the socket is closed, so that its
+// addresses are free for another; -EADDRINUSE: it has thrown away segments, which may have been
+// another connection's; or another -errno: not known. With 0, `*peer` is getpeername(2)'s answer.
+//
+// 0 does not lie: as long as the socket is connected, every packet that is rewritten to its
+// addresses comes to it, and one of a stranger's, SYN or not, is outside its window and thrown
+// away. A packet that has passed conntrack and not yet TCP would have to stay between the two for
+// longer than the way out of one system call and into the next.
+int check_entry(int fd, Endpoint* peer);
 
 // Everything that recovery decides from, in one visit to the kernel.
 struct Facts {
@@ -27,21 +41,14 @@ struct Facts {
   Endpoint local;
   Endpoint peer;
   int32_t original_status;  // 0 or -errno, as original_dst_of()
-  int32_t peer_status;      // 0 or -errno
+  int32_t peer_status;      // 0 or -errno, as peer_endpoint()
+  int32_t entry_status;     // 0 or -errno, as check_entry(); 0 where there is no entry
 };
-static_assert(sizeof(Facts) == 80, "lib/binding.ts knows this layout");
+static_assert(sizeof(Facts) == 84, "lib/binding.ts knows this layout");
 
 // Returns 0, or the -errno of getsockname(2): without a local address there is nothing to decide
 // from.
 int read_facts(int fd, Facts* facts);
-
-// Is conntrack at work in this network namespace, for family 4 or 6? Asks SO_ORIGINAL_DST of a
-// loopback connection to a listener of our own, then the number of entries. 1 yes, 0 no, or -errno
-// when the probe could not be made. Nothing cheaper tells: the files under /proc are there whenever
-// the module is loaded, hooked or not, and the number of entries alone is 0 after a flush.
-// Blind spot: rules that exempt the loopback device from conntrack, while no other connection has
-// an entry.
-int conntrack_active(int family);
 
 }  // namespace original_dst
 

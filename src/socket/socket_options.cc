@@ -1,6 +1,7 @@
 #include "socket/socket_options.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -82,6 +83,14 @@ bool at_urgent_mark(int fd) {
 bool has_unread(int fd) {
   int count = 0;
   return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
+}
+
+int socket_drops(int fd, uint32_t* drops) {
+  uint32_t counters[SK_MEMINFO_VARS] = {};
+  socklen_t length = sizeof(counters);
+  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, counters, &length) != 0) return -errno;
+  *drops = counters[SK_MEMINFO_DROPS];
+  return 0;
 }
 
 int socket_kind(int fd, SocketKind* kind) {

@@ -36,6 +36,11 @@ bool at_urgent_mark(int fd);
 // ioctl(fd, FIONREAD): is there anything to be read?
 bool has_unread(int fd);
 
+// getsockopt(fd, SOL_SOCKET, SO_MEMINFO): how many packets the socket has thrown away so far: of
+// UDP those for which it had no room (the same counter as SO_RXQ_OVFL's, which stays behind until
+// the next datagram arrives), of TCP the segments that it could not use. Returns 0 or -errno.
+int socket_drops(int fd, uint32_t* drops);
+
 // getsockopt(fd, SOL_SOCKET, SO_DOMAIN / SO_TYPE / SO_PROTOCOL): what kind of socket is it?
 struct SocketKind {
   int domain;

@@ -220,14 +220,18 @@ await inNamespace(t, import.meta.url, async () => {
     const server = createServer((socket) => socket.on('error', () => {}));
     const port = await listening(t, server);
     rules(t, 'inet', redirectChain(port));
-    for (const expected of [V4, V6]) {
+    for (const { address } of [V4, V6]) {
       const connection = once(server, 'connection');
-      connectAndReset(80, expected.address);
+      connectAndReset(80, address);
       const [socket] = (await connection) as [InterceptedSocket];
-      t.same(socket.originalDst, expected);
+      // The entry is this connection's, but nobody could tell it from the next one's from the same port.
+      t.match(socket.originalDst, {
+        kind: 'unknown',
+        cause: { code: 'ENOTCONN', syscall: 'getpeername', hint: /has been reset/ },
+      });
       t.equal(socket.remoteAddress, undefined, 'getpeername has nothing any more');
     }
-    t.match(server.interceptStats, { redirect: 2, unknown: 0, errors: {} });
+    t.match(server.interceptStats, { redirect: 0, unknown: 2, errors: { ENOTCONN: 2 } });
   });
 
   await t.test('a transparent listener that is reached by REDIRECT', async (t) => {

@@ -1,7 +1,19 @@
+import { once } from 'node:events';
 import t from 'tap';
+import { createServer, type InterceptedSocket } from '../../lib/index.ts';
 import { conntrackActive, conntrackPresent } from '../../lib/recover/tracking.ts';
-import { beliefsExpired, rules, TRACKING, ZONED } from '../fixtures/connections.ts';
-import { defaultRoutes, inNamespace, sh } from '../fixtures/netns.ts';
+import {
+  accepted,
+  beliefsExpired,
+  dialled,
+  flushConntrack,
+  listening,
+  redirectChain,
+  rules,
+  TRACKING,
+  ZONED,
+} from '../fixtures/connections.ts';
+import { defaultRoutes, inNamespace, nft, sh } from '../fixtures/netns.ts';
 
 await inNamespace(t, import.meta.url, async () => {
   defaultRoutes();
@@ -9,18 +21,37 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('active with the first rule that needs it', async (t) => {
     t.equal(conntrackActive(4), false);
     t.equal(conntrackActive(6), false);
-    rules(t, 'inet', TRACKING);
-    t.equal(conntrackActive(4), false, 'believed for a second');
+    nft(`table inet tracking {${TRACKING}\n}`);
+    t.equal(conntrackActive(4), true, '"no" is not believed');
+    t.equal(conntrackActive(6), true);
+    nft('delete table inet tracking');
+    t.equal(conntrackActive(4), true, '"yes" is, for a second');
     await beliefsExpired();
-    t.equal(conntrackActive(4), true);
-    t.equal(conntrackActive(6), true);
-    t.equal(conntrackActive(6), true);
+    flushConntrack();
+    t.equal(conntrackActive(4), false);
   });
+
+  await t.test(
+    'a connection that was redirected and forgotten since "no" was found out is not direct',
+    async (t) => {
+      const server = createServer();
+      const port = await listening(t, server);
+      const plain = await accepted<InterceptedSocket>(t, server, port, '127.0.0.1');
+      t.match(plain.originalDst, { kind: 'direct' });
+      rules(t, 'inet', redirectChain(port));
+      const connection = once(server, 'connection');
+      await dialled(t, 80, '198.51.100.7');
+      flushConntrack();
+      const [socket] = (await connection) as [InterceptedSocket];
+      t.teardown(() => socket.destroy());
+      t.match(socket.originalDst, { kind: 'unknown', cause: { code: 'ENOENT' } });
+    },
+  );
 
   await t.test('active for one family', async (t) => {
     await beliefsExpired();
     rules(t, 'ip6', TRACKING);
-    sh('conntrack -F 2>/dev/null');
+    flushConntrack();
     t.equal(conntrackActive(4), false);
     t.equal(conntrackActive(6), true);
   });
@@ -28,8 +59,21 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('active in a zone that SO_ORIGINAL_DST does not look into', async (t) => {
     await beliefsExpired();
     rules(t, 'inet', TRACKING + ZONED);
-    sh('conntrack -F 2>/dev/null');
+    flushConntrack();
     t.equal(conntrackActive(4), true);
+  });
+
+  await t.test('a probe that is thrown away on its way tells nothing', async (t) => {
+    await beliefsExpired();
+    rules(
+      t,
+      'inet',
+      `chain output {
+        type filter hook output priority 0
+        meta l4proto { tcp, udp } drop
+      }`,
+    );
+    t.equal(conntrackActive(4), undefined, 'on its way out');
   });
 
   await t.test('a probe that loopback does not let through tells nothing', async (t) => {
@@ -37,13 +81,16 @@ await inNamespace(t, import.meta.url, async () => {
     rules(
       t,
       'inet',
-      `chain input {
+      `chain output {
+        type filter hook output priority 0
+        meta l4proto udp drop
+      }
+      chain input {
         type filter hook input priority 0
         tcp flags syn drop
       }`,
     );
     t.equal(conntrackActive(4), undefined, 'no answer');
-    await beliefsExpired();
     sh('ip link set lo down');
     t.equal(conntrackActive(4), undefined, 'unreachable');
     t.equal(conntrackActive(6), undefined);
@@ -55,6 +102,7 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(conntrackPresent(), true);
     sh('mount -t tmpfs tmpfs /proc/sys/net');
     t.equal(conntrackPresent(), false);
+    t.equal(conntrackActive(4), false, 'and without its files the longer way still tells');
     sh('umount /proc/sys/net');
   });
 });
