@@ -1,3 +1,9 @@
+// The names of `original-dst`.
+/**
+ * Where an intercepted connection was really going: accept it, dial on, move its bytes.
+ *
+ * @module original-dst
+ */
 export type { Endpoint } from './address.ts';
 export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-original.ts';
 export { connect, type ConnectOptions, type DialOptions, type Source } from './dial/connect.ts';

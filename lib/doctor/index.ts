@@ -1,3 +1,8 @@
+/**
+ * What keeps interception from working here, and what to do about it.
+ *
+ * @module original-dst/doctor
+ */
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
 import { binary } from './checks/binary.ts';
 import { capabilities } from './checks/capabilities.ts';

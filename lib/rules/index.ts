@@ -2,7 +2,7 @@
  * Rules that intercept connections: a configuration becomes a plan, a plan becomes nftables or iptables rules,
  * which can be printed, installed, compared with what is there, and removed.
  *
- * @module
+ * @module original-dst/rules
  */
 export { apply, applyCommands, remove, removeCommands, verify, type ApplyOptions } from './install/apply.ts';
 export type {
