@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "relay/listener.h"
@@ -16,13 +17,15 @@ namespace {
 
 constexpr int kAcceptsAtOnce = 64;
 
+// How long accepting is paused for want of a descriptor. Nobody tells when the program closes one.
+constexpr uint64_t kPauseMs = 50;
+
 }  // namespace
 
 void RelayThread::begin_listening(RelayListener* listener) {
   listener->next = listeners_;
   listeners_ = listener;
   listener->listening = true;
-  listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
   epoll_event event = {};
   event.events = EPOLLIN;
   event.data.ptr = static_cast<Watched*>(listener);
@@ -67,8 +70,10 @@ void RelayThread::accept(RelayListener* listener) {
   for (int i = 0; i < kAcceptsAtOnce; i++) {
     OwnedFd accepted;
     Facts facts;
-    if (!listener->accept_one(&accepted, &facts)) break;
-    if (!accepted.valid()) continue;
+    const RelayListener::Accepted answer = listener->accept_one(&accepted, &facts);
+    if (answer == RelayListener::Accepted::kNone) return;
+    if (answer == RelayListener::Accepted::kCannot) return pause(listener);
+    if (answer == RelayListener::Accepted::kNotThisOne) continue;
     OwnedFd upstream;
     switch (listener->handle(accepted.get(), now_, &facts, &upstream)) {
       case kUndecided:
@@ -92,7 +97,40 @@ void RelayThread::accept(RelayListener* listener) {
       }
     }
   }
-  if (!listener->spare.valid()) listener->spare.reset(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
+}
+
+// Else the listener, which stays readable, would be reported again and again, with nothing done.
+void RelayThread::pause(RelayListener* listener) {
+  listener->paused_until = now_ + kPauseMs;
+  epoll_event event = {};
+  event.data.ptr = static_cast<Watched*>(listener);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener->fd.get(), &event);
+}
+
+void RelayThread::resume(RelayListener* listener) {
+  if (!listener->take_spare()) return pause(listener);
+  listener->paused_until = 0;
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.ptr = static_cast<Watched*>(listener);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener->fd.get(), &event);
+}
+
+void RelayThread::serve_listeners() {
+  for (RelayListener* one = listeners_; one != nullptr; one = one->next) {
+    if (!one->listening) continue;
+    if (one->paused_until != 0 && one->paused_until <= now_) resume(one);
+    if (one->ready) accept(one);
+  }
+}
+
+// When the first of them is to be resumed, or UINT64_MAX.
+uint64_t RelayThread::resume_at() const {
+  uint64_t first = UINT64_MAX;
+  for (const RelayListener* one = listeners_; one != nullptr; one = one->next) {
+    if (one->listening && one->paused_until != 0) first = std::min(first, one->paused_until);
+  }
+  return first;
 }
 
 void RelayThread::hand_up(Undecided* one) {

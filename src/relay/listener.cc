@@ -7,6 +7,8 @@
 
 #include <utility>
 
+#include "socket/socket_options.h"
+
 namespace original_dst {
 
 void add_to(double* counter, double amount) {
@@ -32,7 +34,7 @@ Dial DialPlan::dial(const Endpoint& destination, const Endpoint& client) const {
   return dial;
 }
 
-bool RelayListener::accept_one(OwnedFd* accepted, Facts* facts) {
+RelayListener::Accepted RelayListener::accept_one(OwnedFd* accepted, Facts* facts) {
   sockaddr_storage peer = {};
   socklen_t length = sizeof(peer);
   accepted->reset(
@@ -41,17 +43,44 @@ bool RelayListener::accept_one(OwnedFd* accepted, Facts* facts) {
     *facts = {};
     facts->peer_status = endpoint_from_sockaddr(peer, &facts->peer);
     add_to(&stats->accepted, 1);
-    return true;
+    return Accepted::kOne;
   }
-  // Gone before it was accepted: the next one may be there.
-  if (errno == ECONNABORTED || errno == EINTR) return true;
-  if (errno != EMFILE && errno != ENFILE) return false;
-  // A connection that is never accepted would keep the listener readable, and this thread busy.
+  switch (errno) {
+    case EAGAIN:
+      return Accepted::kNone;
+    case ECONNABORTED:
+    case EINTR:
+      return Accepted::kNotThisOne;
+    case EMFILE:
+    case ENFILE:
+      return refuse_one();
+    default:
+      return Accepted::kCannot;
+  }
+}
+
+// A connection that is never accepted would keep the listener readable and this thread busy, and
+// its client would wait for ever.
+RelayListener::Accepted RelayListener::refuse_one() {
+  if (!spare.valid()) return Accepted::kCannot;
   spare.reset();
-  const OwnedFd refused(accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const bool any = refused.valid();
-  if (any) add_to(&stats->failed, 1);
-  return any;
+  OwnedFd refused(accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!refused.valid()) {
+    const bool none = errno == EAGAIN;
+    return take_spare() && none ? Accepted::kNone : Accepted::kCannot;
+  }
+  add_to(&stats->accepted, 1);
+  add_to(&stats->failed, 1);
+  reset_on_close(refused.get());
+  // In one piece: a number that is free for a moment is another thread's the next.
+  dup3(fd.get(), refused.get(), O_CLOEXEC);
+  spare = std::move(refused);
+  return Accepted::kNotThisOne;
+}
+
+bool RelayListener::take_spare() {
+  if (!spare.valid()) spare.reset(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  return spare.valid();
 }
 
 Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream) {

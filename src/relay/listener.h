@@ -63,19 +63,30 @@ struct RelayListener : Watched {
 
   // The relay thread's own.
   OwnedFd spare;  // given up for a moment when there are no descriptors, to refuse a connection
-  Relay* first = nullptr;  // the open ones
+  uint64_t paused_until = 0;  // while accept4(2) cannot go on; 0: it can
+  Relay* first = nullptr;     // the open ones
   bool ready = false;
   bool listening = false;
   RelayListener* next = nullptr;  // in the thread's list
 
-  // accept4(2), which tells the peer too. False when there is none; `*accepted` is invalid for one
-  // that had to be refused.
-  bool accept_one(OwnedFd* accepted, Facts* facts);
+  enum class Accepted : uint8_t {
+    kOne,
+    kNotThisOne,  // it is gone, or was refused; the next one may be there
+    kNone,
+    kCannot,  // no descriptor, not even to refuse one, or no memory: every further try is in vain
+  };
+  // accept4(2), which tells the peer too.
+  Accepted accept_one(OwnedFd* accepted, Facts* facts);
+  // fcntl(2). Returns false when there is no descriptor.
+  bool take_spare();
   // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting; kResetIt: send
   // RST; kUndecided: ask.
   Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream);
   // For TypeScript to decide about, with all the facts.
   Undecided* undecided(OwnedFd accepted, const Facts& facts);
+
+ private:
+  Accepted refuse_one();
 };
 
 void add_to(double* counter, double amount);

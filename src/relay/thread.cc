@@ -156,6 +156,7 @@ int RelayThread::destroy(uint32_t id) {
 }
 
 int RelayThread::listen(RelayListener* listener) {
+  listener->take_spare();
   return order({nullptr, nullptr, listener, 0, Command::kListen});
 }
 
@@ -208,9 +209,7 @@ void RelayThread::run() {
       }
     }
     if (woken) take_commands();
-    for (RelayListener* one = listeners_; one != nullptr; one = one->next) {
-      if (one->ready && one->listening) accept(one);
-    }
+    serve_listeners();
     tell();
     // Those that were busy when this round began; whoever has more to do queues up again.
     Relay* const last = busy_last_;
@@ -239,10 +238,11 @@ void RelayThread::tell() {
 int RelayThread::wait_ms() const {
   if (busy_first_ != nullptr) return 0;
   const Timed* const first = timers_.first();
-  if (first == nullptr) return -1;
+  const uint64_t due = std::min(first == nullptr ? UINT64_MAX : first->due, resume_at());
+  if (due == UINT64_MAX) return -1;
   const uint64_t now = monotonic_ms();
-  if (first->due <= now) return 0;
-  return static_cast<int>(std::min<uint64_t>(first->due - now, INT_MAX));
+  if (due <= now) return 0;
+  return static_cast<int>(std::min<uint64_t>(due - now, INT_MAX));
 }
 
 void RelayThread::note_events(RelayEndpoint* end, uint32_t events) {

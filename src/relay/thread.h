@@ -138,7 +138,11 @@ class RelayThread {
   bool start_dialling(Relay* relay);
   void begin_listening(RelayListener* listener);
   void end_listening(RelayListener* listener, bool destroy);
+  void serve_listeners();
   void accept(RelayListener* listener);
+  void pause(RelayListener* listener);
+  void resume(RelayListener* listener);
+  uint64_t resume_at() const;
   bool has_connected(Relay* relay);
   void forget(Relay* relay);
   void dismiss(RelayListener* listener);

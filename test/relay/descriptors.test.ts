@@ -1,9 +1,12 @@
 // Runs itself again with few descriptors, and there uses them up.
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import t from 'tap';
-import { relay } from '../../lib/index.ts';
+import t, { type Test } from 'tap';
+import { createRelayServer, relay, type RelayServer } from '../../lib/index.ts';
 import { connections, readAll, world } from '../fixtures/relay-world.ts';
 
 const INSIDE = 'ORIGINAL_DST_FEW_DESCRIPTORS';
@@ -17,6 +20,66 @@ function exhaust(left: number): () => void {
     for (let i = 0; i < left; i++) closeSync(files.pop()!);
   }
   return () => files.forEach((fd) => closeSync(fd));
+}
+
+/**
+ * Clients with descriptors of their own. `connect PORT COUNT` makes connections; `wait SECONDS` says how many have been
+ * reset, at once when all have.
+ */
+const CLIENTS = `
+import errno, select, socket, sys, time
+def tell(words): # in one piece, also with PYTHONUNBUFFERED
+    sys.stdout.write(f'{words}\\n')
+    sys.stdout.flush()
+
+clients = []
+for line in sys.stdin:
+    command, *numbers = line.split()
+    if command == 'connect':
+        sockets = [socket.socket() for _ in range(int(numbers[1]))]
+        for one in sockets: one.setblocking(False)
+        # A reset can be there already.
+        codes = [one.connect_ex(('127.0.0.1', int(numbers[0]))) for one in sockets]
+        clients = [one for one, code in zip(sockets, codes) if code != errno.ECONNRESET]
+        refused = len(sockets) - len(clients)
+        tell('connected')
+        continue
+    end, reset, waiting = time.time() + float(numbers[0]), refused, set(clients)
+    while waiting and time.time() < end:
+        for client in select.select(waiting, [], [], max(0, end - time.time()))[0]:
+            try: client.recv(1)
+            except ConnectionResetError: reset += 1
+            waiting.remove(client)
+    tell(f'{reset} of {len(sockets)}')
+`;
+
+class Clients {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+
+  constructor(t: Test) {
+    this.#child = spawn('python3', ['-c', CLIENTS], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child.stdout.setEncoding('utf8');
+    t.teardown(() => this.#child.kill());
+  }
+
+  async ask(command: string): Promise<string> {
+    this.#child.stdin.write(`${command}\n`);
+    const [line] = (await once(this.#child.stdout, 'data')) as [string];
+    return line.trim();
+  }
+}
+
+/** The share of one processor that this process takes while it has nothing to do. */
+async function idleShare(): Promise<number> {
+  const before = process.cpuUsage();
+  const started = performance.now();
+  await delay(400);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000 / (performance.now() - started);
+}
+
+function resetting(): RelayServer {
+  return createRelayServer({ decide: () => 'reset' });
 }
 
 if (process.env[INSIDE] === '1') {
@@ -67,6 +130,39 @@ if (process.env[INSIDE] === '1') {
     t.ok((await readAll(right)).data.equals(Buffer.alloc(8 * 1024 * 1024, 'c')));
     t.same(joined.outcome ?? (await once(joined, 'close'))[0], { reason: 'end' });
     release();
+  });
+
+  t.test('none for a client of a relay server: each is refused, and nothing spins', async (t) => {
+    const clients = new Clients(t);
+    const server = resetting().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const release = exhaust(0);
+    t.equal(await clients.ask(`connect ${server.address()!.port} 20`), 'connected');
+    t.equal(await clients.ask('wait 20'), '20 of 20');
+    t.ok((await idleShare()) < 0.4);
+    release();
+    t.match(server.stats, { accepted: 20, failed: 20, undecided: 0 });
+    await once(server.close(), 'close');
+  });
+
+  t.test('not even one to refuse a client with: they wait until there is, and nothing spins', async (t) => {
+    const clients = new Clients(t);
+    const release = exhaust(1);
+    // The listening socket gets the last.
+    const server = resetting().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    // What was closed before may give its descriptor back only now.
+    await delay(100);
+    const releaseLate = exhaust(0);
+    t.equal(await clients.ask(`connect ${server.address()!.port} 20`), 'connected');
+    t.ok((await idleShare()) < 0.4);
+    t.equal(await clients.ask('wait 0'), '0 of 20');
+    release();
+    releaseLate();
+    t.equal(await clients.ask('wait 20'), '20 of 20');
+    const { accepted, failed, undecided } = server.stats;
+    t.same([accepted, failed + undecided], [20, 20]);
+    await once(server.close(), 'close');
   });
 } else {
   const self = [process.execPath, ...process.execArgv, fileURLToPath(import.meta.url)];
