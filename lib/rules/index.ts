@@ -4,7 +4,15 @@
  *
  * @module original-dst/rules
  */
-export { apply, applyCommands, remove, removeCommands, verify, type ApplyOptions } from './install/apply.ts';
+export {
+  apply,
+  applyCommands,
+  remove,
+  removeCommands,
+  verify,
+  type ApplyOptions,
+  type RemoveOptions,
+} from './install/apply.ts';
 export type {
   DirectionRules,
   DnsRules,

@@ -1,22 +1,51 @@
+// apply, verify, remove: what a plan comes to in this network namespace.
 import { codedError } from '../../errors.ts';
-import { bridgeInTheWay, refuseBridges } from './bridges.ts';
-import { readInstalled, type Installed } from './installed.ts';
-import { runStep, stepError } from './run.ts';
+import { checkBoolean } from '../../arguments.ts';
+import type { Family } from '../config/config.ts';
 import { checkName } from '../config/settings.ts';
-import { installSteps, removeSteps, targetBefore, targetOf } from './steps.ts';
 import type { Backend, Difference, RulePlan, RunStep, Step } from '../types.ts';
+import { bridgeInTheWay, refuseBridges } from './bridges.ts';
+import { heldByAnother, thisProcess } from './holder.ts';
+import { installSteps } from './install-steps.ts';
+import { readInstalled, type Installed, type Needs } from './installed.ts';
+import { removeSteps } from './remove-steps.ts';
+import { runStep, stepError } from './run.ts';
+import { targetBefore, targetOf, type Target } from './target.ts';
 import { firstDifference } from './verify.ts';
 
-export interface ApplyOptions {
-  /** Default `nftables`. */
-  backend?: Backend;
+export interface RemoveOptions {
   /** Runs the commands; default: as child processes of this one, in its network namespace. */
   run?: RunStep;
+  /** Do it also while another process holds the rules of that name. Default false. */
+  takeOver?: boolean;
 }
 
-function readBackend(backend: Backend | undefined): Backend {
-  if (backend === undefined || backend === 'nftables' || backend === 'iptables') return backend ?? 'nftables';
-  throw codedError('ERR_RULES_OPTION', `backend: '${String(backend)}' is none of nftables, iptables`);
+export interface ApplyOptions extends RemoveOptions {
+  /** Default `nftables`. */
+  backend?: Backend;
+  /**
+   * The rules are this process’s until it removes them, ends, or applies them without this option: until then
+   * another’s apply and remove of the same name are refused. Default false. From another pid namespace nobody can
+   * see whether this process still runs, and it does not count.
+   */
+  hold?: boolean;
+}
+
+/** {@link ApplyOptions} with every default filled in. */
+interface Settings {
+  run: RunStep;
+  backend: Backend;
+  takeOver: boolean;
+  hold: boolean;
+}
+
+function readOptions(options: ApplyOptions): Settings {
+  const { backend = 'nftables', run = runStep, takeOver = false, hold = false } = options;
+  if (backend !== 'nftables' && backend !== 'iptables')
+    throw codedError('ERR_RULES_OPTION', `backend: '${String(backend)}' is none of nftables, iptables`);
+  checkBoolean('takeOver', takeOver);
+  checkBoolean('hold', hold);
+  return { run, backend, takeOver, hold };
 }
 
 async function runAll(steps: readonly Step[], run: RunStep): Promise<void> {
@@ -26,11 +55,39 @@ async function runAll(steps: readonly Step[], run: RunStep): Promise<void> {
   }
 }
 
+const NOTHING: Needs = { backend: undefined, families: [], routes: [], sysctls: [] };
+
+function needsOf(plan: RulePlan, backend: Backend): Needs {
+  const { routes, sysctls, chains } = plan;
+  return { backend, families: Object.keys(chains) as Family[], routes, sysctls };
+}
+
+function checkHolder({ name, nftables, iptables }: Installed, takeOver: boolean): void {
+  if (takeOver) return;
+  for (const back of [nftables, iptables]) {
+    const error = heldByAnother(back?.record?.holder, name);
+    if (error !== undefined) throw error;
+  }
+}
+
+/** What is there, and the steps from there to the plan. */
+async function planned(
+  plan: RulePlan,
+  { backend, run, takeOver, hold }: Settings,
+): Promise<{ before: Installed; steps: Step[] }> {
+  checkName(plan.name);
+  const before = await readInstalled(plan.name, needsOf(plan, backend), run);
+  checkHolder(before, takeOver);
+  await refuseBridges(plan, run);
+  const target = targetOf(plan, backend, hold ? thisProcess() : undefined);
+  return { before, steps: installSteps(target, before) };
+}
+
 /** Leads back to what was there. What fails here fails for the reason that apply failed for, which is told already. */
 async function rollBack(before: Installed, backend: Backend, run: RunStep): Promise<void> {
-  const target = targetBefore(before, backend);
-  const needs = target ?? { routes: [], sysctls: [] };
-  const now = await readInstalled(before.name, needs, run, backend);
+  const target: Target | undefined = targetBefore(before, backend);
+  const { routes, sysctls } = target ?? NOTHING;
+  const now = await readInstalled(before.name, { backend, families: [], routes, sysctls }, run);
   await runAll(target === undefined ? removeSteps(now) : installSteps(target, now), run);
 }
 
@@ -42,11 +99,7 @@ async function rollBack(before: Installed, backend: Backend, run: RunStep): Prom
  * Capability: CAP_NET_ADMIN, also for the questions.
  */
 export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}): Promise<Step[]> {
-  const backend = readBackend(options.backend);
-  const { run = runStep } = options;
-  const installed = await readInstalled(plan.name, plan, run, backend);
-  await refuseBridges(plan, run);
-  return installSteps(targetOf(plan, backend), installed);
+  return (await planned(plan, readOptions(options))).steps;
 }
 
 /**
@@ -56,21 +109,21 @@ export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}):
  * It may be repeated, also with another plan of the same name or with the other back-end; the rules then change in
  * one transaction, unless marks, routing tables or back-ends differ. If a command fails, what was there before is
  * brought back. Whatever an installation that was killed has left is finished or cleaned up by the next one, and
- * by {@link remove}.
+ * by {@link remove}; so is what `nft flush ruleset` has left.
  *
- * @throws `ERR_RULES_FOREIGN` (the mark or the routing table is somebody else’s), `ERR_RULES_BRIDGE` (br_netfilter
- *   keeps tproxy from working), `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`,
- *   `ERR_RULES_OPTION`
+ * @throws `ERR_RULES_FOREIGN` (the mark or the routing table is somebody else’s), `ERR_RULES_HELD` (another process
+ *   holds the rules, see {@link ApplyOptions.hold}; its number is the error’s `pid`), `ERR_RULES_UNREADABLE` (what is
+ *   there cannot be told for certain; nothing was done), `ERR_RULES_BRIDGE` (br_netfilter keeps tproxy from working),
+ *   `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`, `ERR_RULES_OPTION`
  * Capability: CAP_NET_ADMIN in the user namespace that owns the network namespace. Source: nft(8),
  * iptables-restore(8), ip-rule(8).
  */
 export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise<void> {
-  const { run = runStep } = options;
-  const backend = readBackend(options.backend);
-  const before = await readInstalled(plan.name, plan, run, backend);
-  await refuseBridges(plan, run);
+  const settings = readOptions(options);
+  const { backend, run } = settings;
+  const { before, steps } = await planned(plan, settings);
   try {
-    await runAll(installSteps(targetOf(plan, backend), before), run);
+    await runAll(steps, run);
   } catch (error) {
     await rollBack(before, backend, run).catch(() => {});
     throw error;
@@ -81,22 +134,24 @@ export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise
  * Compares what is installed with the plan.
  *
  * @returns the first difference, or undefined if there is none
- * @throws `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`, `ERR_RULES_OPTION`
+ * @throws `ERR_RULES_UNREADABLE`, `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`,
+ *   `ERR_RULES_OPTION`
  * Capability: CAP_NET_ADMIN.
  */
 export async function verify(plan: RulePlan, options: ApplyOptions = {}): Promise<Difference | undefined> {
-  const backend = readBackend(options.backend);
-  const { run = runStep } = options;
-  const installed = await readInstalled(plan.name, plan, run, backend);
+  const { backend, run } = readOptions(options);
+  checkName(plan.name);
+  const installed = await readInstalled(plan.name, needsOf(plan, backend), run);
   return firstDifference(targetOf(plan, backend), installed) ?? (await bridgeInTheWay(plan, run));
 }
 
 /** The commands that {@link remove} would run now. */
-export async function removeCommands(name: string, options: Pick<ApplyOptions, 'run'> = {}): Promise<Step[]> {
+export async function removeCommands(name: string, options: RemoveOptions = {}): Promise<Step[]> {
   checkName(name);
-  return removeSteps(
-    await readInstalled(name, { routes: [], sysctls: [] }, options.run ?? runStep, undefined),
-  );
+  const { run, takeOver } = readOptions(options);
+  const installed = await readInstalled(name, NOTHING, run);
+  checkHolder(installed, takeOver);
+  return removeSteps(installed);
 }
 
 /**
@@ -105,10 +160,11 @@ export async function removeCommands(name: string, options: Pick<ApplyOptions, '
  * how to let them end first.
  *
  * @returns whether anything was there
- * @throws `ERR_RULES_NAME`, `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`
+ * @throws `ERR_RULES_NAME`, `ERR_RULES_HELD`, `ERR_RULES_UNREADABLE`, `ERR_RULES_TOOL_MISSING`,
+ *   `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`
  * Capability: CAP_NET_ADMIN.
  */
-export async function remove(name: string, options: Pick<ApplyOptions, 'run'> = {}): Promise<boolean> {
+export async function remove(name: string, options: RemoveOptions = {}): Promise<boolean> {
   const steps = await removeCommands(name, options);
   await runAll(steps, options.run ?? runStep);
   return steps.length > 0;

@@ -2,6 +2,8 @@
 import { codedError, type CodedError } from '../../errors.ts';
 import type { Family } from '../config/config.ts';
 import type { MarkRoute, Sysctl } from '../types.ts';
+import type { Holder } from './holder.ts';
+import { printable } from './printable.ts';
 import { isSetting } from './sysctl.ts';
 
 /**
@@ -20,6 +22,8 @@ export interface Undo {
   sysctls: readonly Sysctl[];
   /** Tables and chains that iptables made for itself in nftables: `ip nat`, `ip nat OUTPUT`. */
   made: readonly string[];
+  /** Whose rules they are, if somebody said so. */
+  holder?: Holder;
 }
 
 export const NOTHING_TO_UNDO: Undo = { routes: [], sysctls: [], made: [] };
@@ -40,10 +44,12 @@ function decode(text: string): string {
 
 /** The record as comments, one fact each. */
 export function writeUndo(undo: Undo): string[] {
+  const { holder } = undo;
   return [
     ...undo.routes.map(({ family, mark, table }) => `undo route ${family} ${mark} ${table}`),
     ...undo.sysctls.map(({ key, value }) => `undo sysctl ${encode(key)} ${value}`),
     ...undo.made.map((entry) => `undo made ${entry}`),
+    ...(holder === undefined ? [] : [`held ${holder.pid} ${holder.start} ${holder.namespace}`]),
   ];
 }
 
@@ -70,6 +76,12 @@ function readMade(fact: string): string | undefined {
   return /^undo made (ip6? (?:raw|mangle|nat|filter)(?: (?:PREROUTING|OUTPUT))?)$/.exec(fact)?.[1];
 }
 
+function readHolder(fact: string): Holder | undefined {
+  const [, ...numbers] = /^held ([1-9]\d{0,9}) (\d{1,15}) (\d{1,15})$/.exec(fact) ?? [];
+  const [pid, start, namespace] = numbers.map(Number);
+  return pid === undefined ? undefined : { pid, start: start!, namespace: namespace! };
+}
+
 /** For an answer of the kernel or of a tool that cannot be what this package wrote. */
 export function unreadable(what: string, hint?: string): CodedError {
   return codedError('ERR_RULES_UNREADABLE', what, hint === undefined ? {} : { hint });
@@ -82,21 +94,24 @@ export function unreadable(what: string, hint?: string): CodedError {
  */
 export function readUndo(comments: readonly string[], where: string, remedy: string): Undo {
   const undo = { routes: [] as MarkRoute[], sysctls: [] as Sysctl[], made: [] as string[] };
+  let holder: Holder | undefined;
   for (const fact of comments) {
-    const [route, sysctl, made] = [readRoute(fact), readSysctl(fact), readMade(fact)];
+    const [route, sysctl, made, held] = [readRoute(fact), readSysctl(fact), readMade(fact), readHolder(fact)];
     if (route !== undefined) undo.routes.push(route);
     else if (sysctl !== undefined) undo.sysctls.push(sysctl);
     else if (made !== undefined) undo.made.push(made);
+    else if (held !== undefined && holder === undefined) holder = held;
     else {
       throw unreadable(
-        `the record of what to undo (${where}) was altered, or is of another version: ${JSON.stringify(fact)}`,
+        `the record of what to undo (${where}) was altered, or is of another version: “${printable(fact)}”`,
         `nothing was done; undo by hand what it says, as far as you trust it, and delete it: ${remedy}`,
       );
     }
   }
-  return undo;
+  return holder === undefined ? undo : { ...undo, holder };
 }
 
+/** Do two records say the same, in whatever order? */
 export function sameUndo(a: Undo, b: Undo): boolean {
-  return writeUndo(a).join('\n') === writeUndo(b).join('\n');
+  return writeUndo(a).sort().join('\n') === writeUndo(b).sort().join('\n');
 }

@@ -1,9 +1,14 @@
 import type { Family } from '../config/config.ts';
-import { FAMILIES, routeKey, ruleKey, type Installed } from './installed.ts';
-import type { IptablesTable } from '../text/iptables.ts';
+import { nftRecord } from './commands.ts';
+import type { Installed } from './installed.ts';
+import { chainName, type IptablesTable } from '../text/iptables.ts';
 import { NFT_FAMILY, nftTable, type NftLines } from '../text/nftables.ts';
-import { ipRoute, ipRule, tablesOf, type Listed } from '../text/routing.ts';
-import type { Target } from './steps.ts';
+import { ipRoute, ipRule, tablesOf } from '../text/routing.ts';
+import { routeKey, ruleKey, type Listed } from './listed-routing.ts';
+import { FAMILIES } from './nftables-state.ts';
+import { printable } from './printable.ts';
+import { checkShown, type Target } from './target.ts';
+import { NOTHING_TO_UNDO, writeUndo, type Undo } from './undo.ts';
 import type { Difference } from '../types.ts';
 
 type Lists = ReadonlyMap<string, readonly string[]>;
@@ -61,12 +66,28 @@ function nftablesDifference(target: Target, installed: Installed): Difference | 
     if (expected.length > 0 && found.length === 0) return { where, expected: 'the table', found: undefined };
     const difference = compareChains(where, nftChains(expected), nftChains(found));
     if (difference !== undefined) return difference;
+    if (installed.nftables!.odd.includes(family))
+      return {
+        where,
+        expected: 'chains and rules',
+        found: 'more than its lines show: comments over several lines',
+      };
   }
-  return undefined;
+  const { record, recordLines } = installed.nftables!;
+  if (record === undefined) return undefined;
+  const where = `nft table ip ${nftTable(installed.name)}, chain record`;
+  return compareLines(where, nftRecord(record), recordLines) ?? recordDifference(where, target, record);
+}
+
+/** What a record says must be what the target needs; somebody who printed the rules has none. */
+function recordDifference(where: string, target: Target, record: Undo): Difference | undefined {
+  const facts = (undo: Pick<Undo, 'routes'>): string[] =>
+    writeUndo({ ...NOTHING_TO_UNDO, routes: undo.routes }).sort();
+  return compareLines(where, facts(target), facts(record));
 }
 
 /** The chains of a table, and the jumps to them as those of the built-in chains. */
-function iptablesChains({ chains, jumps }: Omit<IptablesTable, 'table'>): Lists {
+function iptablesChains({ chains, jumps }: Pick<IptablesTable, 'chains' | 'jumps'>): Lists {
   const builtIn = new Map<string, string[]>();
   for (const { hook, chain } of jumps) builtIn.set(hook, [...(builtIn.get(hook) ?? []), `-j ${chain}`]);
   return new Map([...chains, ...builtIn]);
@@ -74,6 +95,7 @@ function iptablesChains({ chains, jumps }: Omit<IptablesTable, 'table'>): Lists 
 
 function iptablesDifference(target: Target, installed: Installed): Difference | undefined {
   const none = { chains: new Map(), jumps: [] };
+  const { record, recordJumps } = installed.iptables!;
   for (const family of FAMILIES) {
     const [expected, found] = [target.iptables[family] ?? [], installed.iptables?.rules[family] ?? []];
     for (const table of new Set([...expected, ...found].map((entry) => entry.table))) {
@@ -82,9 +104,16 @@ function iptablesDifference(target: Target, installed: Installed): Difference | 
       const where = `${family === 'IPv4' ? 'iptables' : 'ip6tables'} -t ${table}`;
       const difference = compareChains(where, of(expected), of(found));
       if (difference !== undefined) return difference;
+      const foreign = found.find((entry) => entry.table === table)!.foreign[0];
+      if (foreign !== undefined)
+        return { where: `${where}, chain ${foreign.hook}`, expected: undefined, found: foreign.rule };
     }
   }
-  return undefined;
+  if (record === undefined) return undefined;
+  const where = `iptables -t filter, chain ${chainName(installed.name, 'record')}`;
+  if (recordJumps.length > 0)
+    return { where, expected: undefined, found: `rules that lead to it from ${recordJumps.join(', ')}` };
+  return recordDifference(where, target, record);
 }
 
 function listedDifference(
@@ -138,10 +167,12 @@ function twice(target: Target, installed: Installed): Difference | undefined {
 
 /** The first difference between a target and what is installed. */
 export function firstDifference(target: Target, installed: Installed): Difference | undefined {
-  return (
+  checkShown(target, installed);
+  const difference =
     (target.backend === 'nftables' ? nftablesDifference : iptablesDifference)(target, installed) ??
     twice(target, installed) ??
     routingDifference(target, installed) ??
-    sysctlDifference(target, installed)
-  );
+    sysctlDifference(target, installed);
+  const { found } = difference ?? {};
+  return difference && found !== undefined ? { ...difference, found: printable(found) } : difference;
 }

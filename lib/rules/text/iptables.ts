@@ -8,6 +8,8 @@ export interface IptablesTable {
   chains: ReadonlyMap<string, readonly string[]>;
   /** The built-in chains that jump to own ones, and to which. */
   jumps: readonly { hook: string; chain: string }[];
+  /** Of a listing: what others have put above the jumps of a built-in chain, or what else leads into own chains. */
+  foreign: readonly { hook: string; rule: string }[];
 }
 
 /** What an own chain of a plan is called: at most 28 characters. */
@@ -149,32 +151,8 @@ export function iptablesTables(name: string, chains: readonly Chain[], family: F
         ]),
       ),
       jumps: own.map(({ id, hook }) => ({ hook, chain: chainName(name, id) })),
+      foreign: [],
     };
-  });
-}
-
-/** What is unlike in the spelling of iptables-save's versions: quotes where they are not needed. */
-function unquote(rule: string): string {
-  return rule.replace(/--path "([^"]*)"/, '--path $1');
-}
-
-/** Reads from iptables-save what belongs to the plan of that name. */
-export function parseIptablesSave(name: string, saved: string): IptablesTable[] {
-  const own = new RegExp(`^${chainName(name, '')}(?:${CHAIN_IDS})$`);
-  return saved.split(/^(?=\*)/m).flatMap((block) => {
-    const [head = '', ...lines] = block.split('\n');
-    if (!head.startsWith('*')) return [];
-    const chains = new Map<string, string[]>();
-    const jumps: { hook: string; chain: string }[] = [];
-    for (const line of lines) {
-      const [, declared] = /^:(\S+) /.exec(line) ?? [];
-      const [, chain = '', rule = ''] = /^-A (\S+) ?(.*)$/.exec(line) ?? [];
-      const [, target = ''] = /^-j (\S+)$/.exec(rule) ?? [];
-      if (own.test(declared ?? '')) chains.set(declared!, []);
-      else if (own.test(chain)) chains.get(chain)?.push(unquote(rule));
-      else if (own.test(target)) jumps.push({ hook: chain, chain: target });
-    }
-    return chains.size > 0 ? [{ table: head.slice(1), chains, jumps }] : [];
   });
 }
 

@@ -10,9 +10,10 @@ export const PROTOCOL = 143;
 /** Before the table main (32766), after what administrators number by hand. */
 export const PRIORITY = 13370;
 
-const FLAG: Record<Family, '-4' | '-6'> = { IPv4: '-4', IPv6: '-6' };
+/** `ip`’s option for a family. */
+export const FLAG: Record<Family, '-4' | '-6'> = { IPv4: '-4', IPv6: '-6' };
 
-type IpCommand = readonly ['ip', ...string[]];
+export type IpCommand = readonly ['ip', ...string[]];
 
 /** The arguments that make (`add`) or remove (`del`) the rule of one mark. */
 export function ipRule(verb: 'add' | 'del', { family, mark, table }: MarkRoute): IpCommand {
@@ -41,59 +42,4 @@ export function toIpCommands(plan: RulePlan): string[] {
     ...tablesOf(plan.routes).map((table) => ipRoute('add', table)),
     ...plan.routes.map((route) => ipRule('add', route)),
   ].map((command) => command.join(' '));
-}
-
-/** The arguments that list the rules of a family, or a table. */
-export function ipList(family: Family, what: 'rule' | { table: number }): IpCommand {
-  // -N: numbers, where /etc/iproute2 would give names. With it routes lose the names of their types too.
-  const words = what === 'rule' ? ['-N', 'rule', 'show'] : ['route', 'show', 'table', `${what.table}`];
-  return ['ip', FLAG[family], '-json', ...words];
-}
-
-interface ListedRule {
-  priority: number;
-  fwmark?: string;
-  fwmask?: string;
-  table?: string;
-  protocol?: string;
-}
-
-interface ListedRoute {
-  type?: string;
-  dst: string;
-  dev?: string;
-  protocol?: string;
-}
-
-/** A rule or a route as it is told to people. */
-export interface Listed {
-  text: string;
-  /** Exactly what this package would have made. */
-  own: boolean;
-}
-
-/** From the list of a family's rules those that look at that mark. */
-export function rulesFor({ mark, table }: Pick<MarkRoute, 'mark' | 'table'>, json: string): Listed[] {
-  return (JSON.parse(json) as ListedRule[])
-    .filter(({ fwmark }) => fwmark !== undefined && Number(fwmark) === mark)
-    .map((rule) => ({
-      text: `fwmark ${rule.fwmark}${rule.fwmask ? `/${rule.fwmask}` : ''} lookup ${rule.table} priority ${rule.priority} protocol ${rule.protocol}`,
-      own:
-        rule.priority === PRIORITY &&
-        rule.fwmask === undefined &&
-        rule.table === String(table) &&
-        rule.protocol === String(PROTOCOL),
-    }));
-}
-
-/** The routes of one table. */
-export function routesIn(json: string): Listed[] {
-  return (JSON.parse(json) as ListedRoute[]).map((route) => ({
-    text: `${route.type ?? 'unicast'} ${route.dst} dev ${route.dev} protocol ${route.protocol}`,
-    own:
-      route.type === 'local' &&
-      route.dst === 'default' &&
-      route.dev === 'lo' &&
-      route.protocol === String(PROTOCOL),
-  }));
 }

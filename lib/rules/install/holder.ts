@@ -1,0 +1,56 @@
+// The process whose rules they are: another one must neither take them over nor remove them unasked.
+import { readFileSync, statSync } from 'node:fs';
+import { codedError, type CodedError } from '../../errors.ts';
+import { printable } from './printable.ts';
+
+/** A process, told from a later one with the same number. */
+export interface Holder {
+  pid: number;
+  /** When it began, in clock ticks since the machine did: field 22 of /proc/PID/stat, proc_pid_stat(5). */
+  start: number;
+  /** The inode of its pid namespace, in which the number is meant. */
+  namespace: number;
+}
+
+/** Of a process that has not ended. */
+function readStat(pid: number | 'self'): { pid: number; start: number } | undefined {
+  let stat;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return undefined;
+  }
+  // The name, in parentheses, may hold anything.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state = ''] = fields;
+  return /[ZXx]/.test(state) ? undefined : { pid: Number.parseInt(stat), start: Number(fields[19]) };
+}
+
+export function thisProcess(): Holder {
+  return { ...readStat('self')!, namespace: statSync('/proc/self/ns/pid').ino };
+}
+
+export function sameHolder(a: Holder, b: Holder): boolean {
+  return a.pid === b.pid && a.start === b.start && a.namespace === b.namespace;
+}
+
+function commandOf(pid: number): string {
+  const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  return printable(words.join(' ').trim().slice(0, 100));
+}
+
+/** The error if another process, which still runs, holds the rules. One of another pid namespace cannot be seen. */
+export function heldByAnother(holder: Holder | undefined, name: string): CodedError | undefined {
+  const me = thisProcess();
+  if (holder === undefined || sameHolder(holder, me) || holder.namespace !== me.namespace) return undefined;
+  const { pid } = holder;
+  if (readStat(pid)?.start !== holder.start) return undefined;
+  const error = codedError(
+    'ERR_RULES_HELD',
+    `process ${pid} holds the rules called ${name}: ${commandOf(pid)}`,
+    {
+      hint: 'end it, choose another name, or ask for takeOver',
+    },
+  );
+  return Object.assign(error, { pid });
+}
