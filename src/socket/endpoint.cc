@@ -30,9 +30,9 @@ size_t ipv4_text(const uint8_t* bytes, char* text) {
 // musl does not, and the same address would have another text with another libc.
 size_t ipv6_text(const uint8_t* bytes, char* text) {
   uint16_t words[8];
-  int run = 8;  // where the longest run of zeros begins, of two words at least
-  int run_length = 1;
-  for (int i = 0, zeros = 0; i < 8; i++) {
+  size_t run = 8;  // where the longest run of zeros begins, of two words at least
+  size_t run_length = 1;
+  for (size_t i = 0, zeros = 0; i < 8; i++) {
     words[i] = static_cast<uint16_t>(bytes[2 * i] << 8 | bytes[2 * i + 1]);
     zeros = words[i] == 0 ? zeros + 1 : 0;
     if (zeros > run_length) {
@@ -41,7 +41,7 @@ size_t ipv6_text(const uint8_t* bytes, char* text) {
     }
   }
   char* at = text;
-  for (int i = 0; i < 8; i++) {
+  for (size_t i = 0; i < 8; i++) {
     if (i == run) {
       *at++ = ':';
       i += run_length - 1;
