@@ -1,17 +1,16 @@
-import { closeSync } from 'node:fs';
+import { channel } from 'node:diagnostics_channel';
 import { lookup as dnsLookup } from 'node:dns';
 import { Socket, type LookupFunction } from 'node:net';
-import { constants } from 'node:os';
-import { canonicalAddress, dialledAddress, familyOf, type Endpoint } from '../address.ts';
+import { canonicalAddress, dialledAddress, familyOf } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
-import { dialError } from './dial-error.ts';
 import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
-import { adoptFd, retryConnect } from '../node/socket-fd.ts';
+import { isSpecial, optionsRefusal, prepareAttempts, unsupportedRuntime } from './attempt.ts';
 
-const { EADDRINUSE, EADDRNOTAVAIL } = constants.errno;
+/** Where net.connect says of each socket that it makes. */
+const clientSockets = channel('net.client.socket');
 
 /** Where a connection comes from. */
 export interface Source {
@@ -45,9 +44,17 @@ export interface DialOptions {
 }
 
 export interface ConnectOptions extends DialOptions {
-  /** A literal IP address or a host name; the first address that dns.lookup gives for the name is dialled. */
+  /** A literal IP address, or a host name for dns.lookup. What the egress policy refuses is no address of a name. */
   address: string;
   port: number;
+  /**
+   * As of net.connect: dial the addresses of a name one after the other, IPv4 and IPv6 by turns, until one answers
+   * (Happy Eyeballs, RFC 8305). Default: `net.getDefaultAutoSelectFamily()`. With a `source` only the first address
+   * of its family is dialled.
+   */
+  autoSelectFamily?: boolean;
+  /** As of net.connect: after so many milliseconds the next address has its turn. */
+  autoSelectFamilyAttemptTimeout?: number;
 }
 
 function checkString(name: string, value: unknown): asserts value is string {
@@ -78,76 +85,48 @@ export function checkDialOptions(options: unknown): asserts options is DialOptio
   checkEgress('options.egress', dial.egress);
 }
 
-/** The socket for one dial, or the error. `over`: put it in the place of this fd. */
-function openSocket(
-  family: Endpoint['family'],
-  options: DialOptions,
-  port: number,
-  over = -1,
-): number | Error {
-  const { source, transparent = false, freebind = false, mark = null, interface: device = null } = options;
-  const opened = binding().openDialSocket(
-    family === 'IPv4' ? 4 : 6,
-    source?.address ?? null,
-    port,
-    transparent,
-    freebind,
-    mark,
-    device,
-    over,
-  );
-  if (typeof opened === 'number') return opened;
-  const [errno, step] = opened;
-  return dialError(errno, step, source === undefined ? {} : { source: { address: source.address, port } });
+function numberOf(address: string): 4 | 6 {
+  return familyOf(address) === 'IPv4' ? 4 : 6;
 }
 
-/** Gives a socket that is about to connect to `address` the fd with everything set, or destroys it. */
-function prepare(socket: Socket, address: string, options: ConnectOptions): void {
-  const { portFallback = false, source } = options;
-  const refusal = egressRefusal(options.egress, { address, port: options.port });
-  if (refusal) {
-    socket.destroy(refusal);
-    return;
-  }
-  if (!isSpecial(options)) return;
-  const family = familyOf(address);
-  const port = source?.port ?? 0;
-  let opened = openSocket(family, options, port);
-  if (portFallback && opened instanceof Error && (opened as NodeJS.ErrnoException).errno === -EADDRINUSE)
-    opened = openSocket(family, options, 0);
-  if (opened instanceof Error) {
-    socket.destroy(opened);
-    return;
-  }
-  const fd = opened;
-  if (!adoptFd(socket, fd)) {
-    closeSync(fd);
-    socket.destroy(unsupportedRuntime());
-    return;
-  }
-  // bind(2) passes when another socket has the port for another destination (SO_REUSEADDR); connect(2) is where a
-  // taken tuple shows, and by then Node's stream owns the fd: a fresh socket goes under the same number.
-  if (portFallback && port !== 0)
-    retryConnect(socket, -EADDRNOTAVAIL, () => openSocket(family, options, 0, fd) === fd);
+/** dns.lookup for Node's socket, which gets only those addresses that the egress policy lets through. */
+function lookupFor(socket: Socket, options: ConnectOptions): LookupFunction {
+  const { port, egress } = options;
+  return (name, wanted, callback) => {
+    dnsLookup(name, { ...wanted, all: true }, (error, found) => {
+      // Node would emit 'lookup' all the same, after 'close'.
+      if (socket.destroyed) return;
+      if (error) {
+        callback(error, undefined as never);
+        return;
+      }
+      const addresses = found.map(({ address }) => canonicalAddress(address)!);
+      const candidates = addresses.filter((address) => !egressRefusal(egress, { address, port }));
+      const [first] = candidates;
+      const refusal =
+        first === undefined
+          ? egressRefusal(egress, { address: addresses[0]!, port })
+          : wanted.all && isSpecial(options) && optionsRefusal(familyOf(first), options);
+      if (refusal) {
+        socket.destroy(refusal);
+        return;
+      }
+      const dialled = candidates.map((address) => ({
+        address: dialledAddress(address),
+        family: numberOf(address),
+      }));
+      if (wanted.all) callback(null, dialled);
+      else callback(null, dialled[0]!.address, dialled[0]!.family);
+    });
+  };
 }
 
-/** Does the socket need anything that net.connect cannot do? */
-function isSpecial({ source, transparent, freebind, mark, interface: device }: DialOptions): boolean {
-  return (
-    source !== undefined ||
-    mark !== undefined ||
-    device !== undefined ||
-    transparent === true ||
-    freebind === true
-  );
-}
-
-function unsupportedRuntime(): Error {
-  return codedError(
-    'ERR_UNSUPPORTED_RUNTIME',
-    'This runtime makes the sockets of connections itself, so that neither source nor mark can be guaranteed',
-    { hint: 'use Node.js' },
-  );
+/** The options of net.connect for names that have several addresses. */
+function several({ autoSelectFamily, autoSelectFamilyAttemptTimeout }: ConnectOptions): object {
+  return {
+    ...(autoSelectFamily === undefined ? {} : { autoSelectFamily }),
+    ...(autoSelectFamilyAttemptTimeout === undefined ? {} : { autoSelectFamilyAttemptTimeout }),
+  };
 }
 
 /**
@@ -191,25 +170,18 @@ export function connect(options: ConnectOptions): Socket {
   const dial: ConnectOptions = source === undefined ? options : { ...options, source };
 
   const socket = new Socket({ allowHalfOpen, ...(signal === undefined ? {} : { signal }) });
+  if (clientSockets.hasSubscribers) clientSockets.publish({ socket });
   // It ends in 'error' and 'close' by itself; net.connect of Node 20 would connect it all the same after those.
   if (signal?.aborted) return socket;
-  if (timeout !== undefined) socket.setTimeout(timeout);
-  const lookup: LookupFunction = (name, _options, callback) => {
-    const family = sourceFamily === undefined ? 0 : sourceFamily === 'IPv4' ? 4 : 6;
-    dnsLookup(name, { family }, (error, found) => {
-      if (error) {
-        callback(error, found);
-        return;
-      }
-      const address = canonicalAddress(found)!;
-      if (!socket.destroyed) prepare(socket, address, dial);
-      callback(null, dialledAddress(address), familyOf(address) === 'IPv6' ? 6 : 4);
-    });
-  };
-  // One address, one attempt: a second attempt (autoSelectFamily) would be made with a socket of Node's own.
-  const host = literal === undefined ? options.address : dialledAddress(literal);
-  socket.connect({ host, port, lookup, autoSelectFamily: false });
-  // Node made the handle in that call, and will connect it in the next tick.
-  if (literal !== undefined && !socket.destroyed) prepare(socket, literal, dial);
-  return socket;
+  if (timeout) socket.setTimeout(timeout);
+  const refusal = literal !== undefined && egressRefusal(dial.egress, { address: literal, port });
+  if (refusal) return socket.destroy(refusal);
+  if (isSpecial(dial)) prepareAttempts(socket, dial);
+  return socket.connect({
+    host: literal === undefined ? options.address : dialledAddress(literal),
+    port,
+    lookup: lookupFor(socket, dial),
+    // With a source the first address of its family and no other, as net.connect with a localAddress.
+    ...(source === undefined ? several(options) : { family: numberOf(source.address) }),
+  });
 }

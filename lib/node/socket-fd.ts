@@ -1,4 +1,4 @@
-import type { Server, Socket } from 'node:net';
+import { type Server, Socket } from 'node:net';
 import { binding } from '../binding.ts';
 
 /** The part of Node's internal TCP handle that this package uses. */
@@ -65,26 +65,46 @@ export function withHandleFd<T>(handle: unknown, use: (fd: number) => T): T | un
   }
 }
 
-/**
- * Makes `fd` the one that `socket` will connect: between `socket.connect()`, which makes the handle, and the
- * handle's connect(2) in the next tick or after the host name's look-up. On true the socket owns the fd.
- *
- * `new net.Socket({ fd })` is the public way, but it wants the fd when the socket is made, and before a host name
- * is resolved it is not known whether that is an IPv4 or an IPv6 one.
- */
-export function adoptFd(socket: Socket, fd: number): boolean {
-  const handle = handleOf(socket);
-  return handle?.open?.(fd) === 0 && handle.fd === fd;
+/** A connect(2) that Node is about to make. */
+export interface Attempt {
+  readonly family: 'IPv4' | 'IPv6';
+  /** Makes `fd` the one that is connected, and the socket its owner; false where the runtime does not. */
+  adopt(fd: number): boolean;
+  /** Makes it: 0 or a negative errno. */
+  connect(): number;
 }
 
-/** When connect(2) on this socket fails at once with `errno`, and `prepare` says so, it is tried once more. */
-export function retryConnect(socket: Socket, errno: number, prepare: () => boolean): void {
-  const handle = handleOf(socket)!;
-  for (const name of ['connect', 'connect6'] as const) {
-    const call = handle[name]!;
-    handle[name] = (...parameters) => {
-      const status = Reflect.apply(call, handle, parameters);
-      return status === errno && prepare() ? Reflect.apply(call, handle, parameters) : status;
-    };
-  }
+/**
+ * Calls `around` in the place of each connect(2) that Node will make for a socket, and takes its answer, 0 or a
+ * negative errno, for that of the call. Several addresses of a name (autoSelectFamily) mean several calls, each on a
+ * handle of its own, which Node puts into `_handle`: hence an accessor there.
+ *
+ * `new net.Socket({ fd })` is the public way to an fd of one's own, but it wants the fd when the socket is made, and
+ * before a host name is resolved it is not known whether that is an IPv4 or an IPv6 one.
+ */
+export function aroundConnect(socket: Socket, around: (attempt: Attempt) => number): void {
+  let current: Handle | null = null;
+  Object.defineProperty(socket, '_handle', {
+    configurable: true,
+    enumerable: true,
+    get: () => current,
+    set: (handle: Handle | null) => {
+      current = handle;
+      // Node's own accessor keeps it where Node's streams look.
+      Reflect.set(Socket.prototype, '_handle', handle, socket);
+      if (!handle) return;
+      for (const [name, family] of [
+        ['connect', 'IPv4'],
+        ['connect6', 'IPv6'],
+      ] as const) {
+        const call = handle[name]!;
+        handle[name] = (...parameters) =>
+          around({
+            family,
+            adopt: (fd) => handle.open?.(fd) === 0 && handle.fd === fd,
+            connect: () => Reflect.apply(call, handle, parameters),
+          });
+      }
+    },
+  });
 }
