@@ -68,7 +68,7 @@ export function optionsRefusal(family: Endpoint['family'], options: DialOptions)
 }
 
 /**
- * Lets `socket`, on which socket.connect() is about to be called, connect by descriptors with everything set. Each is
+ * Lets `socket`, which net.connect() has just returned, connect by descriptors with everything set. Each is
  * opened no sooner than it connects: until then Node's socket has no local address, and nothing is left open when the
  * socket is destroyed.
  */

@@ -1,6 +1,5 @@
-import { channel } from 'node:diagnostics_channel';
 import { lookup as dnsLookup } from 'node:dns';
-import { Socket, type LookupFunction } from 'node:net';
+import { connect as netConnect, Socket, type LookupFunction } from 'node:net';
 import { canonicalAddress, dialledAddress, familyOf } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
@@ -8,9 +7,6 @@ import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { isSpecial, optionsRefusal, prepareAttempts, unsupportedRuntime } from './attempt.ts';
-
-/** Where net.connect says of each socket that it makes. */
-const clientSockets = channel('net.client.socket');
 
 /** Where a connection comes from. */
 export interface Source {
@@ -90,10 +86,11 @@ function numberOf(address: string): 4 | 6 {
 }
 
 /** dns.lookup for Node's socket, which gets only those addresses that the egress policy lets through. */
-function lookupFor(socket: Socket, options: ConnectOptions): LookupFunction {
+function lookupFor(dialled: () => Socket, options: ConnectOptions): LookupFunction {
   const { port, egress } = options;
   return (name, wanted, callback) => {
     dnsLookup(name, { ...wanted, all: true }, (error, found) => {
+      const socket = dialled();
       // Node would emit 'lookup' all the same, after 'close'.
       if (socket.destroyed) return;
       if (error) {
@@ -111,12 +108,12 @@ function lookupFor(socket: Socket, options: ConnectOptions): LookupFunction {
         socket.destroy(refusal);
         return;
       }
-      const dialled = candidates.map((address) => ({
+      const answers = candidates.map((address) => ({
         address: dialledAddress(address),
         family: numberOf(address),
       }));
-      if (wanted.all) callback(null, dialled);
-      else callback(null, dialled[0]!.address, dialled[0]!.family);
+      if (wanted.all) callback(null, answers);
+      else callback(null, answers[0]!.address, answers[0]!.family);
     });
   };
 }
@@ -169,19 +166,21 @@ export function connect(options: ConnectOptions): Socket {
   }
   const dial: ConnectOptions = source === undefined ? options : { ...options, source };
 
-  const socket = new Socket({ allowHalfOpen, ...(signal === undefined ? {} : { signal }) });
-  if (clientSockets.hasSubscribers) clientSockets.publish({ socket });
   // It ends in 'error' and 'close' by itself; net.connect of Node 20 would connect it all the same after those.
-  if (signal?.aborted) return socket;
-  if (timeout) socket.setTimeout(timeout);
-  const refusal = literal !== undefined && egressRefusal(dial.egress, { address: literal, port });
-  if (refusal) return socket.destroy(refusal);
-  if (isSpecial(dial)) prepareAttempts(socket, dial);
-  return socket.connect({
+  if (signal?.aborted) return new Socket({ signal });
+  const socket: Socket = netConnect({
     host: literal === undefined ? options.address : dialledAddress(literal),
     port,
-    lookup: lookupFor(socket, dial),
+    allowHalfOpen,
+    lookup: lookupFor(() => socket, dial),
+    ...(signal === undefined ? {} : { signal }),
+    ...(timeout === undefined ? {} : { timeout }),
     // With a source the first address of its family and no other, as net.connect with a localAddress.
     ...(source === undefined ? several(options) : { family: numberOf(source.address) }),
   });
+  // Node has made the handle in that call, and will connect it in the next tick or after the look-up.
+  const refusal = literal !== undefined && egressRefusal(dial.egress, { address: literal, port });
+  if (refusal) socket.destroy(refusal);
+  else if (isSpecial(dial)) prepareAttempts(socket, dial);
+  return socket;
 }

@@ -75,15 +75,30 @@ export interface Attempt {
 }
 
 /**
- * Calls `around` in the place of each connect(2) that Node will make for a socket, and takes its answer, 0 or a
- * negative errno, for that of the call. Several addresses of a name (autoSelectFamily) mean several calls, each on a
+ * Calls `around` in the place of each connect(2) that Node will make for a socket that net.connect() has just
+ * returned, and takes its answer, 0 or a negative errno, for that of the call. Several addresses of a name (autoSelectFamily) mean several calls, each on a
  * handle of its own, which Node puts into `_handle`: hence an accessor there.
  *
  * `new net.Socket({ fd })` is the public way to an fd of one's own, but it wants the fd when the socket is made, and
  * before a host name is resolved it is not known whether that is an IPv4 or an IPv6 one.
  */
 export function aroundConnect(socket: Socket, around: (attempt: Attempt) => number): void {
-  let current: Handle | null = null;
+  const wrap = (handle: Handle): void => {
+    for (const [name, family] of [
+      ['connect', 'IPv4'],
+      ['connect6', 'IPv6'],
+    ] as const) {
+      const call = handle[name]!;
+      handle[name] = (...parameters) =>
+        around({
+          family,
+          adopt: (fd) => handle.open?.(fd) === 0 && handle.fd === fd,
+          connect: () => Reflect.apply(call, handle, parameters),
+        });
+    }
+  };
+  let current = handleOf(socket);
+  wrap(current!);
   Object.defineProperty(socket, '_handle', {
     configurable: true,
     enumerable: true,
@@ -92,19 +107,7 @@ export function aroundConnect(socket: Socket, around: (attempt: Attempt) => numb
       current = handle;
       // Node's own accessor keeps it where Node's streams look.
       Reflect.set(Socket.prototype, '_handle', handle, socket);
-      if (!handle) return;
-      for (const [name, family] of [
-        ['connect', 'IPv4'],
-        ['connect6', 'IPv6'],
-      ] as const) {
-        const call = handle[name]!;
-        handle[name] = (...parameters) =>
-          around({
-            family,
-            adopt: (fd) => handle.open?.(fd) === 0 && handle.fd === fd,
-            connect: () => Reflect.apply(call, handle, parameters),
-          });
-      }
+      if (handle) wrap(handle);
     },
   });
 }
