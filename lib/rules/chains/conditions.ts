@@ -1,6 +1,6 @@
-import { isPortsOnly } from '../config/checks.ts';
+import { DNS_PORT, isPortsOnly } from '../config/checks.ts';
 import type { Family, Protocol } from '../config/config.ts';
-import { covers, formatPorts, toPrefixes, type Range } from '../config/ranges.ts';
+import { covers, formatPorts, mergeRanges, toPrefixes, type Range } from '../config/ranges.ts';
 import type { Direction, Match, Settings } from '../config/settings.ts';
 import type { Condition, Rule } from '../types.ts';
 
@@ -87,6 +87,22 @@ export function passthrough({ exempt }: Settings, family: Family, side: 'in' | '
   return [{ when: { ...through, sources }, action: { do: 'return' }, why: 'proxy to local program' }];
 }
 
+/**
+ * The proxy's own calls to addresses of this host other than the one that programs mean by `localhost`: those that
+ * go to the inbound listener, whatever tells them from others.
+ */
+export function hairpinCalls({ dns, outbound }: Settings, family: Family): Condition {
+  // The proxy's own queries go to a resolver, also to one on this host.
+  const staying = [...(outbound?.hairpin?.exceptPorts ?? []), ...(dns ? [DNS_PORT] : [])];
+  const notPorts = portList(mergeRanges(staying, () => {}));
+  return {
+    protocol: 'tcp',
+    outInterfaces: ['lo'],
+    notDestination: LOCALHOST[family],
+    ...(notPorts.length > 0 ? { notPorts } : {}),
+  };
+}
+
 /** DNS queries, wherever they come from. */
 export function queries({ dns }: Settings, family: Family): (Condition & { protocol: Protocol })[] {
   if (dns === undefined) return [];
@@ -94,7 +110,7 @@ export function queries({ dns }: Settings, family: Family): (Condition & { proto
   return perProtocol(
     [
       {
-        ports: [{ first: 53n, last: 53n }],
+        ports: [DNS_PORT],
         ...(servers ? { destinations: { IPv4: [], IPv6: [], [family]: servers } } : {}),
       },
     ],

@@ -1,5 +1,5 @@
 import { notUnicast } from './unicast.ts';
-import { exclusions, LOCALHOST, passthrough, perProtocol, portList } from './conditions.ts';
+import { exclusions, hairpinCalls, LOCALHOST, passthrough, perProtocol } from './conditions.ts';
 import type { Family, Protocol } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
@@ -80,10 +80,9 @@ function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chai
 }
 
 /** Brings the answers of local programs to clients whose address the proxy borrowed back to the proxy. */
-function answerChain({ mark, outbound, exempt }: Settings, family: Family): Chain {
+function answerChain(settings: Settings, family: Family): Chain {
+  const { mark, outbound, exempt } = settings;
   const owners = outbound?.hairpin ? exempt.gids : [];
-  const notPorts = portList(outbound?.hairpin?.exceptPorts ?? []);
-  const except = notPorts.length > 0 ? { notPorts } : {};
   return {
     id: 'answer',
     table: 'mangle',
@@ -91,7 +90,7 @@ function answerChain({ mark, outbound, exempt }: Settings, family: Family): Chai
     rules: [
       { when: { outInterfaces: ['lo'], mark }, action: { do: 'return' }, why: 'proxy as client' },
       ...owners.map((gid): Rule => ({
-        when: { protocol: 'tcp', outInterfaces: ['lo'], notDestination: LOCALHOST[family], ...except, gid },
+        when: { ...hairpinCalls(settings, family), gid },
         action: { do: 'mark', mark: mark + 1 },
         why: 'proxy calls this host',
       })),

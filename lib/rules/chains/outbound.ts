@@ -1,13 +1,5 @@
 import { notUnicast } from './unicast.ts';
-import {
-  exclusions,
-  LOCALHOST,
-  ownPackets,
-  passthrough,
-  perProtocol,
-  portList,
-  queries,
-} from './conditions.ts';
+import { exclusions, hairpinCalls, ownPackets, passthrough, perProtocol, queries } from './conditions.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Rule } from '../types.ts';
@@ -16,22 +8,13 @@ type Outbound = NonNullable<Settings['outbound']>;
 
 /** The proxy's own calls to addresses of this host, as calls from outside. */
 function hairpin(settings: Settings, { hairpin: option }: Outbound, family: Family): Rule[] {
-  const { dns, inbound, exempt } = settings;
+  const { inbound, exempt } = settings;
   if (option === undefined || inbound === undefined) return [];
-  const notPorts = portList(option.exceptPorts);
-  // The proxy's own queries go to a resolver, also to one on this host.
-  if (dns && !notPorts.includes('53')) notPorts.unshift('53');
   // Under tproxy the group is for the mark of inbound's own chain, and the user's connections are redirected here.
   const byGroup = exempt.uids.length === 0 && inbound.mode === 'redirect';
   const owners = byGroup ? exempt.gids.map((gid) => ({ gid })) : exempt.uids.map((uid) => ({ uid }));
   return owners.map((owner) => ({
-    when: {
-      protocol: 'tcp',
-      outInterfaces: ['lo'],
-      notDestination: LOCALHOST[family],
-      ...(notPorts.length > 0 ? { notPorts } : {}),
-      ...owner,
-    },
+    when: { ...hairpinCalls(settings, family), ...owner },
     action: { do: 'redirect', port: inbound.port },
     why: 'proxy calls this host',
   }));

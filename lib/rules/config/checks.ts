@@ -3,7 +3,7 @@ import { covers, parseCidr, type Range } from './ranges.ts';
 import type { Family } from './config.ts';
 import type { Direction, Match, Settings } from './settings.ts';
 
-const DNS_PORT: Range = { first: 53n, last: 53n };
+export const DNS_PORT: Range = { first: 53n, last: 53n };
 
 function contradiction(message: string, hint?: string): never {
   throw codedError('ERR_RULES_CONTRADICTION', message, hint === undefined ? {} : { hint });
