@@ -45,7 +45,7 @@ function routes({ table }: Settings, family: Family, own: readonly Chain[]): Mar
  */
 export function planRules(config: RulesConfig): RulePlan {
   const settings = readConfig(config);
-  checkSettings(settings);
+  checkSettings(settings, config);
   const planned = settings.families
     .map((family) => ({ family, own: chains(settings, family) }))
     .filter(({ own }) => own.length > 0);

@@ -116,7 +116,79 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     'families mixed',
     matching({ destinations: ['10.0.0.0/8'], sources: ['2001:db8::/32'] }),
     'ERR_RULES_CONTRADICTION',
-    /different families/,
+    /include.destinations names IPv4 addresses and outbound.include.sources none/,
+  ],
+  [
+    'families half mixed',
+    matching({ destinations: ['10.0.0.0/8', '2001:db8::/32'], sources: ['10.0.0.1'] }),
+    'ERR_RULES_CONTRADICTION',
+    /include.destinations names IPv6 addresses and outbound.include.sources none/,
+  ],
+  [
+    'loopback destination',
+    matching({ destinations: ['10.0.0.0/8', '127.0.0.53'] }),
+    'ERR_RULES_CONTRADICTION',
+    /include\[0\]: what has 127.0.0.53 stays within this host.*outbound.loopback to 'capture'/,
+  ],
+  ['loopback source', matching({ sources: ['::1'] }), 'ERR_RULES_CONTRADICTION', /what has ::1 stays/],
+  ['loopback interface', matching({ interfaces: ['lo'] }), 'ERR_RULES_CONTRADICTION', /what has lo stays/],
+  [
+    'loopback destination, sidecar',
+    sidecar({ outboundCidrs: ['10.0.0.0/8', '127.0.0.0/8'] }),
+    'ERR_RULES_CONTRADICTION',
+    /127.0.0.0\/8 stays within this host/,
+  ],
+  [
+    'loopback from outside',
+    inbound({ include: { destinations: ['127.0.0.0/8'] } }),
+    'ERR_RULES_CONTRADICTION',
+    /no packet of another host has 127.0.0.0\/8/,
+  ],
+  [
+    'loopback through a gateway',
+    { gateway: { mode: 'tproxy', port: 1, include: { interfaces: ['lo'] } } },
+    'ERR_RULES_CONTRADICTION',
+    /gateway.include\[0\]: no packet of another host has lo/,
+  ],
+  [
+    'exempt source',
+    outbound(
+      { loopback: 'capture', include: { sources: ['127.0.0.6'] } },
+      { exempt: { uids: [1], sources: ['127.0.0.6'] } },
+    ),
+    'ERR_RULES_CONTRADICTION',
+    /127.0.0.6 is in exempt.sources/,
+  ],
+  [
+    'multicast',
+    outbound({ protocols: ['udp'], include: { destinations: ['ff02::/16'] } }),
+    'ERR_RULES_CONTRADICTION',
+    /ff02::\/16 is multicast/,
+  ],
+  ['mark of nothing', outbound({}, { mark: 7 }), 'ERR_RULES_CONTRADICTION', /^mark: nothing is routed/],
+  [
+    'table of nothing',
+    outbound({ mode: 'tproxy', include: [] }, { table: 7, dns: { port: 53 } }),
+    'ERR_RULES_CONTRADICTION',
+    /^table: nothing is routed/,
+  ],
+  [
+    'loopback of nothing',
+    outbound({ loopback: 'capture', include: [] }, { dns: { port: 53 } }),
+    'ERR_RULES_CONTRADICTION',
+    /outbound.include is empty, so loopback has no effect/,
+  ],
+  [
+    'protocols of nothing',
+    outbound({ protocols: ['tcp', 'udp'], include: [] }, { dns: { port: 53 } }),
+    'ERR_RULES_CONTRADICTION',
+    /so protocols has no effect/,
+  ],
+  [
+    'exclude of nothing',
+    { gateway: { mode: 'redirect', port: 1, include: [], exclude: { ports: [80] } }, dns: { port: 53 } },
+    'ERR_RULES_CONTRADICTION',
+    /gateway.include is empty, so exclude has no effect/,
   ],
 
   ['interface', matching({ interfaces: ['eth0"'] }), 'ERR_RULES_INTERFACE', /is no interface name/],
@@ -250,6 +322,21 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     /outbound.exclude names port 53/,
   ],
   [
+    'some DNS excluded',
+    outbound({ exclude: { ports: [53], destinations: ['192.0.2.1'] } }, { dns: { port: 15053 } }),
+    'ERR_RULES_CONTRADICTION',
+    /outbound.exclude\[0\] names queries, which dns captures.*dns.servers/,
+  ],
+  [
+    'dns of a family without clients',
+    {
+      gateway: { mode: 'redirect', port: 1, include: { sources: ['10.0.0.0/8'] } },
+      dns: { port: 53, servers: ['2001:db8::1'] },
+    },
+    'ERR_RULES_CONTRADICTION',
+    /dns.servers names IPv6 addresses/,
+  ],
+  [
     'dns option',
     outbound({}, { dns: untyped({ port: 53, server: 1 }) as { port: 53 } }),
     'ERR_RULES_OPTION',
@@ -318,9 +405,17 @@ const accepted: [string, RulesConfig][] = [
   ['own mark, but nothing is routed by it', outbound({}, { exempt: { marks: [1337] } })],
   ['DNS within a range', outbound({ include: { ports: ['1-100'] } }, { dns: { port: 15053 } })],
   [
-    'some DNS excluded',
-    outbound({ exclude: { ports: [53], destinations: ['192.0.2.1'] } }, { dns: { port: 15053 } }),
+    'loopback, captured',
+    outbound({ loopback: 'capture', include: { destinations: ['127.0.0.53'], interfaces: ['lo'] } }),
   ],
+  [
+    'the proxy’s own calls, captured by interface',
+    inbound(
+      { mode: 'tproxy', include: { interfaces: ['lo'] } },
+      outbound({ hairpin: {} }, { exempt: { gids: [7], sources: ['127.0.0.6', '::6'] } }),
+    ),
+  ],
+  ['more than loopback', matching({ destinations: ['0.0.0.0/0', '::/0'] })],
   ['sidecar', sidecar()],
 ];
 
@@ -351,6 +446,34 @@ t.test('DNS of a gateway that captures nothing else', async (t) => {
   );
   t.match(text, /\tudp dport 53 redirect to :15053/);
   t.notMatch(text, /tproxy/);
+});
+
+t.test('DNS of clients that are named twice', async (t) => {
+  const text = toNftables(
+    planRules({
+      families: ['IPv4'],
+      gateway: {
+        mode: 'redirect',
+        port: 1,
+        include: [
+          { interfaces: ['lan0'], ports: [80] },
+          { interfaces: ['lan0'], ports: [443] },
+          { interfaces: ['lan0'], sources: ['10.0.0.0/8'], ports: [22] },
+        ],
+      },
+      dns: { port: 15053 },
+    }),
+  );
+  t.equal(text.match(/udp dport 53/g)?.length, 1);
+});
+
+t.test('a hairpin beside DNS', async (t) => {
+  const own = { uids: [1337], sources: ['127.0.0.6', '::6'] };
+  const hairpin = { exceptPorts: ['50-60' as const, 80] };
+  const text = toNftables(
+    planRules(inbound({}, outbound({ hairpin }, { exempt: own, dns: { port: 15053 } }))),
+  );
+  t.match(text, 'ip daddr != 127.0.0.1 tcp dport != { 50-60, 80 } meta skuid 1337 redirect to :15006');
 });
 
 t.test('a hairpin without exceptions', async (t) => {

@@ -1,5 +1,6 @@
 import { notForwarded } from './unicast.ts';
 import { exclusions, perProtocol, queries } from './conditions.ts';
+import { matchCovers } from '../config/checks.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
@@ -12,9 +13,15 @@ function clientQueries(settings: Settings, { include }: Gateway, family: Family)
     ...(interfaces ? { interfaces } : {}),
     ...(sources ? { sources } : {}),
   }));
-  const clients = perProtocol(sides.length > 0 ? sides : [{}], ['tcp'], family, 'in');
-  const distinct = new Map(clients.map((client) => [JSON.stringify(client), client]));
-  return [...distinct.values()].flatMap((client) =>
+  // Without ports and destinations some of them may be the same, or hold others.
+  const wide = sides.filter(
+    (side, i) =>
+      !sides.some(
+        (other, j) =>
+          j !== i && matchCovers(other, side, family) && (j < i || !matchCovers(side, other, family)),
+      ),
+  );
+  return perProtocol(sides.length > 0 ? wide : [{}], ['tcp'], family, 'in').flatMap((client) =>
     queries(settings, family).map((query) => ({ ...client, ...query })),
   );
 }

@@ -1,10 +1,9 @@
 // Rules that leave alone what is meant for many hosts: DHCP, mDNS, NetBIOS, DHCPv6. Programs of this host wait for such
 // datagrams, and no proxy could answer in the name of the destination.
 import type { Family } from '../config/config.ts';
+import { MULTICAST } from '../config/ranges.ts';
 import type { Direction } from '../config/settings.ts';
 import type { AddressType, Rule } from '../types.ts';
-
-const MULTICAST: Record<Family, string> = { IPv4: '224.0.0.0/4', IPv6: 'ff00::/8' };
 
 /** What this host takes in, of what is not forwarded. A gateway has an anycast address in each of its IPv6 networks. */
 const OWN: Record<Family, readonly AddressType[]> = {

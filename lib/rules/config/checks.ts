@@ -1,15 +1,14 @@
 import { codedError } from '../../errors.ts';
+import { checkReach, checkRouting, checkServers } from './reach.ts';
+import { contradiction } from './refusals.ts';
 import { covers, parseCidr, type Range } from './ranges.ts';
-import type { Family } from './config.ts';
+import type { Family, RulesConfig } from './config.ts';
 import type { Direction, Match, Settings } from './settings.ts';
 
 export const DNS_PORT: Range = { first: 53n, last: 53n };
 
-function contradiction(message: string, hint?: string): never {
-  throw codedError('ERR_RULES_CONTRADICTION', message, hint === undefined ? {} : { hint });
-}
-
-function matchCovers(outer: Match, inner: Match, family: Family): boolean {
+/** Does the one hold all that the other one holds? */
+export function matchCovers(outer: Match, inner: Match, family: Family): boolean {
   const rangesCover = (a: Range[] | undefined, b: Range[] | undefined): boolean =>
     a === undefined || (b !== undefined && covers(a, b));
   return (
@@ -77,6 +76,13 @@ function checkDns({ dns, outbound, inbound, gateway }: Settings): void {
       direction.exclude.some((match) => isPortsOnly(match) && covers(match.ports ?? [DNS_PORT], [DNS_PORT]))
     ) {
       contradiction(`${option}.exclude names port 53, which dns captures`, 'leave one of the two out');
+    }
+    const some = direction.exclude.findIndex(({ ports }) => ports && covers([DNS_PORT], ports));
+    if (some >= 0) {
+      contradiction(
+        `${option}.exclude[${some}] names queries, which dns captures`,
+        'name the resolvers whose queries are to be captured in dns.servers',
+      );
     }
   }
 }
@@ -170,7 +176,7 @@ function checkSsh({ inbound, families, sshConnection }: Settings): void {
 }
 
 /** Refuses what no field alone shows: options that contradict each other, loops, a session that would be lost. */
-export function checkSettings(settings: Settings): void {
+export function checkSettings(settings: Settings, given: RulesConfig): void {
   const { outbound, inbound, gateway } = settings;
   if (outbound === undefined && inbound === undefined && gateway === undefined) {
     throw codedError('ERR_RULES_EMPTY', 'no direction is to be captured', {
@@ -181,6 +187,11 @@ export function checkSettings(settings: Settings): void {
   if (inbound) checkDirection('inbound', inbound, settings);
   if (gateway) checkDirection('gateway', gateway, settings);
   checkDns(settings);
+  for (const option of ['outbound', 'inbound', 'gateway'] as const) {
+    if (settings[option]) checkReach(option, settings);
+  }
+  checkServers(settings);
+  checkRouting(settings, given);
   checkOwnTraffic(settings);
   checkSsh(settings);
 }

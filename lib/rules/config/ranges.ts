@@ -9,6 +9,9 @@ export interface Range {
   last: bigint;
 }
 
+/** No address of a host: RFC 5771, RFC 4291. */
+export const MULTICAST: Record<Family, string> = { IPv4: '224.0.0.0/4', IPv6: 'ff00::/8' };
+
 /** Bits in an address. */
 export const BITS: Record<Family, number> = { IPv4: 32, IPv6: 128 };
 
@@ -92,8 +95,9 @@ export function mergeRanges(ranges: readonly Range[], onOverlap: (a: Range, b: R
   for (const range of [...ranges].sort((a, b) => (a.first < b.first ? -1 : 1))) {
     const previous = merged.at(-1);
     if (previous !== undefined && range.first <= previous.last) onOverlap(previous, range);
-    if (previous !== undefined && range.first <= previous.last + 1n) previous.last = range.last;
-    else merged.push({ first: range.first, last: range.last });
+    if (previous !== undefined && range.first <= previous.last + 1n) {
+      if (range.last > previous.last) previous.last = range.last;
+    } else merged.push({ first: range.first, last: range.last });
   }
   return merged;
 }

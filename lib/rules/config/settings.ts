@@ -164,14 +164,14 @@ function match(option: string, value: FlowMatch, families: readonly Family[]): M
     read.destinations = addresses(`${option}.destinations`, value.destinations, families);
   if (value.sources) read.sources = addresses(`${option}.sources`, value.sources, families);
   if (value.interfaces) read.interfaces = interfaces(`${option}.interfaces`, value.interfaces);
-  if (
-    families.every(
-      (family) => read.destinations?.[family].length === 0 || read.sources?.[family].length === 0,
-    )
-  ) {
+  const { sources, destinations } = read;
+  for (const family of sources && destinations ? families : []) {
+    if ((sources![family].length === 0) === (destinations![family].length === 0)) continue;
+    const [there, missing] =
+      sources![family].length === 0 ? ['destinations', 'sources'] : ['sources', 'destinations'];
     throw codedError(
       'ERR_RULES_CONTRADICTION',
-      `${option}: no packet has a source and a destination of different families`,
+      `${option}.${there} names ${family} addresses and ${option}.${missing} none, so none of them can match`,
     );
   }
   return read;

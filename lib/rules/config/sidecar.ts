@@ -88,7 +88,6 @@ export function sidecar(options: SidecarOptions = {}): RulesConfig {
     ...(options.dns ? { dns: { port: DNS, ...(options.dns === true ? {} : options.dns) } } : {}),
     exempt: { uids: [proxyUid], gids: [proxyGid], sources: families.map((family) => PASSTHROUGH[family]) },
     dropInvalid: options.dropInvalid ?? true,
-    mark: 1337,
-    table: 133,
+    ...(inbound === 'tproxy' ? { mark: 1337, table: 133 } : {}),
   };
 }

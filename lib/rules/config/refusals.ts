@@ -1,0 +1,6 @@
+// The errors for options that are sound one by one.
+import { codedError } from '../../errors.ts';
+
+export function contradiction(message: string, hint?: string): never {
+  throw codedError('ERR_RULES_CONTRADICTION', message, hint === undefined ? {} : { hint });
+}
