@@ -7,7 +7,7 @@ import { codedError, systemError, type CodedError } from '../errors.ts';
 import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
 import { recoverOriginalDst, type KnownDst } from '../recover/original-dst.ts';
 import { reset } from '../node/reset.ts';
-import { acceptingServer } from '../node/socket-fd.ts';
+import { acceptingServer, underlyingSocket } from '../node/socket-fd.ts';
 
 const { ENOTCONN } = constants.errno;
 
@@ -21,8 +21,9 @@ export interface ConnectOriginalOptions extends DialOptions {
 }
 
 /** The socket that accept(2) gave: itself, or the one that TLS was put over. */
-function acceptedUnder(socket: Socket & { readonly _parent?: Socket | null }): Socket {
-  return socket._parent ? acceptedUnder(socket._parent) : socket;
+function acceptedUnder(socket: Socket): Socket {
+  const under = underlyingSocket(socket);
+  return under ? acceptedUnder(under) : socket;
 }
 
 /** What a server of intercept() has; any other has no such property. */

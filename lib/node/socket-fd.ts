@@ -33,6 +33,13 @@ export function acceptingServer(socket: Socket): Server | undefined {
   return (socket as unknown as { _server?: Server | null })._server ?? undefined;
 }
 
+/** The socket that a tls.TLSSocket was put over. */
+export function underlyingSocket(socket: object): Socket | undefined {
+  const parent = (socket as { _parent?: unknown })._parent;
+  // Of its kind: with an object in Object.prototype._parent the way down would have no end.
+  return parent instanceof Socket ? parent : undefined;
+}
+
 /** The handle that a server listens with; another one after each listen(). Null while it does not listen. */
 export function listenHandle(server: Server): object | null {
   return (server as unknown as { _handle: object | null })._handle;

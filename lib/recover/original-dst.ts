@@ -17,7 +17,7 @@ import {
   Slot,
 } from './kernel-answer.ts';
 import { isOwnAddress } from './own-address.ts';
-import { acceptingServer, withFd } from '../node/socket-fd.ts';
+import { acceptingServer, underlyingSocket, withFd } from '../node/socket-fd.ts';
 
 const { EBADF, ENOENT, ENOPROTOOPT, ENOTCONN, EOPNOTSUPP } = constants.errno;
 
@@ -51,12 +51,15 @@ type BoundTo = () => ListenerAddress | undefined;
 
 /**
  * The answer is kept in a property of the socket and not in a WeakMap, because http2 hands its users a Proxy of the
- * socket, which passes properties through and is another key.
+ * socket, which passes properties through and is another key. And not in `originalDst`, which is there for users to
+ * read: whoever gets `Object.prototype.originalDst` set by another part of the program would choose the destination of
+ * every connection. That the Proxy hides which properties are the socket's own rules out to ask for that.
  */
+const decidedKey = Symbol('original-dst.decided');
+
 interface Annotated {
+  [decidedKey]?: OriginalDst;
   originalDst?: OriginalDst;
-  /** tls.TLSSocket: the socket that it was made of. */
-  readonly _parent?: Annotated | null;
 }
 
 function unknown(errno: number, syscall: string, option?: string): UnknownDst {
@@ -154,6 +157,7 @@ export function listenerAddress(server: Server | undefined): ListenerAddress | u
 /** Keeps the decision for the life of the socket object: conntrack entries go away, the answer does not change. */
 export function annotate(socket: Socket, decided: OriginalDst): void {
   // By assignment, which http2's Proxy of a socket passes on; a property defined on that Proxy would stay with it.
+  (socket as Annotated)[decidedKey] = decided;
   (socket as Annotated).originalDst = decided;
 }
 
@@ -186,10 +190,9 @@ export function recoverOriginalDst(socket: Socket): OriginalDst {
  * @returns undefined for a socket that nobody has asked about
  */
 export function originalDst(socket: object): OriginalDst | undefined {
-  let current: Annotated | null | undefined = socket;
-  while (current) {
-    if (current.originalDst !== undefined) return current.originalDst;
-    current = current._parent;
+  for (let current: object | undefined = socket; current; current = underlyingSocket(current)) {
+    const decided = (current as Annotated)[decidedKey];
+    if (decided !== undefined) return decided;
   }
   return undefined;
 }

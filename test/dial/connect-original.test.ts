@@ -22,7 +22,7 @@ import {
   type InterceptedSocket,
   type InterceptServer,
 } from '../../lib/index.ts';
-import { accepted, connectAndReset, listening, rules } from '../fixtures/connections.ts';
+import { accepted, client, listening, rules } from '../fixtures/connections.ts';
 import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { exchange, startStage } from '../fixtures/stage.ts';
@@ -198,9 +198,12 @@ await inNamespace(t, import.meta.url, async () => {
       }`,
     );
     const connection = once(server, 'connection');
-    connectAndReset(port, '127.0.0.1');
+    const dialler = client(t, port, '127.0.0.1');
     const [socket] = (await connection) as [InterceptedSocket];
     socket.on('error', () => {});
+    t.match(socket.originalDst, { kind: 'redirect', port });
+    dialler.resetAndDestroy();
+    await once(dialler, 'close');
     t.equal(socket.remoteAddress, undefined);
     t.match(await failure(connectOriginal(socket, { preserveSource: true })), {
       code: 'ENOTCONN',
