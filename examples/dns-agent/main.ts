@@ -148,7 +148,8 @@ udp.on('message', (query, info) => {
 /** Cuts a stream into messages, each of which has two bytes of length before it. */
 async function* messages(stream: Socket): AsyncGenerator<Buffer> {
   let left = Buffer.alloc(0);
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
+  // Left to itself the iterator destroys a socket of which only the reading side has ended.
+  for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     left = Buffer.concat([left, chunk]);
     while (left.length >= 2 && left.length >= 2 + left.readUInt16BE()) {
       const end = 2 + left.readUInt16BE();
@@ -173,6 +174,21 @@ async function serve(client: InterceptedSocket): Promise<void> {
     to,
   };
   let upstream: Socket | undefined;
+  let unanswered = 0;
+  let asked = false;
+  // A client may send FIN behind its last question; the resolver may take ours for "no answer wanted", so that goes out
+  // behind the last answer.
+  const endWhenAnswered = (): void => {
+    if (asked && unanswered <= 0) upstream!.end();
+  };
+  const passAnswers = async (from: Socket): Promise<void> => {
+    for await (const message of messages(from)) {
+      client.write(framed(message));
+      unanswered--;
+      endWhenAnswered();
+    }
+    client.end();
+  };
   for await (const query of messages(client)) {
     const given = answer(query, ask);
     if (given) client.write(framed(given));
@@ -182,22 +198,25 @@ async function serve(client: InterceptedSocket): Promise<void> {
         address: to!.address,
         port: to!.port,
         timeout: TIMEOUT,
+        allowHalfOpen: true,
         ...(mark ? { mark } : {}),
       });
       upstream.on('timeout', () => upstream!.destroy()).on('error', () => client.destroy());
       client.on('close', () => upstream!.destroy());
-      upstream.pipe(client);
+      passAnswers(upstream).catch(() => client.destroy());
     }
     upstream.write(framed(query));
+    unanswered++;
   }
+  asked = true;
+  if (upstream === undefined) client.end();
+  else endWhenAnswered();
 }
 
 const tcp = createServer({ transparent, allowHalfOpen: true }, (client) => {
   client.setTimeout(2 * TIMEOUT, () => client.destroy());
-  serve(client).then(
-    () => client.end(),
-    () => client.destroy(),
-  );
+  client.on('error', () => {}); // also once its questions have been read to their end
+  serve(client).catch(() => client.destroy());
 });
 tcp.listen({ port: udp.address().port }, () =>
   console.log(`listening on ${udp.address().port}, UDP and TCP`),

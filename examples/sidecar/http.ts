@@ -9,6 +9,9 @@ import { counter } from './stats.ts';
 
 const requests = counter('sidecar_http_requests_total', 'HTTP requests, by response status; 0: none came.');
 
+/** Envoy's limit for the headers of a request or an answer, in bytes: tokens of single sign-on are that long. */
+const maxHeaderSize = 60 * 1024;
+
 /** One client connection with the one upstream connection that belongs to it. */
 class Exchange extends Agent implements Session {
   readonly facts: Facts;
@@ -71,7 +74,7 @@ function sendOn(exchange: Exchange, request: IncomingMessage): ReturnType<typeof
   // HTTP/1.0 may come without a Host, and goes on as HTTP/1.1, which may not.
   const headers =
     request.headers.host === undefined ? ['Host', exchange.facts.destination, ...rawHeaders] : rawHeaders;
-  return send({ agent: exchange, method: method!, path: path!, headers, setHost: false });
+  return send({ agent: exchange, method: method!, path: path!, headers, setHost: false, maxHeaderSize });
 }
 
 /** The headers of the answer, but for these. */
@@ -92,6 +95,11 @@ function onRequest(request: IncomingMessage, response: ServerResponse): void {
   const onward = sendOn(exchange, request);
   let status = 0;
   request.pipe(onward);
+  onward.on('information', ({ statusCode, headers }) => {
+    // 103 Early Hints, which only HTTP/1.1 knows; 100 Continue is Node's own affair on both sides.
+    if (statusCode === 103 && request.httpVersion !== '1.0')
+      response.writeEarlyHints(headers as Record<string, string | string[]>);
+  });
   onward.on('response', (answer) => {
     status = answer.statusCode!;
     response.sendDate = false;
@@ -122,8 +130,35 @@ function onRequest(request: IncomingMessage, response: ServerResponse): void {
   });
 }
 
+/** What only makes sense together with an offer to upgrade. */
+const OFFER = ['upgrade', 'http2-settings', 'connection'];
+
+/**
+ * Is the offer one to leave out? h2c is offered with requests of every kind (by Java, `curl --http2`), hardly ever
+ * taken, and gone from HTTP/2 (RFC 9113). And Node reads no body behind an offer.
+ */
+function isIdleOffer({ headers }: IncomingMessage): boolean {
+  const hasBody = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
+  return hasBody || /\bh2c\b/i.test(headers.upgrade!);
+}
+
+/** Has the server read the request once more, without its offer. */
+function readWithoutOffer(request: IncomingMessage, socket: Socket, head: Buffer): void {
+  const { method, url, httpVersion, rawHeaders } = request;
+  let lines = `${method} ${url} HTTP/${httpVersion}\r\n`;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!OFFER.includes(rawHeaders[i]!.toLowerCase())) lines += `${rawHeaders[i]}: ${rawHeaders[i + 1]}\r\n`;
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines}\r\n`, 'latin1'), head]));
+  server.emit('connection', socket);
+}
+
 /** WebSocket and the like: the request goes on as it is, and with 101 both connections become a plain relay. */
 function onUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+  if (isIdleOffer(request)) {
+    readWithoutOffer(request, socket, head);
+    return;
+  }
   const exchange = exchanges.get(socket)!;
   const start = performance.now();
   exchange.active++;
@@ -159,9 +194,19 @@ function onUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): void
 }
 
 // It listens nowhere: connections are handed to it. Time limits are the client's and the server's affair.
-const server = createServer({ requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 0 }, onRequest);
+const server = createServer(
+  { requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 0, maxHeaderSize },
+  onRequest,
+);
 server.on('upgrade', onUpgrade);
-server.on('clientError', (_error, socket) => socket.destroy());
+server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+  const exchange = exchanges.get(socket);
+  if (exchange && error.code !== 'ECONNRESET')
+    log({ ...exchange.facts, protocol: 'http', failed: error.message });
+  if (error.code === 'HPE_HEADER_OVERFLOW' && socket.writable)
+    socket.end('HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n');
+  else socket.destroy();
+});
 
 export function forwardHttp(facts: Facts, client: Socket, upstream: Socket): void {
   exchanges.set(client, new Exchange(facts, client, upstream));

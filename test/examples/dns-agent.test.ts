@@ -4,6 +4,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import * as dns from 'dns-packet';
@@ -154,6 +155,24 @@ await inNamespace(t, import.meta.url, async () => {
         t.equal(theirs, '203.0.113.10', 'what the agent asks goes to the resolver');
         const [answer] = await ask(0, port);
         t.equal(answer, captured ? '203.0.113.99' : '203.0.113.10');
+      });
+
+      await t.test('FIN behind the questions', async (t) => {
+        const query = dns.streamEncode({
+          type: 'query',
+          id: 7,
+          questions: [{ type: 'TXT', name: 'else.test' }],
+        });
+        const own = dns.streamEncode({ type: 'query', id: 8, questions: [{ type: 'A', name: 'own.test' }] });
+        for (const questions of [[query], [query, own, query], [own]]) {
+          const tcp = connect(53, '9.9.9.9');
+          tcp.end(Buffer.concat(questions));
+          const ids = (await buffer(tcp)).toString('latin1').match(/[^]\0[\x07\x08][\x80-\xff]/g);
+          t.equal(ids?.length, questions.length, 'each has its answer, and the connection ends');
+        }
+        const rude = connect(53, '9.9.9.9');
+        rude.end(query, () => rude.resetAndDestroy());
+        await once(rude, 'close');
       });
 
       await t.test('malformed', async (t) => {

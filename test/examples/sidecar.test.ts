@@ -27,7 +27,7 @@ interface Answer {
 }
 
 async function ask(options: RequestOptions, body: string[] = []): Promise<Answer> {
-  const asked = request({ host: '127.0.0.1', port: HTTP, ...options });
+  const asked = request({ host: '127.0.0.1', port: HTTP, maxHeaderSize: 100_000, ...options });
   for (const part of body) asked.write(part);
   asked.end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];
@@ -59,7 +59,7 @@ const stats = async (): Promise<string> => (await ask({ port: 15020, path: '/sta
 /** The workload: what it does is in the path. */
 async function workload(t: Test): Promise<{ connections: () => number }> {
   let connections = 0;
-  const http = createHttpServer((request, response) => {
+  const http = createHttpServer({ maxHeaderSize: 100_000 }, (request, response) => {
     void (async () => {
       switch (request.url) {
         case '/echo': {
@@ -88,6 +88,14 @@ async function workload(t: Test): Promise<{ connections: () => number }> {
           break;
         case '/odder':
           response.socket!.end('HTTP/1.1 200 OK\r\nX: \x01\r\nContent-Length: 3\r\n\r\nodd');
+          break;
+        case '/long':
+          response.setHeader('X-Long', 'y'.repeat(20_000));
+          response.end(`${request.headers.authorization?.length}`);
+          break;
+        case '/hints':
+          response.writeEarlyHints({ link: '</a.css>; rel=preload' });
+          response.end('with hints');
           break;
         case '/never':
           request.socket.on('close', () => http.emit('abandoned'));
@@ -223,6 +231,40 @@ await inNamespace(t, import.meta.url, async () => {
     t.match(talk, /^HTTP\/1\.1 101 Switching Protocols\r\n[^]*\r\n\r\nfirst;early;later;$/);
     const refused = await raw(HTTP, [upgrade('tea')]);
     t.match(refused, /^HTTP\/1\.1 426 Upgrade Required\r\nConnection: close\r\n\r\nno!$/);
+  });
+
+  t.test('an offer of h2c is left out: the body goes on, the connection stays', async (t) => {
+    const offer = { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c', 'http2-settings': 'AAMAAABk' };
+    const before = connections();
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    for (const body of ['hello', 'again']) {
+      const { status, body: echoed } = await ask({ agent, method: 'POST', path: '/echo', headers: offer }, [
+        body,
+      ]);
+      t.equal(status, 207);
+      t.match(JSON.parse(echoed), { body, method: 'POST' });
+      t.notMatch(echoed, /h2c|http2-settings/i);
+    }
+    t.match(await ask({ agent, headers: offer }), { status: 200 });
+    agent.destroy();
+    t.equal(connections() - before, 1);
+  });
+
+  t.test('long headers, Early Hints', async (t) => {
+    const long = 'y'.repeat(20_000);
+    t.match(await ask({ path: '/long', headers: { authorization: long } }), { status: 200, body: '20000' });
+    const answer = (await ask({ path: '/long' })).headers;
+    t.equal(answer[answer.indexOf('X-Long') + 1]?.length, 20_000);
+    const tooLong = await raw(HTTP, [`GET / HTTP/1.1\r\nHost: a\r\nX: ${'y'.repeat(70_000)}\r\n\r\n`]);
+    t.match(tooLong, /^HTTP\/1\.1 431 /);
+    t.ok(await proxy.printed(/"protocol":"http","failed":"Parse Error: Header overflow"/));
+
+    const hints = 'GET /hints HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
+    t.match(
+      await raw(HTTP, [hints]),
+      /^HTTP\/1\.1 103 Early Hints\r\nLink: <\/a\.css>[^]*\r\n\r\nHTTP\/1\.1 200 OK/i,
+    );
+    t.match(await raw(HTTP, ['GET /hints HTTP/1.0\r\n\r\n']), /^HTTP\/1\.1 200 OK/, 'HTTP/1.0 knows no 103');
   });
 
   t.test('everything else is passed on as it is', async (t) => {
