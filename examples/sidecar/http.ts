@@ -131,7 +131,7 @@ function onRequest(request: IncomingMessage, response: ServerResponse): void {
 }
 
 /** What only makes sense together with an offer to upgrade. */
-const OFFER = ['upgrade', 'http2-settings', 'connection'];
+const OFFER = new Set(['upgrade', 'http2-settings', 'connection']);
 
 /**
  * Is the offer one to leave out? h2c is offered with requests of every kind (by Java, `curl --http2`), hardly ever
@@ -147,7 +147,7 @@ function readWithoutOffer(request: IncomingMessage, socket: Socket, head: Buffer
   const { method, url, httpVersion, rawHeaders } = request;
   let lines = `${method} ${url} HTTP/${httpVersion}\r\n`;
   for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (!OFFER.includes(rawHeaders[i]!.toLowerCase())) lines += `${rawHeaders[i]}: ${rawHeaders[i + 1]}\r\n`;
+    if (!OFFER.has(rawHeaders[i]!.toLowerCase())) lines += `${rawHeaders[i]}: ${rawHeaders[i + 1]}\r\n`;
   }
   socket.unshift(Buffer.concat([Buffer.from(`${lines}\r\n`, 'latin1'), head]));
   server.emit('connection', socket);

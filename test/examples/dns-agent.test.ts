@@ -167,8 +167,10 @@ await inNamespace(t, import.meta.url, async () => {
         for (const questions of [[query], [query, own, query], [own]]) {
           const tcp = connect(53, '9.9.9.9');
           tcp.end(Buffer.concat(questions));
-          const ids = (await buffer(tcp)).toString('latin1').match(/[^]\0[\x07\x08][\x80-\xff]/g);
-          t.equal(ids?.length, questions.length, 'each has its answer, and the connection ends');
+          const received = await buffer(tcp);
+          let answers = 0;
+          for (let at = 0; at < received.length; at += 2 + received.readUInt16BE(at)) answers++;
+          t.equal(answers, questions.length, 'each has its answer, and the connection ends');
         }
         const rude = connect(53, '9.9.9.9');
         rude.end(query, () => rude.resetAndDestroy());
