@@ -33,8 +33,10 @@
             "src/host/interface_address.cc",
             "src/socket/original_dst.cc",
             "src/datagram/poller.cc",
+            "src/host/origin.cc",
             "src/host/port_claims.cc",
             "src/host/program_locks.cc",
+            "src/host/recent_dials.cc",
             "src/relay/thread.cc",
             "src/relay/accept.cc",
             "src/relay/flow.cc",
@@ -44,6 +46,7 @@
             "src/relay/pipe_pool.cc",
             "src/relay/timers.cc",
             "src/host/route.cc",
+            "src/socket/socket_diag.cc",
             "src/socket/socket_options.cc",
             "src/relay/verdicts.cc"
           ],

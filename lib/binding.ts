@@ -38,6 +38,16 @@ export interface Binding {
   releasePort(program: number, port: number): number;
   /** 1, 0 or a negative errno. */
   portClaimedElsewhere(program: number, port: number): number;
+  noteDial(
+    program: number,
+    fd: number,
+    address: string,
+    port: number,
+    path: number,
+    transparent: boolean,
+  ): void;
+  /** Of the accepted socket that readFacts was about: 0 elsewhere, -1 a loop, -2 an own dial, else a path. */
+  originOf(fd: number, listenerPort: number): number;
   closeFd(fd: number): void;
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
   /** Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned. */
@@ -70,7 +80,7 @@ export interface Binding {
     portFallback: boolean,
     idleMs: number,
     halfCloseMs: number,
-    onUndecided: (token: number, status: number) => void,
+    onUndecided: (token: number, status: number, origin: number) => void,
   ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
   relayDial(id: number, token: number, address: string, port: number, thread: number): number;
   relayRefuse(token: number): number;
@@ -111,6 +121,11 @@ export interface NativeDatagramHub {
 }
 
 let loaded: Binding | undefined;
+
+/** Has this thread used the binary? */
+export function bindingLoaded(): boolean {
+  return loaded !== undefined;
+}
 
 /**
  * The one place that loads the binary. On first use, not on import: a program that runs on other systems too

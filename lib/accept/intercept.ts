@@ -4,6 +4,8 @@ import { binding } from '../binding.ts';
 import { checkBoolean, invalidType, outOfRange } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
+import { ownDialRefusal, setInterceptedPort, setPath, warnOfLoop, type Origin } from '../policy/own-dials.ts';
+import { countRefusal } from '../policy/refusal.ts';
 import {
   annotate,
   listenerAddress,
@@ -148,10 +150,15 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   const accept = (socket: Socket): boolean => {
     const acceptedBy = acceptingServer(socket);
     let decided = originalDst(socket);
+    let origin: Origin = 0;
     if (decided === undefined) {
       // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
       const where = acceptedBy === server ? boundTo : () => listenerAddress(acceptedBy);
-      decided = withFd(socket, (fd) => recoverFromFd(fd, where));
+      decided = withFd(socket, (fd) => {
+        const found = recoverFromFd(fd, where);
+        origin = binding().originOf(fd, listener.get()?.port ?? 0);
+        return found;
+      });
       if (decided === undefined) return true; // not from accept(2): the program emitted it
       annotate(socket, decided);
     } else if (acceptedBy === server) {
@@ -164,7 +171,15 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
       if (errors.hasSubscribers) errors.publish({ server, socket, error: decided.cause });
     }
     if (connections.hasSubscribers) connections.publish({ server, socket, originalDst: decided });
-    if (verdicts[decided.kind] === 'emit') return true;
+    const loop = origin === 0 ? undefined : ownDialRefusal(origin, decided, listener.get()!.port);
+    if (loop) {
+      countRefusal(stats.refused, loop);
+      if (errors.hasSubscribers) errors.publish({ server, socket, error: loop });
+      warnOfLoop(loop);
+    } else {
+      if (origin > 0) setPath(socket, origin);
+      if (verdicts[decided.kind] === 'emit') return true;
+    }
     stats.reset++;
     reset(socket);
     return false;
@@ -178,7 +193,9 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   const claim = (): void => {
     release(); // a server that listens again while it has connections does not emit 'close' in between
     claimed = listener.get()?.port;
-    if (claimed !== undefined) claimPort(claimed);
+    if (claimed === undefined) return;
+    claimPort(claimed);
+    setInterceptedPort(server, claimed);
   };
 
   // Over `emit` and not by a listener: a listener is seen by listenerCount(), can be overtaken by

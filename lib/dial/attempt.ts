@@ -3,13 +3,17 @@ import { closeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Endpoint } from '../address.ts';
-import { binding } from '../binding.ts';
+import { binding, bindingLoaded } from '../binding.ts';
 import { codedError, type SystemError } from '../errors.ts';
+import { foreignRuntimeName } from '../node/runtime.ts';
 import { aroundConnect } from '../node/socket-fd.ts';
 import type { DialOptions } from './connect.ts';
 import { dialError } from './dial-error.ts';
 
 const { EADDRINUSE, EADDRNOTAVAIL, EOPNOTSUPP } = constants.errno;
+
+/** Told of a connection after connect(2) has been called for it. */
+export type Dialled = (fd: number | undefined, address: string) => void;
 
 /** Does the socket need anything that net.connect cannot do? */
 export function isSpecial(options: DialOptions): boolean {
@@ -72,7 +76,7 @@ export function optionsRefusal(family: Endpoint['family'], options: DialOptions)
  * opened no sooner than it connects: until then Node's socket has no local address, and nothing is left open when the
  * socket is destroyed.
  */
-export function prepareAttempts(socket: Socket, options: DialOptions): void {
+export function prepareAttempts(socket: Socket, options: DialOptions, dialled: Dialled): void {
   const { portFallback = false, source } = options;
   const port = source?.port ?? 0;
   const fail = (error: Error, errno: number): number => {
@@ -80,7 +84,7 @@ export function prepareAttempts(socket: Socket, options: DialOptions): void {
     if (socket.autoSelectFamilyAttemptedAddresses === undefined) socket.destroy(error);
     return errno;
   };
-  aroundConnect(socket, ({ family, adopt, connect }) => {
+  aroundConnect(socket, ({ family, to, adopt, connect }) => {
     let opened = openSocket(family, options, port);
     if (portFallback && typeof opened === 'object' && opened.errno === -EADDRINUSE)
       opened = openSocket(family, options, 0);
@@ -90,10 +94,23 @@ export function prepareAttempts(socket: Socket, options: DialOptions): void {
       closeSync(fd);
       return fail(unsupportedRuntime(), -EOPNOTSUPP);
     }
-    const status = connect();
+    let status = connect();
     // bind(2) passes when another socket has the port for another destination (SO_REUSEADDR); connect(2) is where a
     // taken tuple shows, and by then Node's stream owns the fd: a fresh socket goes under the same number.
     const taken = portFallback && port !== 0 && status === -EADDRNOTAVAIL;
-    return taken && openSocket(family, options, 0, fd) === fd ? connect() : status;
+    if (taken && openSocket(family, options, 0, fd) === fd) status = connect();
+    if (status === 0) dialled(fd, to);
+    return status;
+  });
+}
+
+/** Tells of each connection that Node makes for a socket that net.connect() has just returned for a host name. */
+export function noteAttempts(socket: Socket, dialled: Dialled): void {
+  // Elsewhere the runtime makes them out of sight, and without the addon nobody has asked.
+  if (!bindingLoaded() || foreignRuntimeName() !== undefined) return;
+  aroundConnect(socket, ({ to, connect, fd }) => {
+    const status = connect();
+    if (status === 0) dialled(fd(), to);
+    return status;
   });
 }

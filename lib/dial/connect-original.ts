@@ -1,9 +1,10 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { canonicalAddress } from '../address.ts';
-import { checkDialOptions, connect, type DialOptions, type Source } from './connect.ts';
+import { checkDialOptions, dial, type DialOptions, type Source } from './connect.ts';
 import { outOfRange } from '../arguments.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
+import { pathOf } from '../policy/own-dials.ts';
 import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
 import { recoverOriginalDst, type KnownDst } from '../recover/original-dst.ts';
 import { reset } from '../node/reset.ts';
@@ -69,19 +70,20 @@ export function checkPreserveSource(value: unknown): void {
 export function connectOriginal(socket: Socket, options: ConnectOriginalOptions = {}): Socket {
   checkDialOptions(options);
   checkPreserveSource(options.preserveSource);
-  const { preserveSource = false, ...dial } = options;
-  if (preserveSource !== false && dial.source !== undefined) {
+  const { preserveSource = false, ...how } = options;
+  if (preserveSource !== false && how.source !== undefined) {
     throw codedError('ERR_INVALID_ARG_VALUE', 'Give either "options.source" or "options.preserveSource"', {
       base: TypeError,
     });
   }
   const destination = recoverOriginalDst(socket);
-  const refusal = destinationRefusal(destination, dial.egress, dial.mark);
+  const refusal = destinationRefusal(destination, how.egress, how.mark);
   if (refusal) return refuse(socket, refusal);
 
   const { address, port } = destination as KnownDst;
-  if (preserveSource === false) return connect({ ...dial, address, port });
+  const path = pathOf(acceptedUnder(socket));
+  if (preserveSource === false) return dial({ ...how, address, port }, path);
   const source = clientSource(socket, preserveSource === 'port');
   if (!source) return failed(systemError(-ENOTCONN, { syscall: 'getpeername' }));
-  return connect({ transparent: true, ...dial, source, address, port });
+  return dial({ transparent: true, ...how, source, address, port }, path);
 }

@@ -5,8 +5,10 @@ import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
 import { codedError } from '../errors.ts';
+import { noteDial, type Path } from '../policy/own-dials.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
-import { isSpecial, optionsRefusal, prepareAttempts, unsupportedRuntime } from './attempt.ts';
+import { socketFd } from '../node/socket-fd.ts';
+import { isSpecial, noteAttempts, optionsRefusal, prepareAttempts, unsupportedRuntime } from './attempt.ts';
 
 /** Where a connection comes from. */
 export interface Source {
@@ -142,6 +144,11 @@ function several({ autoSelectFamily, autoSelectFamilyAttemptTimeout }: ConnectOp
  * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent` and `mark`. Source: ip(7), socket(7), tcp(7).
  */
 export function connect(options: ConnectOptions): Socket {
+  return dial(options, 0);
+}
+
+/** The same on behalf of a client that has come through the listeners of `path`. */
+export function dial(options: ConnectOptions, path: Path): Socket {
   checkDialOptions(options);
   checkString('options.address', options.address);
   checkInteger('options.port', options.port, 0, 65535);
@@ -164,7 +171,7 @@ export function connect(options: ConnectOptions): Socket {
     if (foreignRuntimeName() !== undefined) throw unsupportedRuntime();
     binding(); // a missing binary is the caller's error, now
   }
-  const dial: ConnectOptions = source === undefined ? options : { ...options, source };
+  const how: ConnectOptions = source === undefined ? options : { ...options, source };
 
   // It ends in 'error' and 'close' by itself; net.connect of Node 20 would connect it all the same after those.
   if (signal?.aborted) return new Socket({ signal });
@@ -172,15 +179,19 @@ export function connect(options: ConnectOptions): Socket {
     host: literal === undefined ? options.address : dialledAddress(literal),
     port,
     allowHalfOpen,
-    lookup: lookupFor(() => socket, dial),
+    lookup: lookupFor(() => socket, how),
     ...(signal === undefined ? {} : { signal }),
     ...(timeout === undefined ? {} : { timeout }),
     // With a source the first address of its family and no other, as net.connect with a localAddress.
     ...(source === undefined ? several(options) : { family: numberOf(source.address) }),
   });
   // Node has made the handle in that call, and will connect it in the next tick or after the look-up.
-  const refusal = literal !== undefined && egressRefusal(dial.egress, { address: literal, port });
+  const refusal = literal !== undefined && egressRefusal(how.egress, { address: literal, port });
+  const note = (fd: number | undefined, address: string): void =>
+    noteDial(fd, { address, port }, path, options.transparent === true);
   if (refusal) socket.destroy(refusal);
-  else if (isSpecial(dial)) prepareAttempts(socket, dial);
+  else if (isSpecial(how)) prepareAttempts(socket, how, note);
+  else if (literal !== undefined) process.nextTick(() => note(socketFd(socket), dialledAddress(literal)));
+  else noteAttempts(socket, note);
   return socket;
 }

@@ -75,10 +75,14 @@ export function withHandleFd<T>(handle: unknown, use: (fd: number) => T): T | un
 /** A connect(2) that Node is about to make. */
 export interface Attempt {
   readonly family: 'IPv4' | 'IPv6';
+  /** The address that it goes to. */
+  readonly to: string;
   /** Makes `fd` the one that is connected, and the socket its owner; false where the runtime does not. */
   adopt(fd: number): boolean;
   /** Makes it: 0 or a negative errno. */
   connect(): number;
+  /** The fd that has been connected. */
+  fd(): number | undefined;
 }
 
 /**
@@ -99,8 +103,10 @@ export function aroundConnect(socket: Socket, around: (attempt: Attempt) => numb
       handle[name] = (...parameters) =>
         around({
           family,
+          to: parameters[1] as string,
           adopt: (fd) => handle.open?.(fd) === 0 && handle.fd === fd,
           connect: () => Reflect.apply(call, handle, parameters),
+          fd: () => handleFd(handle),
         });
     }
   };

@@ -1,31 +1,11 @@
-import cluster from 'node:cluster';
-import { readFileSync } from 'node:fs';
-import { isMainThread } from 'node:worker_threads';
+// Destinations that this program intercepts itself: refused before a packet is sent.
 import { formatEndpoint, type Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { codedError, type CodedError } from '../errors.ts';
+import { program } from './program.ts';
 
 /** How many servers of this thread intercept on a port. */
 const own = new Map<number, number>();
-
-let firstProcess: number | undefined;
-
-/** Is this one of a cluster's workers? Also where `cluster` does not know: in the threads of such a worker. */
-function inClusterWorker(): boolean {
-  if (isMainThread) return cluster.isWorker;
-  try {
-    return `\0${readFileSync('/proc/self/environ', 'latin1')}`.includes('\0NODE_UNIQUE_ID=');
-    /* c8 ignore start -- only for a node binary with file capabilities, whose /proc files are root's */
-  } catch {
-    return false;
-  }
-  /* c8 ignore stop */
-}
-
-/** The pid that stands for the whole program: the cluster's primary, or this process. */
-function program(): number {
-  return (firstProcess ??= inClusterWorker() ? process.ppid : process.pid);
-}
 
 /**
  * Lets every thread and cluster worker of this program know that it intercepts on `port`.

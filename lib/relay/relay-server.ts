@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { canonicalAddress, type Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkPreserveSource } from '../dial/connect-original.ts';
+import { ownDialRefusal, setPath, warnOfLoop, type Origin, type Path } from '../policy/own-dials.ts';
 import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
 import { checkDialOptions } from '../dial/connect.ts';
 import { dialError } from '../dial/dial-error.ts';
@@ -88,6 +89,8 @@ interface Waiting {
   readonly client: Endpoint;
   /** How many times revoke() had been called when the policy was asked. */
   readonly revocations: number;
+  /** For a dial that the program makes itself. */
+  readonly path: Path;
 }
 
 function isPromiseLike(
@@ -225,8 +228,8 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       portFallback,
       idleTimeout,
       halfCloseTimeout,
-      (token, status) => {
-        if (token >= 0) this.#onUndecided(token, status);
+      (token, status, origin) => {
+        if (token >= 0) this.#onUndecided(token, status, origin);
         else this.#onOver();
       },
     );
@@ -249,11 +252,25 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     process.nextTick(() => this.emit('close'));
   }
 
-  #onUndecided(token: number, status: number): void {
+  #onUndecided(token: number, status: number, origin: Origin): void {
     engine().countAlive(1);
     const destination = recoverFromFacts(status, () => this.#address);
     const client = endpointAt(Slot.peer);
-    const waiting = { token, destination, client, revocations: this.#revocations };
+    const { port } = this.#address!;
+    const loop = origin === 0 ? undefined : ownDialRefusal(origin, destination, port);
+    if (loop) {
+      countRefusal(this.#refused, loop);
+      warnOfLoop(loop);
+      this.#refuse(token);
+      return;
+    }
+    const waiting = {
+      token,
+      destination,
+      client,
+      revocations: this.#revocations,
+      path: origin > 0 ? origin : port,
+    };
     let decision: RelayDecision | PromiseLike<RelayDecision>;
     try {
       decision = this.#options.decide(destination, client);
@@ -305,7 +322,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     }
   }
 
-  #hand({ token, destination }: Waiting): void {
+  #hand({ token, destination, path }: Waiting): void {
     const socket = new Socket({
       fd: binding().relayTake(token),
       allowHalfOpen: true,
@@ -314,6 +331,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     });
     engine().countAlive(-1);
     annotate(socket, destination);
+    setPath(socket, path);
     process.nextTick(() => {
       if (!this.emit('connection', socket as InterceptedSocket)) reset(socket);
     });

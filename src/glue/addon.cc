@@ -61,8 +61,8 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
                          });
     init_dial(env, exports);
-    loop_.init(env, exports);
-    init_relay(env, exports, facts_);
+    loop_.init(env, exports, facts_);
+    init_relay(env, exports, facts_, loop_.dials());
     init_datagram(env, exports);
   }
 

@@ -1,6 +1,7 @@
 #include "glue/loop_glue.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "glue/arguments.h"
 #include "host/route.h"
@@ -21,10 +22,19 @@ Napi::Value IsLocalDestination(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+double origin_number(Origin origin, Path path) {
+  if (origin == kOtherListener) return static_cast<double>(path);
+  return origin == kElsewhere ? 0 : origin == kLoop ? -1 : -2;
+}
+
 int LoopGlue::join(uint32_t first_process) {
-  const int status = locks_.open(first_process);
-  if (status != 0 || namespace_ != 0) return status;
-  return own_network_namespace(&namespace_);
+  if (joined_) return status_;
+  joined_ = true;
+  status_ = locks_.open(first_process);
+  if (status_ == 0) status_ = own_network_namespace(&namespace_);
+  // Without the table ports are claimed all the same.
+  if (status_ == 0) dials_.join(&locks_, static_cast<uint32_t>(getpid()));
+  return status_;
 }
 
 // (the program's first process, port) → what the call answers
@@ -36,12 +46,41 @@ Napi::Value LoopGlue::OnPort(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), status);
 }
 
-void LoopGlue::init(Napi::Env env, Napi::Object exports) {
+// (the program's first process, fd after connect(2), address, port, path, transparent)
+Napi::Value LoopGlue::NoteDial(const Napi::CallbackInfo& info) {
+  auto* const self = static_cast<LoopGlue*>(info.Data());
+  const auto port = static_cast<uint16_t>(number_argument(info, 3));
+  char text[kTextSize];
+  Endpoint destination;
+  if (text_argument(info, 2, text) && endpoint_parse(text, port, &destination) == 0 &&
+      self->join(number_argument(info, 0)) == 0) {
+    const double path = info[4].IsNumber() ? info[4].As<Napi::Number>().DoubleValue() : 0;
+    self->dials_.note(static_cast<int>(number_argument(info, 1)), destination,
+                      static_cast<Path>(path), flag_argument(info, 5));
+  }
+  return info.Env().Undefined();
+}
+
+// (fd of the accepted socket that is in facts, port of its listener) → see origin_number()
+Napi::Value LoopGlue::OriginOf(const Napi::CallbackInfo& info) {
+  auto* const self = static_cast<LoopGlue*>(info.Data());
+  Path path = 0;
+  const Facts& facts = *self->facts_;
+  const Origin origin =
+      origin_of(static_cast<int>(number_argument(info, 0)), facts, likely_destination(facts),
+                static_cast<uint16_t>(number_argument(info, 1)), self->dials_, &path);
+  return Napi::Number::New(info.Env(), origin_number(origin, path));
+}
+
+void LoopGlue::init(Napi::Env env, Napi::Object exports, Facts* facts) {
+  facts_ = facts;
   exports["isLocalDestination"] = Napi::Function::New<IsLocalDestination>(env);
   exports["claimPort"] = Napi::Function::New<OnPort<&LoopGlue::claim>>(env, nullptr, this);
   exports["releasePort"] = Napi::Function::New<OnPort<&LoopGlue::release>>(env, nullptr, this);
   exports["portClaimedElsewhere"] =
       Napi::Function::New<OnPort<&LoopGlue::claimed_elsewhere>>(env, nullptr, this);
+  exports["noteDial"] = Napi::Function::New<NoteDial>(env, nullptr, this);
+  exports["originOf"] = Napi::Function::New<OriginOf>(env, nullptr, this);
 }
 
 }  // namespace original_dst

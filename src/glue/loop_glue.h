@@ -4,20 +4,27 @@
 
 #include <napi.h>
 
+#include "host/origin.h"
 #include "host/port_claims.h"
 #include "host/program_locks.h"
+#include "host/recent_dials.h"
+#include "socket/original_dst.h"
 
 namespace original_dst {
 
 // What one environment knows of its program. Must outlive the environment's last call.
 class LoopGlue {
  public:
-  void init(Napi::Env env, Napi::Object exports);
+  // `facts`: the memory that TypeScript decides from.
+  void init(Napi::Env env, Napi::Object exports, Facts* facts);
+  RecentDials* dials() { return &dials_; }
 
  private:
   using PortCall = int (LoopGlue::*)(uint16_t port);
   template <PortCall call>
   static Napi::Value OnPort(const Napi::CallbackInfo& info);
+  static Napi::Value NoteDial(const Napi::CallbackInfo& info);
+  static Napi::Value OriginOf(const Napi::CallbackInfo& info);
   int join(uint32_t first_process);
   int claim(uint16_t port) { return claims_.claim(namespace_, port); }
   int release(uint16_t port) { return claims_.release(namespace_, port); }
@@ -25,8 +32,16 @@ class LoopGlue {
 
   ProgramLocks locks_;
   PortClaims claims_{&locks_};
-  uint32_t namespace_ = 0;  // whose ports this thread's servers have; 0: not asked yet
+  RecentDials dials_;
+  Facts* facts_ = nullptr;
+  bool joined_ = false;
+  int status_ = 0;          // of joining
+  uint32_t namespace_ = 0;  // whose ports this thread's servers have
 };
+
+// What lib/policy/own-dials.ts makes of an origin: 0 elsewhere, -1 a loop, -2 a dial of the
+// program's for no known client, above 0 the path of the dial that may follow.
+double origin_number(Origin origin, Path path);
 
 }  // namespace original_dst
 

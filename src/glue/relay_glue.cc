@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "glue/loop_glue.h"
 #include "glue/shared_memory.h"
 #include "relay/listener.h"
 #include "relay/thread.h"
@@ -53,7 +54,8 @@ class Pending {
 // All relays of one environment. Made with the exports and deleted by the environment's cleanup.
 class RelayGlue {
  public:
-  RelayGlue(Napi::Env env, Facts* facts) : env_(env), facts_(facts) {}
+  RelayGlue(Napi::Env env, Facts* facts, RecentDials* dials)
+      : env_(env), facts_(facts), dials_(dials) {}
 
   // (onClosed: (count: number) => void) → the memory in which `count` ids of closed relays are
   // left before each call, or -errno
@@ -122,6 +124,7 @@ class RelayGlue {
       std::unique_ptr<Relay> relay = NewRelay(id, decided->limits);
       relay->dial = std::make_unique<original_dst::Dial>(
           decided->plan.dial(destination, decided->facts.peer));
+      relay->note = decided->plan.note(decided->path);
       relay->ends[kClient].fd = std::move(decided->fd);
       status = Give(std::move(relay), index);
     }
@@ -163,11 +166,11 @@ class RelayGlue {
   }
 
   // (address | null, port, transparent, mark | null, enum DialPlan::Source, port fallback, idle ms,
-  // half-close ms, onUndecided: (token, status) => void) → [listener, memory of its struct
+  // half-close ms, onUndecided: (token, status, origin) => void) → [listener, memory of its struct
   // ListenerStats] and the bound address in facts.local, or [-errno, enum DialStep]. Each
   // connection that there is no verdict about is given to onUndecided, with what readFacts answers
-  // and fills, and its token goes to Dial, Refuse or Take; -1 says that the listener was closed and
-  // no relay of its is left.
+  // and fills and what originOf answers, and its token goes to Dial, Refuse or Take; -1 says that
+  // the listener was closed and no relay of its is left.
   Napi::Value Listen(const Napi::CallbackInfo& info) {
     uint32_t id = 0;
     while (id < kMostListeners && listeners_[id].native != nullptr) id++;
@@ -193,7 +196,7 @@ class RelayGlue {
     listener->port = facts_->local.port;
     const bool marked = info[3].IsNumber();
     listener->plan = {marked, marked ? Number(info[3]) : 0,
-                      static_cast<DialPlan::Source>(Number(info[4])), Flag(info[5])};
+                      static_cast<DialPlan::Source>(Number(info[4])), Flag(info[5]), dials_};
     listener->limits = {Number(info[6]), Number(info[7])};
     listener->stats = static_cast<ListenerStats*>(memory);
     *listener->stats = {};
@@ -356,12 +359,13 @@ class RelayGlue {
       const Napi::Function callback = slot.on_undecided.Value();
       if (!one->fd.valid()) {
         slot = ListenerSlot();
-        callback.Call({Status(-1), Status(0)});
+        callback.Call({Status(-1), Status(0), Status(0)});
         continue;
       }
       *facts_ = one->facts;
       const Napi::Value status = Status(one->status);
-      callback.Call({Napi::Number::New(env_, pending_.put(std::move(one))), status});
+      const Napi::Value origin = Napi::Number::New(env_, origin_number(one->origin, one->path));
+      callback.Call({Napi::Number::New(env_, pending_.put(std::move(one))), status, origin});
     }
   }
 
@@ -378,6 +382,7 @@ class RelayGlue {
 
   const Napi::Env env_;
   Facts* const facts_;  // what TypeScript decides from, see addon.cc
+  RecentDials* const dials_;
   napi_threadsafe_function closed_ = nullptr;
   uint32_t* batch_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> batch_buffer_;
@@ -406,8 +411,8 @@ void define(Napi::Env env, Napi::Object exports, const char* name, RelayGlue* gl
 
 }  // namespace
 
-void init_relay(Napi::Env env, Napi::Object exports, Facts* facts) {
-  RelayGlue* const glue = new RelayGlue(env, facts);
+void init_relay(Napi::Env env, Napi::Object exports, Facts* facts, RecentDials* dials) {
+  RelayGlue* const glue = new RelayGlue(env, facts, dials);
   napi_add_env_cleanup_hook(
       env, [](void* self) { delete static_cast<RelayGlue*>(self); }, glue);
   define<&RelayGlue::Start>(env, exports, "relayStart", glue);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -44,6 +45,11 @@ int ProgramLocks::lock(short type, uint64_t byte) const {
   struct flock range = range_of(type, byte, 1);
   return fcntl(fd_.get(), F_OFD_SETLK, &range) == 0 ? 0 : -errno;
 }
+
+// Byte locks will not do: an exclusive one needs a file that is open for writing.
+int ProgramLocks::exclude() { return flock(fd_.get(), LOCK_EX | LOCK_NB) == 0 ? 0 : -errno; }
+
+void ProgramLocks::include() { flock(fd_.get(), LOCK_UN); }
 
 int ProgramLocks::find(uint64_t from, uint64_t count, uint64_t* byte) const {
   struct flock range = range_of(F_WRLCK, from, count);

@@ -28,6 +28,9 @@ class ProgramLocks {
   int release(uint64_t byte);
   // The first of `count` bytes that anybody but this object holds: 1, 0 for none, or -errno.
   int find(uint64_t from, uint64_t count, uint64_t* byte) const;
+  // flock(2): one holder at a time, for a moment. Returns 0, or -EWOULDBLOCK while another has it.
+  int exclude();
+  void include();
 
  private:
   int lock(short type, uint64_t byte) const;

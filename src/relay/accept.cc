@@ -75,7 +75,8 @@ void RelayThread::accept(RelayListener* listener) {
     if (answer == RelayListener::Accepted::kCannot) return pause(listener);
     if (answer == RelayListener::Accepted::kNotThisOne) continue;
     OwnedFd upstream;
-    switch (listener->handle(accepted.get(), now_, &facts, &upstream)) {
+    DialNote note;
+    switch (listener->handle(accepted.get(), now_, &facts, &upstream, &note)) {
       case kUndecided:
         hand_up(listener->undecided(std::move(accepted), facts));
         break;
@@ -87,6 +88,7 @@ void RelayThread::accept(RelayListener* listener) {
         relay->listener = listener;
         relay->limits = listener->limits;
         relay->connecting = true;
+        relay->note = note;
         relay->next_of_listener = listener->first;
         if (listener->first != nullptr) listener->first->previous_of_listener = relay;
         listener->first = relay;

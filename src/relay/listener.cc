@@ -83,18 +83,30 @@ bool RelayListener::take_spare() {
   return spare.valid();
 }
 
-Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream) {
+Origin RelayListener::origin(int accepted, const Facts& facts, const Endpoint& destination,
+                             Path* path) const {
+  if (plan.dials == nullptr) return kElsewhere;
+  return origin_of(accepted, facts, destination, port, *plan.dials, path);
+}
+
+Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream,
+                              DialNote* note) {
   Endpoint destination;
   if (!find_destination(accepted, port, facts, &destination)) return kUndecided;
   const Verdict verdict = verdicts.find(destination, now_ms);
   if (verdict == kResetIt) add_to(&stats->reset, 1);
   if (verdict != kRelayIt) return verdict;
+  Path path = 0;
+  const Origin from = origin(accepted, *facts, destination, &path);
+  if (from == kLoop || from == kOwnDial) return kUndecided;
 
   DialStep failed = kNoStep;
   if (start_dial(plan.dial(destination, facts->peer), upstream, &failed) != 0) {
     add_to(&stats->failed, 1);
     return kResetIt;
   }
+  *note = plan.note(path);
+  note->write(upstream->get(), destination);
   add_to(&stats->relayed, 1);
   return kRelayIt;
 }
@@ -108,6 +120,7 @@ Undecided* RelayListener::undecided(OwnedFd accepted, const Facts& facts) {
   } else if (facts.local.family == 0) {
     one->status = local_endpoint(accepted.get(), &one->facts.local);
   }
+  one->origin = origin(accepted.get(), one->facts, likely_destination(one->facts), &one->path);
   one->fd = std::move(accepted);
   one->plan = plan;
   one->limits = limits;

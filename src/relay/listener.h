@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "host/origin.h"
 #include "relay/thread.h"
 #include "relay/verdicts.h"
 #include "socket/certain_destination.h"
@@ -35,8 +36,10 @@ struct DialPlan {
   uint32_t mark;
   Source source;
   bool port_fallback;
+  RecentDials* dials = nullptr;  // null: they are not noted
 
   Dial dial(const Endpoint& destination, const Endpoint& client) const;
+  DialNote note(Path path) const { return {dials, path, source != kOwn, 0}; }
 };
 
 // A connection for TypeScript to decide about; without a descriptor, the news that a listener that
@@ -45,6 +48,8 @@ struct Undecided {
   OwnedFd fd;
   int status = 0;  // of `facts`, as of read_facts()
   Facts facts = {};
+  Origin origin = kElsewhere;
+  Path path = 0;  // of the dial that may follow
   DialPlan plan = {};
   RelayLimits limits = {};
   RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
@@ -79,14 +84,15 @@ struct RelayListener : Watched {
   Accepted accept_one(OwnedFd* accepted, Facts* facts);
   // fcntl(2). Returns false when there is no descriptor.
   bool take_spare();
-  // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting; kResetIt: send
-  // RST; kUndecided: ask.
-  Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream);
+  // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting and noted;
+  // kResetIt: send RST; kUndecided: ask, also about a loop, which is for TypeScript to report.
+  Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream, DialNote* note);
   // For TypeScript to decide about, with all the facts.
   Undecided* undecided(OwnedFd accepted, const Facts& facts);
 
  private:
   Accepted refuse_one();
+  Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
 };
 
 void add_to(double* counter, double amount);

@@ -318,6 +318,7 @@ bool RelayThread::start_dialling(Relay* relay) {
     close(relay, kRelayError, kUpstream, -status);
     return false;
   }
+  relay->note.write(upstream.get(), dial->destination);
   relay->connecting = true;
   relay->open(std::move(relay->ends[kClient].fd), std::move(upstream), true);
   return true;
@@ -441,6 +442,8 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
   }
   for (Flow& flow : relay->flows) flow.release(tools_);
+  // Not after another end: what is still on its way to us has to be recognised when it arrives.
+  if (reason == kRelayEnd) relay->note.forget();
   // Counted before its sockets close: whoever sees the end finds it in the numbers.
   if (relay->listener != nullptr) return forget(relay);
   for (RelayEndpoint& end : relay->ends) end.fd.reset();

@@ -8,6 +8,7 @@
 
 #include <memory>
 
+#include "host/recent_dials.h"
 #include "relay/flow.h"
 #include "relay/timers.h"
 #include "socket/dial.h"
@@ -75,6 +76,7 @@ struct Relay : Timed {
   Relay* previous = nullptr;
   bool busy = false;
   bool connecting = false;  // to the upstream
+  DialNote note;            // about the upstream, where the thread dials it
   // The upstream is still to be dialled by the thread; ends[kClient] has its descriptor already.
   std::unique_ptr<Dial> dial;
 

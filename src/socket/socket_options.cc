@@ -93,6 +93,28 @@ int socket_drops(int fd, uint32_t* drops) {
   return 0;
 }
 
+int arrival_interface(int fd, uint16_t family) {
+  const bool v4 = family == 4;
+  const int level = v4 ? SOL_IP : SOL_IPV6;
+  // Kept since the handshake, and told to those who would be told of a datagram's.
+  const int told = v4 ? IP_PKTINFO : IPV6_RECVPKTINFO;
+  int status = set_int(fd, level, told, 1);
+  if (status != 0) return status;
+  alignas(cmsghdr) char control[256];
+  socklen_t length = sizeof(control);
+  const int option = v4 ? IP_PKTOPTIONS : IPV6_2292PKTOPTIONS;
+  status = getsockopt(fd, level, option, control, &length) == 0 ? 0 : -errno;
+  set_int(fd, level, told, 0);
+  if (status != 0) return status;
+  msghdr message = {};
+  message.msg_control = control;
+  message.msg_controllen = length;
+  const cmsghdr* const first = CMSG_FIRSTHDR(&message);
+  if (first == nullptr || first->cmsg_level != level) return -ENOENT;
+  if (v4) return reinterpret_cast<const in_pktinfo*>(CMSG_DATA(first))->ipi_ifindex;
+  return static_cast<int>(reinterpret_cast<const in6_pktinfo*>(CMSG_DATA(first))->ipi6_ifindex);
+}
+
 int socket_kind(int fd, SocketKind* kind) {
   int status = domain_of(fd, &kind->domain);
   if (status == 0) status = get_int(fd, SOL_SOCKET, SO_TYPE, &kind->type);

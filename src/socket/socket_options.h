@@ -41,6 +41,10 @@ bool has_unread(int fd);
 // the next datagram arrives), of TCP the segments that it could not use. Returns 0 or -errno.
 int socket_drops(int fd, uint32_t* drops);
 
+// getsockopt(fd, SOL_IP, IP_PKTOPTIONS) or (SOL_IPV6, IPV6_2292PKTOPTIONS) by the family (4 or 6)
+// of an accepted connection: the index of the interface that it came in by, or -errno.
+int arrival_interface(int fd, uint16_t family);
+
 // getsockopt(fd, SOL_SOCKET, SO_DOMAIN / SO_TYPE / SO_PROTOCOL): what kind of socket is it?
 struct SocketKind {
   int domain;

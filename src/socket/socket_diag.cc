@@ -1,0 +1,73 @@
+#include "socket/socket_diag.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+
+// After <netinet/in.h>, in a block of its own.
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+
+#include "socket/owned_fd.h"
+
+namespace original_dst {
+
+namespace {
+
+struct Request {
+  nlmsghdr header;
+  inet_diag_req_v2 query;
+};
+
+// The kernel's copy of an IPv4 address is the first word of four.
+void copy_address(const Endpoint& from, __be32 (&to)[4]) {
+  static_assert(sizeof(to) == sizeof(from.bytes));
+  memcpy(to, from.bytes, sizeof(to));
+}
+
+}  // namespace
+
+int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie) {
+  const OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  if (!fd.valid()) return -errno;
+  Request request = {};
+  request.header.nlmsg_len = sizeof(request);
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.query.sdiag_family = local.family == 4 ? AF_INET : AF_INET6;
+  request.query.sdiag_protocol = IPPROTO_TCP;
+  request.query.idiag_states = UINT32_MAX;
+  inet_diag_sockid& id = request.query.id;
+  id.idiag_sport = htons(local.port);
+  id.idiag_dport = htons(remote.port);
+  copy_address(local, id.idiag_src);
+  copy_address(remote, id.idiag_dst);
+  id.idiag_if = remote.scope;
+  id.idiag_cookie[0] = static_cast<uint32_t>(cookie);
+  id.idiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
+  if (send(fd.get(), &request, sizeof(request), 0) < 0) return -errno;
+
+  // The kernel answers within send(2), and one socket or one error fits: no loop.
+  alignas(nlmsghdr) char reply[4096];
+  const ssize_t length = recv(fd.get(), reply, sizeof(reply), MSG_DONTWAIT);
+  if (length < 0) return -errno;
+  const nlmsghdr* header = reinterpret_cast<const nlmsghdr*>(reply);
+  if (!NLMSG_OK(header, static_cast<size_t>(length))) return -EBADMSG;
+  if (header->nlmsg_type == NLMSG_ERROR) {
+    const int error = static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
+    // No such socket, or another one by now.
+    return error == -ENOENT || error == -ESTALE ? 0 : error;
+  }
+  // Where no connection has the addresses, the kernel goes on to look for a listener.
+  return static_cast<const inet_diag_msg*>(NLMSG_DATA(header))->idiag_state != TCP_LISTEN;
+}
+
+int socket_cookie(int fd, uint64_t* cookie) {
+  socklen_t length = sizeof(*cookie);
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, &length) == 0 ? 0 : -errno;
+}
+
+}  // namespace original_dst

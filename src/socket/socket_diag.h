@@ -1,0 +1,26 @@
+// Which TCP sockets are there? The kernel's own table, by addresses and ports.
+#ifndef ORIGINAL_DST_SOCKET_SOCKET_DIAG_H_
+#define ORIGINAL_DST_SOCKET_SOCKET_DIAG_H_
+
+#include <stdint.h>
+
+#include "socket/endpoint.h"
+
+namespace original_dst {
+
+// INET_DIAG_NOCOOKIE: any socket.
+constexpr uint64_t kAnyCookie = UINT64_MAX;
+
+// sock_diag(7) SOCK_DIAG_BY_FAMILY: is there a TCP socket in this thread's network namespace
+// between the two addresses, and is it the one with this SO_COOKIE? A closed one counts for as long
+// as the kernel keeps it (TIME_WAIT). Returns 1, 0, or -errno when the question could not be put;
+// 0 also where the kernel has no tcp_diag module.
+int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie);
+
+// getsockopt(fd, SOL_SOCKET, SO_COOKIE): a number that no other socket has or will have. Returns 0
+// or -errno.
+int socket_cookie(int fd, uint64_t* cookie);
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_SOCKET_SOCKET_DIAG_H_
