@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { programPath } from '../programs.ts';
 import type { Greeting } from './servers.ts';
 import { on, SCRATCH } from './stage.ts';
 import type { Exchange } from './tcp-client.ts';
@@ -46,7 +47,7 @@ export async function curl(url: string, { address, port, localPort }: Call): Pro
   const literal = address.includes(':') ? `[${address}]` : address;
   const options = ['--silent', '--show-error', '--max-time', '10', '--local-port', String(localPort)];
   const where = ['--resolve', `${hostname}:${port}:${literal}`, '--cacert', `${SCRATCH}/cert.pem`];
-  const stdout = await onClient(['curl', ...options, ...where, '-w', '\n%{json}', url]);
+  const stdout = await onClient([programPath('curl'), ...options, ...where, '-w', '\n%{json}', url]);
   const [body, written] = stdout.split('\n') as [string, string];
   const report = JSON.parse(written) as CurlReport;
   return {

@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { binding } from '../binding.ts';
+import { findProgram, programPath, searchPath } from '../programs.ts';
 
 /** The programs that the demo runs, and the Debian packages that have them. */
 const PACKAGES: Record<string, string> = {
@@ -13,21 +14,15 @@ const PACKAGES: Record<string, string> = {
   nsenter: 'util-linux',
 };
 
-function missingTools(env: NodeJS.ProcessEnv): string[] {
-  const script = 'for tool; do command -v "$tool" >/dev/null || echo "$tool"; done';
-  const { stdout } = spawnSync('/bin/sh', ['-c', script, 'sh', ...Object.keys(PACKAGES)], {
-    env,
-    encoding: 'utf8',
-  });
-  return stdout.split('\n').filter(Boolean);
-}
-
 /** The options with which unshare(1) makes the namespaces here, or what it says when it cannot. */
 function unshareOptions(env: NodeJS.ProcessEnv): { options: string[] } | { refusal: string } {
   let refusal = '';
   // A user namespace makes anybody root in there. Where they are switched off, root can do without.
   for (const attempt of ['-Urnm', '-nm']) {
-    const { status, stderr } = spawnSync('unshare', [attempt, 'true'], { env, encoding: 'utf8' });
+    const { status, stderr } = spawnSync(programPath('unshare'), [attempt, 'true'], {
+      env,
+      encoding: 'utf8',
+    });
     if (status === 0) return { options: [attempt, '--kill-child', '--propagation', 'private'] };
     refusal = stderr.trim();
   }
@@ -50,9 +45,8 @@ export async function runDemo(): Promise<number> {
   } catch (error) {
     return fail((error as Error).message);
   }
-  // Debian leaves the sbin directories out for users other than root.
-  const env = { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` };
-  const missing = missingTools(env);
+  const env = { ...process.env, PATH: searchPath() };
+  const missing = Object.keys(PACKAGES).filter((tool) => findProgram(tool) === undefined);
   if (missing.length > 0) {
     const packages = [...new Set(missing.map((tool) => PACKAGES[tool]))].join(' ');
     return fail(
@@ -71,7 +65,7 @@ export async function runDemo(): Promise<number> {
     ...process.execArgv,
     fileURLToPath(new URL('inside.js', import.meta.url)),
   ];
-  const child = spawn('unshare', [...namespaces.options, ...inside], {
+  const child = spawn(programPath('unshare'), [...namespaces.options, ...inside], {
     env,
     stdio: ['pipe', 'inherit', 'inherit'],
   });

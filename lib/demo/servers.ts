@@ -8,6 +8,7 @@ import { createServer as createHttpServer, type IncomingMessage, type ServerResp
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTcpServer, type Socket } from 'node:net';
 import { canonicalAddress, formatEndpoint } from '../address.ts';
+import { programPath } from '../programs.ts';
 import { HTTP, HTTPS, SCRATCH, TCP } from './stage.ts';
 
 /** What a server says about a connection. */
@@ -47,7 +48,7 @@ function digest(socket: Socket): void {
 const [key, cert] = [`${SCRATCH}/key.pem`, `${SCRATCH}/cert.pem`];
 const subject = ['-subj', '/CN=secure.example', '-addext', 'subjectAltName=DNS:secure.example'];
 const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
-execFileSync('openssl', ['req', '-x509', ...kind, ...subject, '-keyout', key, '-out', cert], {
+execFileSync(programPath('openssl'), ['req', '-x509', ...kind, ...subject, '-keyout', key, '-out', cert], {
   stdio: ['ignore', 'ignore', 'pipe'],
 });
 

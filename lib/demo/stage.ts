@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { programPath } from '../programs.ts';
 
 /** The ports of the two listeners: Istio's, so that they look familiar. */
 export const REDIRECT_PORT = 15001;
@@ -92,11 +93,11 @@ table inet demo {
  */
 export function buildStage(): void {
   const stdio: ['pipe', 'pipe', 'pipe'] = ['pipe', 'pipe', 'pipe'];
-  execFileSync('sh', ['-e'], { input: NETWORK, stdio });
-  execFileSync('nft', ['-f', '-'], { input: RULES, stdio });
+  execFileSync('/bin/sh', ['-e'], { input: NETWORK, stdio });
+  execFileSync(programPath('nft'), ['-f', '-'], { input: RULES, stdio });
 }
 
 /** The command line that runs a command on the client's or the server's host. */
 export function on(host: 'client' | 'server', command: string[]): [command: string, args: string[]] {
-  return ['nsenter', [`--net=/run/netns/${host}`, ...command]];
+  return [programPath('nsenter'), [`--net=/run/netns/${host}`, ...command]];
 }

@@ -5,6 +5,7 @@ import { createSocket as createUdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, connect } from 'node:net';
 import { formatEndpoint } from '../address.ts';
+import { programPath } from '../programs.ts';
 import { createDatagramSocket } from '../udp/datagram-socket.ts';
 import { createServer } from '../accept/intercept.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
@@ -32,7 +33,7 @@ const NETWORK = {
 type Family = keyof typeof NETWORK;
 
 function ip(...args: (string | number)[]): void {
-  execFileSync('ip', args.map(String), { stdio: 'pipe' });
+  execFileSync(programPath('ip'), args.map(String), { stdio: 'pipe' });
 }
 
 /** Every address of the route is reached by way of loopback, which is all that it takes to pass the rules. */
@@ -130,7 +131,7 @@ async function recover(
   try {
     const match = `${NETWORK[family].protocol} daddr ${dialled.address} ${protocol} dport ${dialled.port}`;
     const rules = RULES[mode](match, listener.port, NETWORK[family].protocol);
-    execFileSync('nft', ['-f', '-'], {
+    execFileSync(programPath('nft'), ['-f', '-'], {
       input: `flush ruleset\ntable inet trial {${rules}\n}\n`,
       stdio: 'pipe',
     });

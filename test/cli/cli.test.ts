@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { planRules, sidecar, toIpCommands, toNftables } from '../../lib/rules/index.ts';
@@ -191,9 +191,11 @@ t.test('doctor, and the version', async (t) => {
 });
 
 t.test('demo', async (t) => {
-  const { status, stderr } = cli(['demo'], { PATH: '/nonexistent' });
+  const bin = t.testdir({ unshare: '#!/bin/sh\nexit 1\n' });
+  chmodSync(`${bin}/unshare`, 0o755);
+  const { status, stderr } = cli(['demo'], { PATH: bin });
   t.equal(status, 1);
-  t.match(stderr, /^demo: missing: /);
+  t.match(stderr, /^demo: (missing: |cannot make a network namespace)/);
 });
 
 t.test('arguments', async (t) => {

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { runDemo } from '../../lib/demo/run.ts';
 import { codedError } from '../../lib/errors.ts';
-import { inNamespace } from '../fixtures/netns.ts';
+import { inNamespace, sh } from '../fixtures/netns.ts';
 
 const script = fileURLToPath(new URL('../../lib/demo/main.js', import.meta.url));
 const main = [process.execPath, script];
@@ -111,7 +111,7 @@ await inNamespace(t, import.meta.url, () => {
 
   t.test('what goes wrong on the stage is said in one line', async (t) => {
     const rules = await run(t, { nft: 'cat >/dev/null; echo no such table >&2; exit 1' }, covered);
-    t.match(rules.stderr, /^demo: Command failed: nft -f -\nno such table\n$/);
+    t.match(rules.stderr, /^demo: Command failed: \/.*\/nft -f -\nno such table\n$/);
     t.equal(rules.status, 1);
     const servers = await run(t, { openssl: 'exit 7' });
     t.match(servers.stderr, /^demo: the servers did not start: exit status 1$/m);
@@ -119,10 +119,13 @@ await inNamespace(t, import.meta.url, () => {
   });
 
   t.test('a missing tool is named, and what to install', async (t) => {
-    const { status, said } = await runHere(t, '/nowhere');
+    const tools = ['curl', 'openssl'].map((tool) => sh(`command -v ${tool}`).trim());
+    for (const tool of tools) sh(`mount --bind /dev/null ${tool}`);
+    const { status, said } = await runHere(t, `undefined:${process.env['PATH']}`);
+    for (const tool of tools) sh(`umount ${tool}`);
     t.match(
       said,
-      /^demo: missing: .*curl, openssl.*\. Install them first, on Debian or Ubuntu: sudo apt-get install .*curl openssl.*$/,
+      'demo: missing: curl, openssl. Install them first, on Debian or Ubuntu: sudo apt-get install curl openssl',
     );
     t.equal(status, 1);
   });

@@ -1,19 +1,17 @@
 import { spawn } from 'node:child_process';
 import { codedError, type CodedError } from '../../errors.ts';
+import { programPath, searchPath } from '../../programs.ts';
 import type { Step, StepResult } from '../types.ts';
-
-/** Where the tools are when the PATH of an ordinary user leaves them out. */
-const SYSTEM_PATH = '/usr/sbin:/sbin:/usr/bin:/bin';
 
 /** Runs one command as a child process. */
 export function runStep({ command: [program, ...args], stdin }: Step): Promise<StepResult> {
   return new Promise((resolve) => {
-    const child = spawn(program, args, {
+    const child = spawn(programPath(program), args, {
       // A session of its own: Ctrl-C at the terminal is for this process, which may be about to clean up. In the same
       // process group the tool would die of it, half done.
       detached: true,
       // Messages are matched and shown: not in the user's language.
-      env: { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:${SYSTEM_PATH}` },
+      env: { ...process.env, LC_ALL: 'C', PATH: searchPath() },
     });
     let stdout = '';
     let stderr = '';
