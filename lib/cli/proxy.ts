@@ -1,11 +1,12 @@
 import { Command, Option } from 'commander';
 import { formatEndpoint } from '../address.ts';
-import { apply, type Mode, planRules, remove, type RulePlan } from '../rules/index.ts';
+import { apply, type Mode, remove, type RulePlan } from '../rules/index.ts';
 import { type AccessRecord, accessText } from './access-log.ts';
 import { integer, list, type ListenAddress, listenAddress, mark, type Target, target } from './arguments.ts';
 import { drain, type ProxyRules } from './drain.ts';
 import { egressPolicies } from './egress-list.ts';
 import { Forwarder } from './forwarder.ts';
+import { hostPlan } from './host-plan.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { bytes, paintFor } from './output.ts';
 import { addFlowOptions, flowConfig, type FlowOptions } from './rules-options.ts';
@@ -32,11 +33,17 @@ const OWN_MARK = 1340;
  * The rules that bring connections to the proxy. Its own pass by the mark that it gives them, whatever else is exempt:
  * with any other sign, whoever forgets it has a loop.
  */
-function planFor(options: ProxyOptions, port: number, ownMark: number): RulePlan {
+function planFor(
+  options: ProxyOptions,
+  port: number,
+  ownMark: number,
+  say: (message: string) => void,
+): RulePlan {
   const exemptMark = [...new Set([ownMark, ...(options.exemptMark ?? [])])];
   const config = flowConfig({ name: 'proxy', ...options, exemptMark }, options.mode, port);
   const { SSH_CONNECTION: sshConnection } = process.env;
-  return planRules(sshConnection === undefined ? config : { sshConnection, ...config });
+  const guarded = sshConnection === undefined ? config : { sshConnection, ...config };
+  return hostPlan(guarded, options.family !== undefined, say);
 }
 
 /** Resolves at the first signal that asks this process to end; `again` is called at the second. */
@@ -85,7 +92,7 @@ async function runProxy(command: Command, options: ProxyOptions): Promise<void> 
   try {
     const address = await forwarder.listen(options.listen);
     if (withRules) {
-      const plan = planFor(options, address.port, ownMark!);
+      const plan = planFor(options, address.port, ownMark!, say);
       const applied = options.backend === undefined ? {} : { backend: options.backend };
       await apply(plan, applied);
       rules = { plan, options: applied, port: address.port };

@@ -8,12 +8,14 @@ import {
   remove,
   removeCommands,
   type RulePlan,
+  type RulesConfig,
   type Step,
   toIpCommands,
   toIptables,
   toNftables,
   verify,
 } from '../rules/index.ts';
+import { hostPlan } from './host-plan.ts';
 import { addSections, common, EXIT_STATUS, type Section } from './help.ts';
 import { paintFor } from './output.ts';
 import { addRulesOptions, rulesConfig, type RulesOptions } from './rules-options.ts';
@@ -74,6 +76,12 @@ function examples(...lines: string[]): Section {
   return { title: 'Examples', text: lines.join('\n') };
 }
 
+function planHere({ family, config: file }: RulesOptions, config: RulesConfig): RulePlan {
+  return hostPlan(config, (family ?? file?.families) !== undefined, (message) =>
+    process.stderr.write(`# ${message}\n`),
+  );
+}
+
 function printCommand(): Command {
   const command = common(new Command('print'));
   addRulesOptions(command)
@@ -109,7 +117,7 @@ function applyCommand(): Command {
       'Installs the rules in this network namespace, in tables and chains of their own name; those of others are not touched. May be repeated. If a step fails, what was there before is brought back.',
     )
     .action(async (options: RulesOptions & { yes?: true }) => {
-      const plan = planRules(withSession(rulesConfig(command, options)));
+      const plan = planHere(options, withSession(rulesConfig(command, options)));
       if (options.yes) await apply(plan, backendOf(options));
       else dryRun(await applyCommands(plan, backendOf(options)));
     });
@@ -130,7 +138,8 @@ function verifyCommand(): Command {
     .summary('compare what is installed with the plan')
     .description('Compares what is installed with what the options ask for and names the first difference.')
     .action(async (options: RulesOptions) => {
-      const difference = await verify(planRules(rulesConfig(command, options)), backendOf(options));
+      const plan = planHere(options, rulesConfig(command, options));
+      const difference = await verify(plan, backendOf(options));
       const paint = paintFor(command);
       if (difference === undefined) {
         process.stdout.write(`${paint('green', '✔')} installed as planned\n`);

@@ -30,7 +30,8 @@ export type {
 export { draining } from './chains/draining.ts';
 export { toIptables } from './text/iptables.ts';
 export { toNftables } from './text/nftables.ts';
-export { planRules } from './plan.ts';
+export { hostFamilies } from './config/host-families.ts';
+export { onlyFamilies, planRules } from './plan.ts';
 export { toIpCommands } from './text/routing.ts';
 export { commandLine } from './install/run.ts';
 export { sidecar, type SidecarOptions } from './config/sidecar.ts';

@@ -58,3 +58,15 @@ export function planRules(config: RulesConfig): RulePlan {
       : [],
   };
 }
+
+/** The part of a plan that is for these families. Pure. */
+export function onlyFamilies(plan: RulePlan, families: readonly Family[]): RulePlan {
+  return {
+    ...plan,
+    chains: Object.fromEntries(
+      Object.entries(plan.chains).filter(([family]) => families.includes(family as Family)),
+    ),
+    routes: plan.routes.filter(({ family }) => families.includes(family)),
+    sysctls: plan.sysctls.filter(({ key }) => families.some((family) => key === FORWARDING[family])),
+  };
+}
