@@ -57,12 +57,29 @@
               # No library at all, see src/runtime.cc. `now`: a symbol that the process does not have
               # fails the load with its name, not a call hours later.
               "sources": ["src/runtime.cc"],
-              "cflags_cc": ["-ffunction-sections", "-fdata-sections"],
+              "cflags_cc": [
+                "-ffunction-sections",
+                "-fdata-sections",
+                # Hardening; scripts/hardening.ts checks what becomes of it. Not _FORTIFY_SOURCE, which some compilers
+                # set by themselves: its __memcpy_chk and the like are glibc's alone, and musl has none. The containers
+                # check their bounds without a library.
+                "-U_FORTIFY_SOURCE",
+                "-D_GLIBCXX_ASSERTIONS",
+                "-fstack-protector-strong",
+                "-fstack-clash-protection"
+              ],
               "ldflags": [
                 "-nostdlib",
                 "-Wl,-z,now",
+                "-Wl,-z,relro",
+                "-Wl,-z,noexecstack",
+                "-Wl,-z,text",
                 "-Wl,--gc-sections",
                 "-Wl,--version-script=<(module_root_dir)/src/exports.map"
+              ],
+              "conditions": [
+                ["target_arch=='x64'", { "cflags_cc": ["-fcf-protection=full"] }],
+                ["target_arch=='arm64'", { "cflags_cc": ["-mbranch-protection=standard"] }]
               ]
             }, {
               "cflags_cc": ["-fsanitize=<(sanitize)", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"],

@@ -17,7 +17,7 @@ interface Symbol {
   value: string;
 }
 
-function readelf(file: string, ...options: string[]): string {
+export function readelf(file: string, ...options: string[]): string {
   return execFileSync('readelf', ['-W', ...options, file], {
     encoding: 'utf8',
     env: { ...process.env, LC_ALL: 'C' },
@@ -25,7 +25,7 @@ function readelf(file: string, ...options: string[]): string {
   });
 }
 
-function dynamicSymbols(file: string): Symbol[] {
+export function dynamicSymbols(file: string): Symbol[] {
   // Num: Value Size Type Bind Vis Ndx Name[@[@]version[ (n)]]; local ones are of no concern to anybody else.
   const row = /^ *\d+: +([0-9a-f]+) +\S+ +\S+ +(?:GLOBAL|WEAK|UNIQUE) +\S+ +(\S+) +([^@\s]+)(?:@@?(\S+))?/gm;
   return [...readelf(file, '--dyn-syms').matchAll(row)].map(([, value, section, name, version]) => ({

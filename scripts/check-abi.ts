@@ -1,4 +1,4 @@
-// Do the shipped binaries ask the process that loads them for anything new?
+// Do the shipped binaries ask the process that loads them for anything new, and are they hardened?
 import { ensureTools, targets, type Arch } from './native.ts';
 import { inspectPrebuild } from './prebuilds.ts';
 import { summary } from './summary.ts';
@@ -8,6 +8,6 @@ ensureTools('readelf', 'musl-gcc', ...arches.map((arch) => targets[arch].compile
 summary(
   arches.map((arch) => {
     const { glibc, problems } = inspectPrebuild(arch);
-    return { name: `linux-${arch}`, problems, details: `glibc ≥ ${glibc} or musl` };
+    return { name: `linux-${arch}`, problems, details: `glibc ≥ ${glibc} or musl, hardened` };
   }),
 );

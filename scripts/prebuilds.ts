@@ -5,6 +5,7 @@ import { copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { checkAbi, type AbiReport } from './abi.ts';
+import { hardeningProblems } from './hardening.ts';
 import { muslRefusal } from './musl.ts';
 import { buildNative, root, targets, type Arch } from './native.ts';
 
@@ -68,10 +69,11 @@ export function makePrebuild(arch: Arch, directory: string, file: string): void 
   execFileSync(targets[arch].strip, [file]);
 }
 
-/** What a shipped binary asks for that it should not, seen by this machine's tools. */
+/** What a shipped binary asks for that it should not, and what it lacks, seen by this machine's tools. */
 export function inspectPrebuild(arch: Arch): AbiReport {
   const file = prebuildFile(arch);
   const report = checkAbi(file, libcOf(arch));
+  report.problems.push(...hardeningProblems(file));
   const refusal = arch === process.arch ? muslRefusal(file) : undefined;
   if (refusal !== undefined) report.problems.push(`musl: ${refusal}`);
   return report;

@@ -49,6 +49,11 @@ namespace std {
 template class basic_string<char>;
 
 // What the checks inside <string>, <vector>, <memory> and <functional> call.
+// With _GLIBCXX_ASSERTIONS, an index beyond the end or a null pointer.
+void __glibcxx_assert_fail(const char* /*file*/, int /*line*/, const char* /*function*/,
+                           const char* /*condition*/) noexcept {
+  abort();
+}
 void __throw_bad_alloc() { abort(); }
 void __throw_bad_array_new_length() { abort(); }
 void __throw_bad_function_call() { abort(); }
