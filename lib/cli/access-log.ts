@@ -1,3 +1,4 @@
+// The lines of the access log.
 import { formatEndpoint } from '../address.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { RelayOutcome } from '../relay/outcome.ts';
@@ -44,4 +45,11 @@ export function accessText(record: AccessRecord, paint: Paint): string {
   const { time, client, destination = 'unknown', kind, bytesToUpstream, bytesToClient } = record;
   const reason = UNREMARKABLE.has(record.reason) ? record.reason : paint('red', record.reason);
   return `${paint('dim', time)} ${client} → ${paint('bold', destination)} ${kind} ↑ ${bytes(bytesToUpstream)} ↓ ${bytes(bytesToClient)} ${record.durationMs} ms ${reason}\n`;
+}
+
+/** The line for connections whose lines nobody read in time. */
+export function droppedText(count: number, format: 'text' | 'json' | 'none'): string {
+  const time = new Date().toISOString();
+  if (format === 'json') return `${JSON.stringify({ time, log: { dropped: count } })}\n`;
+  return `${time} ${count} lines of this log were dropped: they were not read in time\n`;
 }

@@ -1,5 +1,6 @@
 import { apply, type ApplyOptions, draining, type RulePlan } from '../rules/index.ts';
 import type { Forwarder } from './forwarder.ts';
+import type { RulesGuard } from './rules-guard.ts';
 import { allAccepted, allAcknowledged } from './tcp-table.ts';
 
 /** How long a handshake, or the acknowledgement of a FIN, may be on its way. */
@@ -11,6 +12,7 @@ export interface ProxyRules {
   options: ApplyOptions;
   /** The listener's. */
   port: number;
+  guard: RulesGuard;
 }
 
 /**

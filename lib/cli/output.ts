@@ -18,8 +18,12 @@ export function paintFor(command: Command): Paint {
 }
 
 /** What went wrong, for people: errors of this package carry their hint in the message. */
+export function complaint(message: string): string {
+  return `original-dst: ${message}`;
+}
+
 export function complain(message: string): void {
-  process.stderr.write(`original-dst: ${message}\n`);
+  process.stderr.write(`${complaint(message)}\n`);
 }
 
 /** Breaks text into lines of at most `width` characters, each behind `indent`. */

@@ -1,114 +1,10 @@
+// `original-dst proxy`: its options.
 import { Command, Option } from 'commander';
-import { formatEndpoint } from '../address.ts';
-import { apply, type Mode, remove, type RulePlan } from '../rules/index.ts';
-import { type AccessRecord, accessText } from './access-log.ts';
-import { integer, list, type ListenAddress, listenAddress, mark, type Target, target } from './arguments.ts';
-import { drain, type ProxyRules } from './drain.ts';
-import { egressPolicies } from './egress-list.ts';
-import { Forwarder } from './forwarder.ts';
-import { hostPlan } from './host-plan.ts';
+import { integer, list, listenAddress, mark, target } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
-import { bytes, paintFor } from './output.ts';
-import { addFlowOptions, flowConfig, type FlowOptions } from './rules-options.ts';
-import { StatusLine } from './status-line.ts';
-
-interface ProxyOptions extends FlowOptions {
-  mode: Mode;
-  listen: ListenAddress;
-  preserveSource?: true | 'port';
-  allow?: Target[];
-  deny?: Target[];
-  mark?: number;
-  withRules?: true;
-  relay: boolean;
-  idle: number;
-  log: 'text' | 'json' | 'none';
-  grace: number;
-}
-
-/** The mark of the proxy's own connections when rules have to tell them from others; not one that tproxy uses. */
-const OWN_MARK = 1340;
-
-/**
- * The rules that bring connections to the proxy. Its own pass by the mark that it gives them, whatever else is exempt:
- * with any other sign, whoever forgets it has a loop.
- */
-function planFor(
-  options: ProxyOptions,
-  port: number,
-  ownMark: number,
-  say: (message: string) => void,
-): RulePlan {
-  const exemptMark = [...new Set([ownMark, ...(options.exemptMark ?? [])])];
-  const config = flowConfig({ name: 'proxy', ...options, exemptMark }, options.mode, port);
-  const { SSH_CONNECTION: sshConnection } = process.env;
-  const guarded = sshConnection === undefined ? config : { sshConnection, ...config };
-  return hostPlan(guarded, options.family !== undefined, say);
-}
-
-/** Resolves at the first signal that asks this process to end; `again` is called at the second. */
-function askedToEnd(again: () => void): Promise<void> {
-  return new Promise((resolve) => {
-    let asked = false;
-    const onSignal = () => {
-      if (asked) again();
-      asked = true;
-      resolve();
-    };
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
-  });
-}
-
-async function runProxy(command: Command, options: ProxyOptions): Promise<void> {
-  const { mode, preserveSource, withRules, log } = options;
-  const ownMark = options.mark ?? (withRules ? OWN_MARK : undefined);
-  const paint = paintFor(command);
-  const status = new StatusLine(process.stderr, () => {
-    const { open, connections, toUpstream, toClient } = forwarder.totals;
-    return `${open} open, ${connections} connections, ↑ ${bytes(toUpstream)} ↓ ${bytes(toClient)}`;
-  });
-  const say = (message: string) => status.above(process.stderr, `${message}\n`);
-  const onEnd = (record: AccessRecord) => {
-    if (log === 'none') return;
-    status.above(process.stdout, log === 'json' ? `${JSON.stringify(record)}\n` : accessText(record, paint));
-  };
-  const forwarder = new Forwarder({
-    transparent: mode === 'tproxy',
-    dial: {
-      ...(preserveSource === undefined ? {} : { preserveSource, portFallback: true }),
-      ...(ownMark === undefined ? {} : { mark: ownMark }),
-    },
-    egress: egressPolicies(options.allow, options.deny),
-    relay: { engine: options.relay ? 'any' : 'pipe', idleTimeout: options.idle * 1000 },
-    onEnd,
-  });
-
-  const hurry = new AbortController();
-  const end = askedToEnd(() => {
-    hurry.abort();
-    forwarder.destroy();
-  });
-  let rules: ProxyRules | undefined;
-  try {
-    const address = await forwarder.listen(options.listen);
-    if (withRules) {
-      const plan = planFor(options, address.port, ownMark!, say);
-      const applied = options.backend === undefined ? {} : { backend: options.backend };
-      await apply(plan, applied);
-      rules = { plan, options: applied, port: address.port };
-    }
-    say(`listening on ${formatEndpoint(address)} (${mode}${rules ? ', rules installed' : ''})`);
-    await end;
-    say(`ending: open connections have ${options.grace} s, a second signal ends them at once`);
-    await drain(forwarder, rules, options.grace * 1000, hurry.signal);
-  } finally {
-    // The connections before the rules, without which no client would hear of the end of its own.
-    forwarder.close();
-    await forwarder.drain(0);
-    status.stop();
-    if (rules) await remove(rules.plan.name);
-  }
-}
+import { paintFor } from './output.ts';
+import { OWN_MARK, type ProxyOptions, runProxy } from './run-proxy.ts';
+import { addFlowOptions } from './rules-options.ts';
 
 export function proxyCommand(): Command {
   const command = common(new Command('proxy'));
@@ -171,7 +67,7 @@ export function proxyCommand(): Command {
     if (!options.withRules && idle !== undefined) {
       command.error(`error: --${idle} is about rules: add --with-rules`, { exitCode: 2 });
     }
-    return runProxy(command, options);
+    return runProxy(options, paintFor(command));
   });
   return addSections(
     command,

@@ -1,4 +1,5 @@
 import { type Server, Socket } from 'node:net';
+import type { WriteStream } from 'node:tty';
 import { binding } from '../binding.ts';
 
 /** The part of Node's internal TCP handle that this package uses. */
@@ -43,6 +44,14 @@ export function underlyingSocket(socket: object): Socket | undefined {
 /** The handle that a server listens with; another one after each listen(). Null while it does not listen. */
 export function listenHandle(server: Server): object | null {
   return (server as unknown as { _handle: object | null })._handle;
+}
+
+/**
+ * Lets a terminal's stream queue what the terminal does not take. Node makes writes to a terminal wait, and with them
+ * everything else, signals too, for as long as somebody has pressed Ctrl-S.
+ */
+export function neverWait(terminal: WriteStream): void {
+  (terminal as unknown as { _handle: { setBlocking: (on: boolean) => number } })._handle.setBlocking(false);
 }
 
 /** The fd behind a value found in a `_handle` property, if there is one. */

@@ -1,10 +1,13 @@
 // `original-dst proxy` on real traffic, with rules of its own, and what is left when it has gone.
 import t from 'tap';
 import { diagnose, type Finding } from '../../lib/doctor/index.ts';
-import type { RunningCli } from '../fixtures/cli.ts';
-import { curl, end, running, setUp } from '../fixtures/far-network.ts';
+import { cliBatch, type RunningCli } from '../fixtures/cli.ts';
+import { curl, end, killAll, running, setUp } from '../fixtures/far-network.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { traces } from '../fixtures/traces.ts';
+
+/** What differs from one proxy to the next: its port, and how the record names its process. */
+const OF_ONE_PROXY = /:\d{4,5}\b|held [\d ]+/g;
 
 /** What the doctor holds against a running proxy. */
 async function problems(proxy: RunningCli, mode: 'redirect' | 'tproxy'): Promise<Finding[]> {
@@ -51,16 +54,35 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('kill -9, and a start after it', async (t) => {
     const before = traces();
     const killed = await running(t, '--with-rules', '--mode', 'tproxy');
-    t.equal(await end(killed, 'SIGKILL'), 'SIGKILL');
+    await killAll(killed);
     t.not(traces(), before, 'what was killed could not clean up');
     const next = await running(t, '--with-rules');
     t.equal(
-      traces().replaceAll(/:\d{4,5}\b/g, ''),
-      installed.replaceAll(/:\d{4,5}\b/g, ''),
+      traces().replaceAll(OF_ONE_PROXY, ''),
+      installed.replaceAll(OF_ONE_PROXY, ''),
       'only the new rules are there',
     );
     t.equal(curl('http://198.51.100.7/'), '::ffff:10.1.0.1');
     t.equal(await end(next, 'SIGINT'), 0);
+    t.equal(traces(), before);
+  });
+
+  t.test('two at once', async (t) => {
+    const before = traces();
+    const first = await running(t, '--with-rules', '--ports', '80');
+    const during = traces();
+    const [second] = cliBatch(['proxy --listen 0 --with-rules --ports 81']);
+    t.equal(second!.status, 1);
+    t.match(
+      second!.stderr,
+      new RegExp(`process ${first.child.pid} holds the rules called proxy: .*cli.js proxy`),
+    );
+    t.equal(traces(), during, 'the first one’s rules are there');
+    const other = await running(t, '--with-rules', '--ports', '81', '--name', 'other');
+    t.equal(await end(other, 'SIGINT'), 0);
+    t.equal(traces(), during, 'the other one has gone with its own');
+    t.equal(curl('http://198.51.100.7/'), '::ffff:10.1.0.1');
+    t.equal(await end(first, 'SIGINT'), 0);
     t.equal(traces(), before);
   });
 

@@ -3,8 +3,24 @@ import { codedError, type CodedError } from '../../errors.ts';
 import { programPath, searchPath } from '../../programs.ts';
 import type { Step, StepResult } from '../types.ts';
 
+/** What a terminal sends to its process group. */
+const OF_A_TERMINAL = new Set<NodeJS.Signals | null>(['SIGINT', 'SIGQUIT', 'SIGHUP']);
+const ATTEMPTS = 20;
+
 /** Runs one command as a child process. */
-export function runStep({ command: [program, ...args], stdin }: Step): Promise<StepResult> {
+export async function runStep(step: Step): Promise<StepResult> {
+  for (let attempt = 1; ; attempt++) {
+    const { signal, ...result } = await runOnce(step);
+    // A child leaves the process group only after fork(2). What reached it before that ended it ahead of execve(2):
+    // the tool has not run. Seen with Ctrl-C held down, on a busy machine.
+    if (!OF_A_TERMINAL.has(signal) || attempt === ATTEMPTS) return result;
+  }
+}
+
+function runOnce({
+  command: [program, ...args],
+  stdin,
+}: Step): Promise<StepResult & { signal: NodeJS.Signals | null }> {
   return new Promise((resolve) => {
     const child = spawn(programPath(program), args, {
       // A session of its own: Ctrl-C at the terminal is for this process, which may be about to clean up. In the same
@@ -18,10 +34,10 @@ export function runStep({ command: [program, ...args], stdin }: Step): Promise<S
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.on('error', ({ code }: NodeJS.ErrnoException) =>
-      resolve({ status: code === 'ENOENT' ? null : -1, stdout, stderr }),
+      resolve({ status: code === 'ENOENT' ? null : -1, signal: null, stdout, stderr }),
     );
     // Without an exit status a signal ended it.
-    child.on('close', (status) => resolve({ status: status ?? -1, stdout, stderr }));
+    child.on('close', (status, signal) => resolve({ status: status ?? -1, signal, stdout, stderr }));
     // The program may have ended, or never begun, before it read all: its status tells.
     child.stdin.on('error', () => {});
     child.stdin.end(stdin);

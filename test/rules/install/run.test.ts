@@ -30,3 +30,10 @@ t.test('programs that cannot be run', async (t) => {
   t.match(await runStep({ why: 'x', command: ['no-such-program'] }), { status: null });
   t.match(await runStep({ why: 'x', command: ['/'] }), { status: -1 });
 });
+
+t.test('ended by the terminal’s signals before it had left the process group', async (t) => {
+  const once = 'test -e "$0" && echo done && exit; : >"$0"; kill -INT $$';
+  const file = `${t.testdir()}/tried`;
+  t.match(await runStep({ why: 'x', command: ['sh', '-c', once, file] }), { status: 0, stdout: 'done\n' });
+  t.match(await runStep({ why: 'x', command: ['sh', '-c', 'kill -HUP $$'] }), { status: -1 }, 'not for ever');
+});

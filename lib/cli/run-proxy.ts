@@ -1,0 +1,132 @@
+// `original-dst proxy`, from start to end.
+import { setTimeout as delay } from 'node:timers/promises';
+import { formatEndpoint } from '../address.ts';
+import { apply, type ApplyOptions, type Mode, remove, type RulePlan } from '../rules/index.ts';
+import type { ListenAddress, Target } from './arguments.ts';
+import { drain, type ProxyRules } from './drain.ts';
+import { egressPolicies } from './egress-list.ts';
+import { Ending } from './ending.ts';
+import { Forwarder } from './forwarder.ts';
+import { hostPlan } from './host-plan.ts';
+import { complaint, type Paint } from './output.ts';
+import { type LogFormat, ProxyOutput } from './proxy-output.ts';
+import { RulesGuard } from './rules-guard.ts';
+import { flowConfig, type FlowOptions } from './rules-options.ts';
+
+export interface ProxyOptions extends FlowOptions {
+  mode: Mode;
+  listen: ListenAddress;
+  preserveSource?: true | 'port';
+  allow?: Target[];
+  deny?: Target[];
+  mark?: number;
+  withRules?: true;
+  relay: boolean;
+  idle: number;
+  log: LogFormat;
+  grace: number;
+}
+
+/** The mark of the proxy's own connections when rules have to tell them from others; not one that tproxy uses. */
+export const OWN_MARK = 1340;
+
+function ownMark({ mark, withRules }: ProxyOptions): number | undefined {
+  return mark ?? (withRules ? OWN_MARK : undefined);
+}
+
+/** How long the end of connections may take that are not waited for any longer. */
+const LAST_MS = 5000;
+
+/**
+ * The rules that bring connections to the proxy. Its own pass by the mark that it gives them, whatever else is exempt:
+ * with any other sign, whoever forgets it has a loop.
+ */
+function planFor(options: ProxyOptions, port: number, say: (message: string) => void): RulePlan {
+  const exemptMark = [...new Set([ownMark(options)!, ...(options.exemptMark ?? [])])];
+  const config = flowConfig({ name: 'proxy', ...options, exemptMark }, options.mode, port);
+  const { SSH_CONNECTION: sshConnection } = process.env;
+  const guarded = sshConnection === undefined ? config : { sshConnection, ...config };
+  return hostPlan(guarded, options.family !== undefined, say);
+}
+
+async function within(ms: number, end: Promise<void>): Promise<void> {
+  const over = new AbortController();
+  const timer = delay(ms, undefined, over).catch(() => {});
+  await Promise.race([end, timer]);
+  over.abort();
+}
+
+/** Installs the rules that lead to a port; nothing of them outlives this process. */
+async function install(plan: RulePlan, options: ApplyOptions, port: number): Promise<ProxyRules> {
+  const guard = await RulesGuard.start(plan.name);
+  try {
+    await apply(plan, options);
+  } catch (error) {
+    await guard.release();
+    throw error;
+  }
+  return { plan, options, port, guard };
+}
+
+async function serve(
+  options: ProxyOptions,
+  output: ProxyOutput,
+  forwarder: Forwarder,
+  ending: Ending,
+): Promise<void> {
+  const { mode, withRules, backend, grace } = options;
+  let rules: ProxyRules | undefined;
+  try {
+    const address = await forwarder.listen(options.listen);
+    if (withRules) {
+      const plan = planFor(options, address.port, (message) => output.say(message));
+      rules = await install(
+        plan,
+        { hold: true, ...(backend === undefined ? {} : { backend }) },
+        address.port,
+      );
+    }
+    output.say(`listening on ${formatEndpoint(address)} (${mode}${rules ? ', rules installed' : ''})`);
+    await ending.asked;
+    if (ending.failed) return;
+    output.say(`ending: open connections have ${grace} s, a second signal ends them at once`);
+    await Promise.race([drain(forwarder, rules, grace * 1000, ending.hurry), ending.fault]);
+  } finally {
+    // The connections before the rules, without which no client would hear of the end of its own.
+    forwarder.close();
+    // After a fault one of them may not tell of its end any more.
+    await within(LAST_MS, forwarder.drain(0));
+    if (rules) {
+      await remove(rules.plan.name);
+      await rules.guard.release();
+    }
+  }
+}
+
+/** Runs until it is asked to end. The exit status is in process.exitCode. */
+export async function runProxy(options: ProxyOptions, paint: Paint): Promise<void> {
+  const { mode, preserveSource, idle, relay } = options;
+  const mark = ownMark(options);
+  const output = new ProxyOutput(options.log, paint, () => forwarder.totals);
+  const forwarder = new Forwarder({
+    transparent: mode === 'tproxy',
+    dial: {
+      ...(preserveSource === undefined ? {} : { preserveSource, portFallback: true }),
+      ...(mark === undefined ? {} : { mark }),
+    },
+    egress: egressPolicies(options.allow, options.deny),
+    relay: { engine: relay ? 'any' : 'pipe', idleTimeout: idle * 1000 },
+    onEnd: (record) => output.record(record),
+  });
+  const ending = new Ending();
+  ending.hurry.addEventListener('abort', () => forwarder.destroy());
+  try {
+    await serve(options, output, forwarder, ending);
+    if (ending.failed) process.exitCode = 1;
+  } catch (error) {
+    output.say(complaint((error as Error).message));
+    process.exitCode = 1;
+  }
+  // Lines that nobody reads would keep this process for ever.
+  if (!(await output.end())) process.exit();
+}
