@@ -19,6 +19,7 @@
           "sources": [
             "src/glue/addon.cc",
             "src/host/cgroup_bpf.cc",
+            "src/host/file_lock.cc",
             "src/conntrack/activity.cc",
             "src/conntrack/conntrack.cc",
             "src/conntrack/conntrack_message.cc",

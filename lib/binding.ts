@@ -91,6 +91,8 @@ export interface Binding {
   relaySetVerdict(listener: number, address: string, port: number, verdict: 0 | 1 | 2, ttlMs: number): number;
   relayRevokeVerdicts(listener: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;
+  /** flock(2), exclusive, without waiting. */
+  lockFile(fd: number): number;
   /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
   readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;
 }

@@ -12,6 +12,7 @@
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "host/cgroup_bpf.h"
+#include "host/file_lock.h"
 #include "host/interface_address.h"
 #include "socket/endpoint.h"
 #include "socket/original_dst.h"
@@ -59,6 +60,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("socketKind", &Addon::GetSocketKind),
                              InstanceMethod("closeFd", &Addon::CloseFd),
                              InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
+                             InstanceMethod("lockFile", &Addon::LockFile),
                          });
     init_dial(env, exports);
     loop_.init(env, exports, facts_);
@@ -172,6 +174,11 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value ConnectPrograms(const Napi::CallbackInfo& info) {
     const int family = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 4;
     return Napi::Number::New(info.Env(), connect_programs(fd_argument(info), family));
+  }
+
+  // (fd) → 0 or -errno
+  Napi::Value LockFile(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), lock_file(fd_argument(info)));
   }
 
   LoopGlue loop_;

@@ -8,6 +8,7 @@ import { bridgeInTheWay, refuseBridges } from './bridges.ts';
 import { heldByAnother, thisProcess } from './holder.ts';
 import { installSteps } from './install-steps.ts';
 import { readInstalled, type Installed, type Needs } from './installed.ts';
+import { locked } from './lock.ts';
 import { removeSteps } from './remove-steps.ts';
 import { runStep, stepError } from './run.ts';
 import { targetBefore, targetOf, type Target } from './target.ts';
@@ -99,7 +100,8 @@ async function rollBack(before: Installed, backend: Backend, run: RunStep): Prom
  * Capability: CAP_NET_ADMIN, also for the questions.
  */
 export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}): Promise<Step[]> {
-  return (await planned(plan, readOptions(options))).steps;
+  const settings = readOptions(options);
+  return (await locked(() => planned(plan, settings))).steps;
 }
 
 /**
@@ -109,11 +111,12 @@ export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}):
  * It may be repeated, also with another plan of the same name or with the other back-end; the rules then change in
  * one transaction, unless marks, routing tables or back-ends differ. If a command fails, what was there before is
  * brought back. Whatever an installation that was killed has left is finished or cleaned up by the next one, and
- * by {@link remove}; so is what `nft flush ruleset` has left.
+ * by {@link remove}; so is what `nft flush ruleset` has left. It waits for others that do the same in this network
+ * namespace.
  *
  * @throws `ERR_RULES_FOREIGN` (the mark or the routing table is somebody else’s), `ERR_RULES_HELD` (another process
  *   holds the rules, see {@link ApplyOptions.hold}; its number is the error’s `pid`), `ERR_RULES_UNREADABLE` (what is
- *   there cannot be told for certain; nothing was done), `ERR_RULES_BRIDGE` (br_netfilter keeps tproxy from working),
+ *   there cannot be told for certain; nothing was done), `ERR_RULES_BRIDGE` (br_netfilter keeps tproxy from working), `ERR_RULES_BUSY`,
  *   `ERR_RULES_TOOL_MISSING`, `ERR_RULES_PERMISSION`, `ERR_RULES_COMMAND`, `ERR_RULES_OPTION`
  * Capability: CAP_NET_ADMIN in the user namespace that owns the network namespace. Source: nft(8),
  * iptables-restore(8), ip-rule(8).
@@ -121,13 +124,15 @@ export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}):
 export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise<void> {
   const settings = readOptions(options);
   const { backend, run } = settings;
-  const { before, steps } = await planned(plan, settings);
-  try {
-    await runAll(steps, run);
-  } catch (error) {
-    await rollBack(before, backend, run).catch(() => {});
-    throw error;
-  }
+  await locked(async () => {
+    const { before, steps } = await planned(plan, settings);
+    try {
+      await runAll(steps, run);
+    } catch (error) {
+      await rollBack(before, backend, run).catch(() => {});
+      throw error;
+    }
+  });
 }
 
 /**
@@ -141,17 +146,23 @@ export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise
 export async function verify(plan: RulePlan, options: ApplyOptions = {}): Promise<Difference | undefined> {
   const { backend, run } = readOptions(options);
   checkName(plan.name);
-  const installed = await readInstalled(plan.name, needsOf(plan, backend), run);
-  return firstDifference(targetOf(plan, backend), installed) ?? (await bridgeInTheWay(plan, run));
+  return locked(async () => {
+    const installed = await readInstalled(plan.name, needsOf(plan, backend), run);
+    return firstDifference(targetOf(plan, backend), installed) ?? (await bridgeInTheWay(plan, run));
+  });
+}
+
+async function removal(name: string, { run, takeOver }: Settings): Promise<Step[]> {
+  const installed = await readInstalled(name, NOTHING, run);
+  checkHolder(installed, takeOver);
+  return removeSteps(installed);
 }
 
 /** The commands that {@link remove} would run now. */
 export async function removeCommands(name: string, options: RemoveOptions = {}): Promise<Step[]> {
   checkName(name);
-  const { run, takeOver } = readOptions(options);
-  const installed = await readInstalled(name, NOTHING, run);
-  checkHolder(installed, takeOver);
-  return removeSteps(installed);
+  const settings = readOptions(options);
+  return locked(() => removal(name, settings));
 }
 
 /**
@@ -165,7 +176,11 @@ export async function removeCommands(name: string, options: RemoveOptions = {}):
  * Capability: CAP_NET_ADMIN.
  */
 export async function remove(name: string, options: RemoveOptions = {}): Promise<boolean> {
-  const steps = await removeCommands(name, options);
-  await runAll(steps, options.run ?? runStep);
-  return steps.length > 0;
+  checkName(name);
+  const settings = readOptions(options);
+  return locked(async () => {
+    const steps = await removal(name, settings);
+    await runAll(steps, settings.run);
+    return steps.length > 0;
+  });
 }

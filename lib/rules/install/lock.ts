@@ -1,0 +1,59 @@
+// One at a time: whoever reads what is installed and changes it then must not meet another who does the same.
+import { closeSync, openSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { binding } from '../../binding.ts';
+import { codedError } from '../../errors.ts';
+
+/**
+ * What is locked: a file that each network namespace has of its own and that only its root, or a process with
+ * CAP_NET_ADMIN in it, can open. It goes with the namespace and leaves nothing behind.
+ *
+ * A file below /run would have to be writable: not in a user namespace, nor for a proxy that is not root. The
+ * namespace's own file, /proc/self/ns/net, can be opened and locked by everybody, who could so keep root from removing
+ * rules. Containers that share a network namespace and have a /proc of their own do not see each other here.
+ */
+const LOCKED = '/proc/sys/net/ipv4/tcp_fastopen_key';
+
+const PATIENCE_MS = 60_000;
+const PAUSE_MS = 20;
+
+/** Undefined: this process may not open it, so it may not change rules either, whatever runs its commands for it. */
+function openLocked(path: string): number | undefined {
+  try {
+    return openSync(path, 'r');
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Runs the body while no other process of this network namespace runs one.
+ *
+ * @throws `ERR_RULES_BUSY` after a minute of waiting
+ */
+export async function locked<T>(
+  body: () => Promise<T>,
+  { path = LOCKED, patience = PATIENCE_MS }: { path?: string; patience?: number } = {},
+): Promise<T> {
+  const fd = openLocked(path);
+  if (fd === undefined) return body();
+  try {
+    const deadline = performance.now() + patience;
+    // It fails for no other reason than that somebody has it.
+    while (binding().lockFile(fd) !== 0) {
+      if (performance.now() >= deadline) {
+        throw codedError(
+          'ERR_RULES_BUSY',
+          `another process has been changing rules for ${patience / 1000} s`,
+          {
+            hint: `find it: lsof ${path}`,
+          },
+        );
+      }
+      await delay(PAUSE_MS);
+    }
+    return await body();
+  } finally {
+    closeSync(fd);
+  }
+}
