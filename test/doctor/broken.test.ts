@@ -172,6 +172,18 @@ await inNamespace(t, import.meta.url, async () => {
     sh('ip rule del fwmark 1337; ip route flush table 133');
     sh(missing!.remedy!);
     t.match(await said('policy-routing-ipv4'), [{ level: 'ok' }], 'so is the other');
+    // As this package writes it: with a mask, a protocol of its own, in a table with a number.
+    sh('ip rule del fwmark 1337; ip rule add fwmark 1337/0xffff lookup 134 protocol 143 priority 13370');
+    const [own] = await said('policy-routing-ipv4');
+    sh(own!.remedy!);
+    t.match(await said('policy-routing-ipv4'), [{ level: 'ok' }]);
+    // An exit node's rule for everything.
+    sh('ip route add default dev lo table 52; ip rule add lookup 52 priority 5270');
+    const [earlier] = await said('policy-routing-ipv4');
+    t.match(earlier, { level: 'problem', title: /an earlier one takes its packets: 5270 \(table 52\)$/ });
+    sh(earlier!.remedy!);
+    t.match(await said('policy-routing-ipv4'), [{ level: 'ok' }]);
+    sh('ip rule del priority 5270; ip rule del priority 5269; ip rule del priority 13370');
   });
 
   t.test('settings of the network', async (t) => {

@@ -384,7 +384,10 @@ t.test('policy routing', async (t) => {
   const unmarked = ruleset('prerouting', [{ tproxy: { port: 1 } }])!;
   const get = 'ip -4 -j route get 198.51.100.1 mark 5';
   const local = { stdout: '[{"type":"local"}]' };
-  const rule = { 'ip -4 -j rule': { stdout: '[{"fwmark":"0x5","table":"7"},{"table":"main"}]' } };
+  const rule = { 'ip -4 -j rule': { stdout: '[{"priority":9,"fwmark":"0x5","table":"7"},{"priority":10}]' } };
+  const earlier = {
+    stdout: '[{"priority":0},{"priority":1},{"priority":2,"fwmark":"0x6"},{"priority":9,"fwmark":"0x5"}]',
+  };
   const said = async (commands: Machine['commands'], options: DiagnoseOptions = {}) =>
     (await ask({ commands: commands! }, options))('policy-routing-ipv4');
   t.match(await said(tproxy), [{ level: 'warning', title: /cannot be read/ }]);
@@ -396,9 +399,34 @@ t.test('policy routing', async (t) => {
     },
   ]);
   t.match(await said({ ...tproxy, ...rule, [get]: { status: 2 } }), [
-    { level: 'problem', title: /its table has no local route/, remedy: /fwmark 0x5/ },
+    {
+      level: 'problem',
+      title: /its table has no local route/,
+      remedy: 'ip -4 route add local default dev lo table 7',
+    },
   ]);
   t.match(await said({ ...tproxy, ...rule, [get]: { stdout: '[{"dev":"eth0"}]' } }), [{ level: 'problem' }]);
+  const delivered = { stdout: '[{"type":"local","dst":"default"}]' };
+  t.match(await said({ ...tproxy, 'ip -4 -j rule': earlier, 'ip -4 -j route show table main': delivered }), [
+    {
+      title: /takes its packets: 1 \(table none\)$/,
+      remedy: 'ip -4 rule add fwmark 5 lookup main priority 1',
+    },
+  ]);
+  t.match(
+    await said({ ...tproxy, ...rule, 'ip -4 -j route show table 7': delivered, [get]: { status: 2 } }),
+    [{ title: /takes its packets: $/, remedy: 'ip -4 rule add fwmark 5 lookup 7 priority 8' }],
+    'nothing seems to stand before it',
+  );
+  const busybox = { status: 1, stderr: 'ip: unrecognized option: j\nBusyBox v1.35.0 multi-call binary.' };
+  t.match(await said({ ...tproxy, 'ip -4 -j rule': busybox }), [
+    { level: 'warning', detail: 'This ip(8) is not that of iproute2.', remedy: 'apt-get install iproute2' },
+  ]);
+  t.match(
+    await said({ ...tproxy, ...rule, 'ip -4 -j route': busybox }),
+    [{ level: 'problem' }],
+    'an ip(8) that answers one question only',
+  );
   t.match(await said({ ...tproxy, ...rule, [get]: local }), [
     { level: 'ok', title: 'mark 5 routes to this host' },
   ]);

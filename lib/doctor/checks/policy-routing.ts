@@ -8,36 +8,76 @@ type Family = 4 | 6;
 const ELSEWHERE: Record<Family, string> = { 4: '198.51.100.1', 6: '2001:db8::1' };
 
 interface IpRule {
+  priority: number;
   fwmark?: string;
+  fwmask?: string;
+  table?: string;
 }
 interface IpRoute {
   type?: string;
-  dev?: string;
+  dst?: string;
 }
 
-/** ip(8) with `-j`; nothing where it fails, as for a destination that has no route. */
-async function ip<T>({ host }: Context, family: Family, ...args: string[]): Promise<T[] | undefined> {
-  const { status, stdout } = await host.run('ip', [`-${family}`, '-j', ...args]);
-  if (status === null) return undefined;
+/** What ip(8) answers with `-j`, or why it gives no answer. No route, no table: an empty answer. */
+async function ip<T>({ host }: Context, family: Family, ...args: string[]): Promise<T[] | string> {
+  const { status, stdout, stderr } = await host.run('ip', [`-${family}`, '-j', ...args]);
+  if (status === null) return 'There is no ip(8).';
+  // BusyBox's knows no JSON, neither marks in `route get`: whatever it says would be misread.
+  if (/busybox|usage:|unrecognized|invalid option/i.test(stderr))
+    return 'This ip(8) is not that of iproute2.';
   return status === 0 && stdout.trim() !== '' ? (JSON.parse(stdout) as T[]) : [];
+}
+
+/** The same where the first question has shown that ip(8) answers. */
+async function answers<T>(context: Context, family: Family, ...args: string[]): Promise<T[]> {
+  const found = await ip<T>(context, family, ...args);
+  return typeof found === 'string' ? [] : found;
 }
 
 /** Where would a packet with this mark go? Asked of the kernel, so that order and masks of the rules are minded. */
 async function staysHere(context: Context, family: Family, mark: number): Promise<boolean> {
-  const [route] =
-    (await ip<IpRoute>(context, family, 'route', 'get', ELSEWHERE[family], 'mark', `${mark}`)) ?? [];
-  return route?.type === 'local';
+  const asked = await answers<IpRoute>(context, family, 'route', 'get', ELSEWHERE[family], 'mark', `${mark}`);
+  return asked[0]?.type === 'local';
+}
+
+function matches({ fwmark, fwmask }: IpRule, mark: number): boolean {
+  if (fwmark === undefined) return false;
+  const mask = fwmask === undefined ? 0xffffffff : Number(fwmask);
+  return (mark & mask) === (Number(fwmark) & mask);
+}
+
+/** Why a mark that has a rule does not lead to this host, and what to do: its table is empty, or it is not reached. */
+async function misled(
+  context: Context,
+  family: Family,
+  mark: number,
+  rules: readonly IpRule[],
+  own: IpRule,
+): Promise<readonly [title: string, remedy: string]> {
+  const ipN = `ip -${family}`;
+  const table = own.table ?? 'main';
+  const routes = await answers<IpRoute>(context, family, 'route', 'show', 'table', table);
+  if (!routes.some(({ type, dst }) => type === 'local' && dst === 'default')) {
+    const remedy = `${ipN} route add local default dev lo table ${table}`;
+    return [`mark ${mark} has a rule, but its table has no local route`, remedy];
+  }
+  const earlier = rules.filter(
+    (rule) =>
+      rule.priority > 0 && rule.priority < own.priority && (rule.fwmark === undefined || matches(rule, mark)),
+  );
+  const first = earlier[0]?.priority ?? own.priority;
+  const names = earlier.map((rule) => `${rule.priority} (table ${rule.table ?? 'none'})`).join(', ');
+  return [
+    `mark ${mark} has a rule, but an earlier one takes its packets: ${names}`,
+    `${ipN} rule add fwmark ${mark} lookup ${table} priority ${Math.max(1, first - 1)}`,
+  ];
 }
 
 async function checkFamily(context: Context, family: Family, known: readonly number[]): Promise<Finding> {
   const finding = new Findings(`policy-routing-ipv${family}`);
   const rules = await ip<IpRule>(context, family, 'rule');
-  if (rules === undefined) {
-    return finding.warning(
-      'the routing rules cannot be read',
-      'There is no ip(8).',
-      'apt-get install iproute2',
-    );
+  if (typeof rules === 'string') {
+    return finding.warning('the routing rules cannot be read', rules, 'apt-get install iproute2');
   }
   const ruled = rules.flatMap(({ fwmark }) => (fwmark === undefined ? [] : [Number(fwmark)]));
   // The mark may be set by another rule than the one with TPROXY; then any mark that routes to here will do.
@@ -52,16 +92,18 @@ async function checkFamily(context: Context, family: Family, known: readonly num
     );
   }
   const mark = missing[0] ?? 1;
+  const own = rules.find((rule) => matches(rule, mark));
   const ipN = `ip -${family}`;
-  const hasRule = ruled.includes(mark);
+  const [title, remedy] = own
+    ? await misled(context, family, mark, rules, own)
+    : [
+        `no routing rule for mark ${mark}`,
+        `${ipN} rule add fwmark ${mark} lookup 133 && ${ipN} route add local default dev lo table 133`,
+      ];
   return finding.problem(
-    hasRule
-      ? `mark ${mark} has a rule, but its table has no local route`
-      : `no routing rule for mark ${mark}`,
-    `Packets that TPROXY has marked are routed on instead of being delivered here: clients get no answer, the proxy sees nothing.`,
-    hasRule
-      ? `${ipN} route add local default dev lo table "$(${ipN} rule | sed -n 's/.*fwmark 0x${mark.toString(16)}.* lookup //p')"`
-      : `${ipN} rule add fwmark ${mark} lookup 133 && ${ipN} route add local default dev lo table 133`,
+    title,
+    'Packets that TPROXY has marked are routed on instead of being delivered here: clients get no answer, the proxy sees nothing.',
+    remedy,
   );
 }
 
