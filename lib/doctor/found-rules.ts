@@ -15,6 +15,10 @@ export interface FoundRule {
   packets: number | undefined;
   /** The chain's hook in small letters (`output`, `prerouting`); undefined for a chain that others jump to. */
   hook: string | undefined;
+  /** The chain's priority in its hook; undefined for iptables, whose chains are all at one. */
+  priority: number | undefined;
+  /** The interfaces that it is for, `veth*` or `veth+` for several; none: all. */
+  interfaces: readonly string[];
   /** Where to find it: `inet istio / output`, `nat / OUTPUT`. */
   place: string;
 }
@@ -36,29 +40,33 @@ interface NftExpression {
   redirect?: { port?: unknown } | null;
   dnat?: { addr?: unknown; port?: unknown; family?: string };
   tproxy?: { addr?: unknown; port?: unknown; family?: string };
+  match?: { left: { meta?: { key: string } }; right: unknown };
   mangle?: { key: { meta?: { key: string } }; value: unknown };
   xt?: unknown;
 }
 
 interface NftObject {
-  chain?: { family: string; table: string; name: string; hook?: string };
+  chain?: { family: string; table: string; name: string; hook?: string; prio?: number };
   rule?: { family: string; table: string; chain: string; expr: NftExpression[] };
 }
 
 const FAMILIES: Record<string, readonly (4 | 6)[]> = { ip: [4], ip6: [6], inet: [4, 6] };
 
 const whole = (value: unknown) => (typeof value === 'number' ? value : undefined);
+/** `"eth0"`, `{ "eth0", "veth*" }` */
+const names = (right: unknown): string[] =>
+  typeof right === 'string' ? [right] : ((right as { set?: string[] }).set ?? []);
 const text = (value: unknown) => (typeof value === 'string' ? value : undefined);
 
 /** Reads `nft -j list ruleset`. */
 export function parseNftables(json: string): { rules: FoundRule[]; native: boolean; compat: boolean } {
   const { nftables } = JSON.parse(json) as { nftables: NftObject[] };
-  const hooks = new Map<string, string | undefined>();
+  const chains = new Map<string, NftObject['chain']>();
   const rules: FoundRule[] = [];
   let native = false;
   let compat = false;
   for (const { chain, rule } of nftables) {
-    if (chain) hooks.set(`${chain.family} ${chain.table} ${chain.name}`, chain.hook);
+    if (chain) chains.set(`${chain.family} ${chain.table} ${chain.name}`, chain);
     if (!rule) continue;
     if (rule.expr.some((part) => 'xt' in part)) {
       compat = true;
@@ -67,8 +75,9 @@ export function parseNftables(json: string): { rules: FoundRule[]; native: boole
     native = true;
     const found = fromExpressions(rule.expr, FAMILIES[rule.family] ?? []);
     if (!found) continue;
-    const hook = hooks.get(`${rule.family} ${rule.table} ${rule.chain}`);
-    rules.push({ ...found, via: 'nftables', hook, place: `${rule.family} ${rule.table} / ${rule.chain}` });
+    const { hook, prio: priority } = chains.get(`${rule.family} ${rule.table} ${rule.chain}`) ?? {};
+    const place = `${rule.family} ${rule.table} / ${rule.chain}`;
+    rules.push({ ...found, via: 'nftables', hook, priority, place });
   }
   return { rules, native, compat };
 }
@@ -76,13 +85,15 @@ export function parseNftables(json: string): { rules: FoundRule[]; native: boole
 function fromExpressions(
   parts: NftExpression[],
   families: readonly (4 | 6)[],
-): Omit<FoundRule, 'via' | 'hook' | 'place'> | undefined {
+): Omit<FoundRule, 'via' | 'hook' | 'priority' | 'place'> | undefined {
+  let interfaces: string[] = [];
   let packets: number | undefined;
   let mark: number | undefined;
   let kind: FoundRule['kind'] | undefined;
   let target: { addr?: unknown; port?: unknown; family?: string } = {};
   for (const part of parts) {
     if (part.counter) packets = part.counter.packets;
+    if (part.match?.left.meta?.key === 'iifname') interfaces = names(part.match.right);
     if (part.mangle?.key.meta?.key === 'mark') mark = whole(part.mangle.value);
     for (const name of ['redirect', 'tproxy', 'dnat'] as const) {
       if (!(name in part)) continue;
@@ -98,10 +109,12 @@ function fromExpressions(
     address: text(target.addr),
     mark,
     packets,
+    interfaces,
   };
 }
 
-const SAVED_RULE = /^\[(\d+):\d+\] -A (\S+) .*-j (REDIRECT|TPROXY|DNAT)\b(.*)$/;
+const SAVED_RULE = /^\[(\d+):\d+\] -A (\S+) (.*)-j (REDIRECT|TPROXY|DNAT)\b(.*)$/;
+type SavedRule = [packets: string, chain: string, conditions: string, target: string, rest: string];
 const BUILT_IN = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']);
 
 /** Reads `iptables-save -c` or `ip6tables-save -c`. */
@@ -112,7 +125,8 @@ export function parseIptables(saved: string, family: 4 | 6): FoundRule[] {
     if (line.startsWith('*')) table = line.slice(1);
     const match = SAVED_RULE.exec(line);
     if (!match) continue;
-    const [, packets, chain, target, rest] = match as unknown as [string, string, string, string, string];
+    const [packets, chain, conditions, target, rest] = match.slice(1) as SavedRule;
+    const from = /(?:^| )-i (\S+)/.exec(conditions)?.[1];
     const option = (name: string) => new RegExp(`--${name} (\\S+)`).exec(rest)?.[1];
     const to = /^\[?(.*?)\]?(?::(\d+))?$/.exec(option('to-destination') ?? '');
     const port = option('to-ports') ?? option('on-port') ?? to?.[2];
@@ -127,6 +141,8 @@ export function parseIptables(saved: string, family: 4 | 6): FoundRule[] {
       mark: mark === undefined ? undefined : Number(mark),
       packets: Number(packets),
       hook: BUILT_IN.has(chain) ? chain.toLowerCase() : undefined,
+      priority: undefined,
+      interfaces: from === undefined ? [] : [from],
       place: `${table} / ${chain}`,
     });
   }

@@ -10,7 +10,9 @@ import { cgroupBpf } from './checks/cgroup-bpf.ts';
 import { conntrack } from './checks/conntrack.ts';
 import { conntrackTable } from './checks/conntrack-table.ts';
 import { container } from './checks/container.ts';
+import { firewall } from './checks/firewall.ts';
 import { gvisor } from './checks/gvisor.ts';
+import { interfaces } from './checks/interfaces.ts';
 import { ipForward } from './checks/ip-forward.ts';
 import { iptablesBackends } from './checks/iptables-backends.ts';
 import { ipv6Bypass } from './checks/ipv6-bypass.ts';
@@ -22,6 +24,7 @@ import { qemuUser } from './checks/qemu-user.ts';
 import { routeLocalnet } from './checks/route-localnet.ts';
 import { rpFilter } from './checks/rp-filter.ts';
 import { rules } from './checks/rules.ts';
+import { rulesOrder } from './checks/rules-order.ts';
 import { srcValidMark } from './checks/src-valid-mark.ts';
 import { natSupport, tproxySupport } from './checks/support.ts';
 import { tools } from './checks/tools.ts';
@@ -67,7 +70,10 @@ const CHECKS: readonly Check[] = [
   tproxySupport,
   iptablesBackends,
   rules,
+  rulesOrder,
+  interfaces,
   listener,
+  firewall,
   policyRouting,
   srcValidMark,
   rpFilter,

@@ -1,0 +1,30 @@
+// Does another rule take the connections first?
+import type { Check } from '../context.ts';
+import { Findings } from '../finding.ts';
+
+const finding = new Findings('rules-order');
+
+/** Base chains of one hook run by priority, and the first NAT or TPROXY rule that matches is the last. */
+export const rulesOrder: Check = async (context) => {
+  const { port } = context.subject;
+  if (port === undefined) return [];
+  const { rules } = await context.rules();
+  const own = rules.filter((rule) => rule.port === port && rule.priority !== undefined);
+  const earlier = rules.filter(
+    (rule) =>
+      rule.port !== port &&
+      own.some(
+        ({ hook, priority, families }) =>
+          rule.hook === hook &&
+          rule.priority !== undefined &&
+          rule.priority < priority! &&
+          rule.families.some((family) => families.includes(family)),
+      ),
+  );
+  return earlier.map(({ place, kind, port: other }) =>
+    finding.warning(
+      `${kind} in ${place} comes before the rules for port ${port}`,
+      `Whatever it matches goes to ${other === undefined ? 'where it says' : `port ${other}`} and never comes here.`,
+    ),
+  );
+};
