@@ -19,7 +19,7 @@ import { compile, type Reporting, Server, startClients, startFar } from './rando
 import { Report } from './random/report.ts';
 import type { FromServer } from './random/server.ts';
 import { storm } from './random/storm.ts';
-import { change, makeWorld } from './random/world.ts';
+import { makeWorld } from './random/world.ts';
 import { summary, type Outcome } from './summary.ts';
 
 const INSIDE = 'ORIGINAL_DST_RANDOM_INSIDE';
@@ -38,7 +38,7 @@ const { values } = parseArgs({
 });
 const totals = { tcp: Number(values.connections), udp: Number(values.datagrams) };
 const seed = Number(values.seed);
-if (!(totals.tcp > 0 && totals.udp > 0 && Number.isInteger(seed)))
+if (!Object.values(totals).every((total) => total >= 0) || !Number.isInteger(seed))
   throw new Error('usage: random [--connections N] [--datagrams N] [--seed N]');
 
 if (process.env[INSIDE] !== '1') {
@@ -53,7 +53,7 @@ if (process.env[INSIDE] !== '1') {
   process.exit(status ?? 1);
 }
 
-const report = new Report();
+const report = new Report(KINDS.map(({ protocol }) => totals[protocol] > 0));
 const clients = new Map<number, Reporting>();
 const histories: Promise<void>[] = [];
 let settled = { silent: 0, dropped: 0 };
@@ -104,6 +104,7 @@ async function phase(directory: string, part: number, manners: typeof CALM): Pro
   clients.clear();
   const done = LANES.map(async (lane, number) => {
     const plan = { ...manners, count: countOf(lane, part), seed: seed * 100 + number };
+    if (plan.count === 0) return;
     const one = startClients(directory, lane, plan, onLine);
     clients.set(number, one);
     report.addCounts(await one.said('done'));
@@ -118,7 +119,6 @@ try {
   console.log(`seed ${seed}: ${totals.tcp} connections, ${totals.udp} datagrams, ${KINDS.length} kinds`);
   compile(directory);
   makeWorld();
-  change('redirect');
   const far = await startFar(directory, onLine);
   const servers = [
     await Server.start('gateway', seed, onMessage),

@@ -10,14 +10,27 @@ const PLANS_RESET = 1;
 const PLANS_LOSS = 2;
 const AMID_FLUSH = 4;
 
+/** TCP_RTO_MIN, in milliseconds: who has waited for so long may have sent again what had arrived. */
+const RETRANSMISSION_MS = 200;
+
 export interface Token {
   kind: number;
   flags: number;
   lane: number;
   sourcePort: number;
   sequence: number;
+  /** CLOCK_MONOTONIC, ns. */
+  started: bigint;
   address: string;
   port: number;
+}
+
+/** How a connection was accepted. */
+export interface Accepted {
+  /** The client had gone by then. */
+  gone: boolean;
+  /** CLOCK_MONOTONIC, ns. */
+  at: bigint;
 }
 
 /** What the package said: as OriginalDst and as DatagramInfo. */
@@ -25,7 +38,7 @@ export type Found =
   | { kind: 'redirect' | 'tproxy' | 'direct'; address: string; port: number }
   | { kind: 'unknown'; cause: NodeJS.ErrnoException };
 
-/** A connection whose destination was recovered wrongly, or that came to a wrong place. */
+/** A connection whose destination was recovered wrongly or not at all, or that came to a wrong place. */
 export interface Wrong {
   kind: number;
   lane: number;
@@ -73,23 +86,31 @@ export function readToken(bytes: Buffer): Token {
     sourcePort: bytes.readUInt16LE(12),
     lane: bytes.readUInt16LE(14),
     sequence: bytes.readUInt32LE(16),
+    started: bytes.readBigUInt64LE(24),
     address: addressText(bytes.subarray(32, family === 4 ? 36 : 48)),
   };
 }
 
 /** Why there may be no answer. Undefined: there ought to have been one. */
 function explanation(
-  { untracked }: Kind,
+  kind: Kind,
   flags: number,
-  { code }: NodeJS.ErrnoException,
+  cause: NodeJS.ErrnoException,
+  waitedMs: number,
 ): string | undefined {
+  const { code } = cause;
   if (code === 'ENOTCONN') {
     if (flags & PLANS_RESET) return 'reset before accept';
     // Packets of a connection without entry go where the client did not send them, and RST comes back.
     if (flags & (PLANS_LOSS | AMID_FLUSH)) return 'reset for want of its entry';
   }
+  if (code === 'EADDRINUSE') {
+    // Segments came to its socket that it could not use: those of the port's next connection, in want of its entry.
+    if (flags & (PLANS_RESET | PLANS_LOSS | AMID_FLUSH)) return 'a stranger’s segments';
+    if (waitedMs > RETRANSMISSION_MS) return 'its own segments, sent again';
+  }
   if (code === 'ENOENT') {
-    if (untracked) return 'never tracked';
+    if (kind.untracked) return 'never tracked';
     if (flags & PLANS_LOSS) return 'its entry was deleted';
     if (flags & AMID_FLUSH) return 'all entries were deleted';
     // nf_conntrack_tcp_packet: SYN from the port of a closed connection deletes its entry and makes another.
@@ -106,30 +127,32 @@ export class Judge {
     this.#onWrong = onWrong;
   }
 
-  judge(token: Token, found: Found, gone = false): void {
+  judge(token: Token, found: Found, accepted?: Accepted): void {
+    const gone = accepted?.gone ?? false;
     const tally = this.#tally(token.kind);
     const kind = KINDS[token.kind]!;
     if (gone) tally.gone++;
     if (found.kind === 'unknown') {
       const { code = 'no code' } = found.cause;
-      const why = explanation(kind, token.flags, found.cause);
-      if (why === undefined) tally.unexplained[code] = (tally.unexplained[code] ?? 0) + 1;
-      else tally.unknown[`${code}: ${why}`] = (tally.unknown[`${code}: ${why}`] ?? 0) + 1;
+      const waitedMs = accepted ? Number(accepted.at - token.started) / 1e6 : 0;
+      const why = explanation(kind, token.flags, found.cause, waitedMs);
+      if (why !== undefined) {
+        tally.unknown[`${code}: ${why}`] = (tally.unknown[`${code}: ${why}`] ?? 0) + 1;
+        return;
+      }
+      tally.unexplained[code] = (tally.unexplained[code] ?? 0) + 1;
+      this.#tell(token, `unknown ${code}, which nothing explains`);
     } else if (found.kind === kind.found && found.address === token.address && found.port === token.port) {
       tally.right++;
     } else {
       tally.wrong++;
-      const { lane, sourcePort, sequence, flags } = token;
-      this.#onWrong({
-        kind: token.kind,
-        lane,
-        sourcePort,
-        sequence,
-        flags,
-        truth: `${kind.found} ${token.address} ${token.port}`,
-        found: `${found.kind} ${found.address} ${found.port}${gone ? ', gone before accept' : ''}`,
-      });
+      this.#tell(token, `${found.kind} ${found.address} ${found.port}${gone ? ', gone before accept' : ''}`);
     }
+  }
+
+  #tell({ kind, lane, sourcePort, sequence, flags, address, port }: Token, found: string): void {
+    const truth = `${KINDS[kind]!.found} ${address} ${port}`;
+    this.#onWrong({ kind, lane, sourcePort, sequence, flags, truth, found });
   }
 
   #tally(kind: number): Tally {

@@ -39,8 +39,14 @@ function add(to: Record<string, number>, more: Record<string, number>): void {
 export class Report {
   readonly rows: Row[] = KINDS.map(emptyRow);
   readonly problems: string[] = [];
+  readonly #planned: readonly boolean[];
   readonly #changes = new Map<string, PolicyChange[]>();
   readonly #arrivals: Arrival[] = [];
+
+  /** @param planned which of the kinds there are to be any of */
+  constructor(planned: readonly boolean[]) {
+    this.#planned = planned;
+  }
 
   /** What a client or the far end has counted: `{ kinds: { 3: { begun: 17, … } } }`. */
   addCounts(json: string): void {
@@ -101,6 +107,7 @@ export class Report {
     const causes: Record<string, number> = {};
     const total = emptyRow();
     for (const [index, { name, protocol }] of KINDS.entries()) {
+      if (!this.#planned[index]) continue;
       const row = this.rows[index]!;
       const unknown = sum(row.unknown) + sum(row.unexplained);
       const all = protocol === 'tcp' ? row.established : row.begun;

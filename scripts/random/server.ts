@@ -58,14 +58,14 @@ const judge = new Judge((wrong) => {
 /** Reads the token, judges, sends it back. */
 function serve(socket: Socket): void {
   const found = originalDst(socket)!;
-  const gone = socket.remoteAddress === undefined;
+  const accepted = { gone: socket.remoteAddress === undefined, at: process.hrtime.bigint() };
   let bytes = Buffer.alloc(0);
   let judged = false;
   socket.on('data', (data) => {
     bytes = bytes.length === 0 ? data : Buffer.concat([bytes, data]);
     if (judged || bytes.length < TOKEN_SIZE) return;
     judged = true;
-    judge.judge(readToken(bytes), found, gone);
+    judge.judge(readToken(bytes), found, accepted);
     socket.end(bytes);
   });
   socket.on('error', () => {});

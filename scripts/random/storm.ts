@@ -21,10 +21,15 @@ export async function storm(
 ): Promise<Storm> {
   const random = new Random(seed);
   const done: Storm = { flushes: 0, changes: 0, stops: 0 };
-  const flushing = [
-    startFlushing(directory, 'gateway', seed),
-    startFlushing(directory, 'changing', seed + 1),
-  ];
+  const flushing = {
+    gateway: startFlushing(directory, 'gateway', seed),
+    changing: startFlushing(directory, 'changing', seed + 1),
+  };
+  const flush = async (): Promise<void> => {
+    const answer = flushing.changing.said('now');
+    flushing.changing.write('\n');
+    await answer;
+  };
   for (const server of servers) server.tell({ pauses: true });
 
   const stopping = async (): Promise<void> => {
@@ -39,16 +44,16 @@ export async function storm(
   };
   const changing = async (): Promise<void> => {
     while (!signal.aborted) {
-      change(random.pick(STATES));
+      await change(random.pick(STATES), flush);
       done.changes++;
       await delay(10 + random.below(300));
     }
   };
   await Promise.all([stopping(), changing()]);
 
-  change('redirect');
+  await change('redirect', flush);
   for (const server of servers) server.tell({ pauses: false });
-  for (const one of flushing) {
+  for (const one of Object.values(flushing)) {
     const times = one.said('flushed');
     const ended = one.end();
     done.flushes += Number(await times);

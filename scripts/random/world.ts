@@ -28,6 +28,8 @@ export function makeWorld(): void {
     for name in client gateway far changing changing-client; do
       ip netns add $name
       ip -n $name link set lo up
+      # Of link-local addresses too: it holds up the first connections.
+      ip netns exec $name sysctl -qw net.ipv6.conf.default.accept_dad=0
     done
   `);
   link('gateway', 'clients', 'client', 'eth0', '10.9', '2001:db8:9');
@@ -70,6 +72,7 @@ export function makeWorld(): void {
   }
   load('gateway', gatewayRules());
   load('changing', UNROUTED);
+  replace(CHANGES.redirect);
 }
 
 function link(one: string, its: string, other: string, others: string, v4: string, v6: string): void {
@@ -170,22 +173,38 @@ const UNROUTED = `table inet unrouted {
 
 /** The states that the second gateway goes through, in any order. */
 export const CHANGES = {
-  'no rules': '',
   redirect: `chain incoming {
     type nat hook prerouting priority dstnat
     ${redirects(LISTENERS.changing).replaceAll(GATEWAY.v4, CHANGING_GATEWAY.v4)}
   }`,
-  notrack: `chain in { type filter hook prerouting priority raw; notrack; }
+  'tracked only': `chain in { type filter hook input priority 0; ct state invalid counter; }`,
+  'no rules': '',
+  'not tracked': `chain in { type filter hook prerouting priority raw; notrack; }
     chain out { type filter hook output priority raw; notrack; }`,
-  'track only': `chain in { type filter hook input priority 0; ct state invalid counter; }`,
-} as const;
+};
 
-/** One transaction: the rules of before are gone when these are there. */
-export function change(to: keyof typeof CHANGES): void {
-  load(
-    'changing',
-    `table inet captures {}\ndelete table inet captures\ntable inet captures {\n${CHANGES[to]}\n}`,
-  );
+/** Nothing begins here. */
+const CLOSED = `chain in {
+    type filter hook prerouting priority raw
+    tcp flags & (syn | ack) == syn drop
+    meta l4proto udp drop
+  }`;
+
+/**
+ * Where nothing is tracked any more, the entries of before are left, and SO_ORIGINAL_DST tells of them to whoever comes
+ * from the same port: no program can see that they are old. So they have to be deleted before anything begins there.
+ */
+export async function change(to: keyof typeof CHANGES, flush: () => Promise<void>): Promise<void> {
+  if (to === 'no rules' || to === 'not tracked') {
+    replace(CLOSED);
+    await flush();
+  }
+  replace(CHANGES[to]);
+}
+
+/** One transaction: the chains of before are gone when these are there. */
+function replace(chains: string): void {
+  load('changing', `table inet captures {}\ndelete table inet captures\ntable inet captures {\n${chains}\n}`);
 }
 
 function load(namespace: string, rules: string): void {
