@@ -2,7 +2,7 @@ import { Socket, type Server } from 'node:net';
 import { constants } from 'node:os';
 import { type Endpoint, canonicalAddress, isWildcard } from '../address.ts';
 import { binding } from '../binding.ts';
-import { conntrackActive, conntrackPresent } from './tracking.ts';
+import { conntrackActive, conntrackPresent, conntrackSeen } from './tracking.ts';
 import { TCP } from './conntrack-entry.ts';
 import { invalidType } from '../arguments.ts';
 import { systemError } from '../errors.ts';
@@ -125,6 +125,7 @@ export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): 
       ? withoutAnswer(answer, 'netlink', 'IPCTNL_MSG_CT_GET')
       : withoutAnswer(answer, 'getsockopt', 'SO_ORIGINAL_DST');
   }
+  conntrackSeen(familyAt(Slot.local));
   if (sameEndpoint(Slot.original, Slot.local)) {
     if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
     if (entryStatus() !== 0) return ofAnother(entryStatus());

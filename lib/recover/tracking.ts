@@ -1,26 +1,34 @@
 import { existsSync } from 'node:fs';
 import { binding } from '../binding.ts';
 
-/** How long "yes" is believed, in milliseconds: it costs some 30 µs to ask. */
-const BELIEVED_MS = 1000;
+/**
+ * How long conntrack, once seen at work, counts as being so, in milliseconds: for a minute a client goes on trying to
+ * connect, and longer than that no program should keep it waiting to be accepted.
+ */
+const BELIEVED_MS = 60_000;
 
 const activeUntil: { [family in 4 | 6]: number } = { 4: 0, 6: 0 };
 
+/** Conntrack has told about a connection, so it was at work here when that was made. */
+export function conntrackSeen(family: 4 | 6): void {
+  activeUntil[family] = performance.now() + BELIEVED_MS;
+}
+
 /**
- * Is conntrack at work in this network namespace? Undefined: it could not be found out.
+ * Is conntrack at work in this network namespace, or was it lately? Undefined: it could not be found out.
  *
  * This is what tells a direct connection in a namespace without conntrack from a redirected one whose entry is
  * gone: neither has an entry, and the second one's local address is not where it was going.
  *
- * Only "yes" is remembered. Out of date it makes a direct connection `unknown` for a second after the last rule has
- * gone. "No", remembered, would make a redirected one `direct`: rules may have come since, it through them, and its
- * entry lost. What "no" cannot exclude either way is that rules and entry went together while it waited.
+ * Only "yes" is remembered. "No", remembered, would make a redirected connection `direct`: rules may have come since,
+ * it through them, and its entry lost. A fresh "no" alone says too little as well: rules and entry may have gone
+ * together while the connection waited to be accepted. So for a minute after the last sign of conntrack, a connection
+ * without an entry is `unknown`. What is left is a rule that came and went unseen, with one connection in between.
  */
 export function conntrackActive(family: 4 | 6): boolean | undefined {
-  const now = performance.now();
-  if (now < activeUntil[family]) return true;
+  if (performance.now() < activeUntil[family]) return true;
   const answer = binding().conntrackActive(family);
-  if (answer === 1) activeUntil[family] = now + BELIEVED_MS;
+  if (answer === 1) conntrackSeen(family);
   return answer < 0 ? undefined : answer === 1;
 }
 

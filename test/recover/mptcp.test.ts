@@ -62,7 +62,7 @@ await inNamespace(t, import.meta.url, async () => {
 
   await t.test('redirected', { skip }, async (t) => {
     rules(t, 'inet', redirectChain(PORT));
-    await beliefsExpired();
+    beliefsExpired();
     for (const [listen, ...dial] of [
       ['0.0.0.0', '198.51.100.7'],
       ['::', '198.51.100.7', '2001:db8:2::7'],

@@ -183,7 +183,7 @@ await inNamespace(t, import.meta.url, async () => {
     const server = createServer();
     const port = await listening(t, server);
     rules(t, 'inet', ZONED + redirectChain(port));
-    await beliefsExpired();
+    beliefsExpired();
     flushConntrack();
     for (const { address } of [V4, V6]) {
       const socket = await accepted<InterceptedSocket>(t, server, 80, address);
