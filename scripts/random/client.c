@@ -27,7 +27,6 @@ enum {
   kEvents = 64,
   kHistory = 12,
   kErrnos = 134,
-  kPatienceMs = 2500,
 };
 
 enum ending { kAnswered, kMixed, kCut, kWasReset, kReset, kTimedOut, kNotConnected, kEndings };
@@ -74,6 +73,8 @@ static int epoll, conntrack, started, ended;
 static uint32_t sequence;
 
 static bool percent(int chance) { return (int)random_below(&lane.random, 100) < chance; }
+
+static uint64_t patience_ns(void) { return (uint64_t)lane.patience * 1000000; }
 
 static void forget(const struct slot *slot) {
   conntrack_forget(conntrack, IPPROTO_TCP, &slot->token);
@@ -160,7 +161,7 @@ static void start(struct slot *slot) {
   started++;
   slot->received = 0;
   slot->token.started = now_ns();
-  slot->wake = slot->token.started + kPatienceMs * 1000000ULL;
+  slot->wake = slot->token.started + patience_ns();
   length = to_sockaddr(slot->token.family, slot->token.address, slot->token.port, &name);
   if (connect(slot->fd, (const struct sockaddr *)&name, length) != 0 && errno != EINPROGRESS) {
     errnos[errno]++;
@@ -249,7 +250,7 @@ static void tick(struct slot *slot, uint64_t now) {
   if (slot->state == kIdle) {
     if (started < lane.count) start(slot);
   } else if (slot->state == kHesitating) {
-    slot->wake = now_ns() + kPatienceMs * 1000000ULL;
+    slot->wake = now_ns() + patience_ns();
     say(slot);
   } else {
     reset_on_close(slot->fd);

@@ -1,6 +1,6 @@
 // Compares what was recovered with what the client says it dialled (token.h), and counts.
 import { SocketAddress } from 'node:net';
-import { KINDS, type Kind } from './kinds.ts';
+import { CLIENT_PATIENCE_MS, KINDS, type Kind } from './kinds.ts';
 
 export const TOKEN_SIZE = 64;
 const MAGIC = 0x5444534f;
@@ -99,6 +99,8 @@ function explanation(
   waitedMs: number,
 ): string | undefined {
   const { code } = cause;
+  if (waitedMs > CLIENT_PATIENCE_MS && (code === 'ENOTCONN' || code === 'ENOENT'))
+    return 'its client gave up';
   if (code === 'ENOTCONN') {
     if (flags & PLANS_RESET) return 'reset before accept';
     // Packets of a connection without entry go where the client did not send them, and RST comes back.

@@ -43,6 +43,9 @@ export const ADDRESSES = { from: 1, count: 60 };
 export const FORBIDDEN = { from: 49, to: 54 };
 export const CHANGING = { from: 55, to: 60 };
 
+/** How long a client waits for an answer before it resets. */
+export const CLIENT_PATIENCE_MS = 2500;
+
 export const GATEWAY = { v4: '10.9.0.1', v6: '2001:db8:9::1' };
 export const LOCAL = { v4: '10.4.0.1', v6: '2001:db8:4::1' };
 export const CHANGING_GATEWAY = { v4: '10.7.0.1', v6: '2001:db8:7::1' };

@@ -4,7 +4,15 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { CHANGING, FORBIDDEN, interceptedPorts, LANES, PORTS, type Lane } from './kinds.ts';
+import {
+  CHANGING,
+  CLIENT_PATIENCE_MS,
+  FORBIDDEN,
+  interceptedPorts,
+  LANES,
+  PORTS,
+  type Lane,
+} from './kinds.ts';
 import type { FromServer, ToServer } from './server.ts';
 import { sourceOf } from './world.ts';
 
@@ -94,6 +102,7 @@ export function startClients(directory: string, lane: Lane, manners: Manners, on
     pause: Math.ceil((2e6 * Math.max(LEAST_SECONDS, manners.count / DATAGRAMS_PER_SECOND)) / bursts),
     'first-port': 40_000,
     ports: tcp ? 48 : 6,
+    patience: CLIENT_PATIENCE_MS,
     early: manners.early,
     loss: manners.loss,
     'amid-flush': Number(manners.amidFlush),

@@ -31,9 +31,10 @@ struct lane {
   int at_once;  // of them
   uint16_t first_port;
   int ports;
-  int early;  // percent that are reset without waiting for an answer
-  int loss;   // percent whose conntrack entry is deleted
-  int pause;  // the longest between bursts of datagrams, microseconds
+  int early;     // percent that are reset without waiting for an answer
+  int loss;      // percent whose conntrack entry is deleted
+  int patience;  // how long to wait for an answer, milliseconds
+  int pause;     // the longest between bursts of datagrams, microseconds
   bool amid_flush;
   uint8_t source4[16];
   uint8_t source6[16];
@@ -87,6 +88,7 @@ static inline const char *parse_lane(int argc, char **argv, struct lane *lane) {
     else if (strcmp(key, "ports") == 0) lane->ports = atoi(text);
     else if (strcmp(key, "early") == 0) lane->early = atoi(text);
     else if (strcmp(key, "loss") == 0) lane->loss = atoi(text);
+    else if (strcmp(key, "patience") == 0) lane->patience = atoi(text);
     else if (strcmp(key, "pause") == 0) lane->pause = atoi(text);
     else if (strcmp(key, "amid-flush") == 0) lane->amid_flush = atoi(text) != 0;
     else if (strcmp(key, "source4") == 0) inet_pton(AF_INET, text, lane->source4);
