@@ -22,6 +22,7 @@
             "src/host/file_lock.cc",
             "src/conntrack/activity.cc",
             "src/conntrack/conntrack.cc",
+            "src/conntrack/deletions.cc",
             "src/conntrack/conntrack_message.cc",
             "src/datagram/control_message.cc",
             "src/datagram/datagram.cc",

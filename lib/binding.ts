@@ -101,7 +101,7 @@ export interface Binding {
 export interface NativeDatagramHub {
   /** 0 or the negative errno with which the constructor failed. */
   readonly status: number;
-  /** The memory that receive and open fill; laid out as 33 times struct Datagram of src/datagram/datagram.h. */
+  /** The memory that receive and open fill; laid out as 65 times struct Datagram of src/datagram/datagram.h. */
   readonly records: ArrayBuffer;
   open(
     address: string,
@@ -118,6 +118,10 @@ export interface NativeDatagramHub {
   arm(slot: number): number;
   send(slot: number, data: Uint8Array, address: string, port: number, source: string | undefined): number;
   drops(slot: number): number;
+  /** 0 or a negative errno: from now on deletions() tells which conntrack entries of flows to that port go. */
+  watch(slot: number, port: number): number;
+  /** How many of them are in the last records; as many as fit there: there may be more. `ENOBUFS`: some were missed. */
+  deletions(slot: number): number;
   close(slot: number): number;
   ref(on: boolean): void;
 }

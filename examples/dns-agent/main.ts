@@ -18,7 +18,7 @@ const { values, positionals } = parseArgs({
     port: { type: 'string', default: '15053' },
     transparent: { type: 'boolean', default: false },
     mark: { type: 'string', default: '0' },
-    zones: { type: 'string', default: '0' },
+    zones: { type: 'string', default: '0,1,2' },
   },
 });
 const port = Number(values.port);

@@ -16,6 +16,9 @@ const DROPS = 15;
 /** As many datagrams as one receive can bring (kBatch of src/datagram/datagram.h). */
 export const BATCH = 32;
 
+/** Which of the records hold what watch() is about. */
+const DELETED = BATCH + 1;
+
 /** The largest datagram that can come in (kMaxDatagram of src/datagram/datagram.h). */
 export const MAX_DATAGRAM = 65535;
 
@@ -157,6 +160,29 @@ export class DatagramPort {
   /** IP_ORIGDSTADDR or IPV6_ORIGDSTADDR: what it was delivered to. Undefined if the kernel did not say. */
   local(index: number): Readonly<Endpoint> | undefined {
     return this.#hub.destinations.get(index * RECORD_WORDS + DESTINATION);
+  }
+
+  /** From now on {@link deletions} tells. False where the kernel does not. */
+  watch(): boolean {
+    return this.#hub.native.watch(this.#slot, this.address.port) === 0;
+  }
+
+  /**
+   * Calls `each` for every conntrack entry to this port that was deleted before its time since the last call, with the
+   * addresses of the datagrams that came through it. False: some were missed.
+   */
+  deletions(each: (source: Endpoint, local: Endpoint) => void): boolean {
+    const { native, sources, destinations } = this.#hub;
+    let complete = true;
+    for (;;) {
+      const count = native.deletions(this.#slot);
+      for (let index = 0; index < count; index++) {
+        const record = (DELETED + index) * RECORD_WORDS;
+        each(sources.get(record)!, destinations.get(record + DESTINATION)!);
+      }
+      if (count === -constants.errno.ENOBUFS) complete = false;
+      else if (count < BATCH) return complete;
+    }
   }
 
   /** Puts that datagram's addresses where the addon looks for them: facts.peer and facts.local. */

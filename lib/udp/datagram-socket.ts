@@ -30,7 +30,7 @@ export interface DatagramSocketOptions {
   receiveBufferSize?: number;
   /** How many bytes of a datagram are kept; the rest of a longer one is cut off. Default 65535: nothing ever is. */
   maxSize?: number;
-  /** The conntrack zones that the rules put intercepted datagrams into. Default `[0]`. */
+  /** The conntrack zones that the rules put intercepted datagrams into. Default `[0, 1, 2]`: those of this package's rules. */
   conntrackZones?: readonly number[];
   /** At most how many reply sockets there are at a time. Default 256. */
   maxReplySockets?: number;
@@ -129,7 +129,7 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
   const { address = '::', port = 0, ipv6Only = false, transparent = false, mark = 0 } = options;
-  const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0] } = options;
+  const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0, 1, 2] } = options;
   const { maxReplySockets = 256, replySocketTimeout = 30_000 } = options;
   checkAddress('options.address', address);
   checkInteger('options.port', port, 0, 65535);
@@ -279,7 +279,11 @@ export class InterceptedDatagramSocket extends EventEmitter<{
 
   #open(options: PortOptions): DatagramPort {
     const port = new DatagramPort(options, (port) => this.#read(port));
-    this.#finders.set(port, new DestinationFinder(port.address, this.#zones));
+    const finder = new DestinationFinder(port.address, this.#zones, options.reuseAddress, port);
+    // Before the first datagram, where rules can lead to this port already. Others, which a program has by the
+    // hundred to ask with, begin with their first answer, and TPROXY with the first datagram that it did not lead here.
+    if (!options.transparent && options.port !== 0) finder.watch();
+    this.#finders.set(port, finder);
     return port;
   }
 
@@ -339,6 +343,7 @@ export class InterceptedDatagramSocket extends EventEmitter<{
         this.#paused.add(port);
         return;
       }
+      finder.beforeBatch();
       const count = port.receive();
       if (count < 0 && count !== -EAGAIN) this.#countError(count);
       this.#deliver(port, finder, count);
@@ -356,7 +361,7 @@ export class InterceptedDatagramSocket extends EventEmitter<{
   }
 
   #deliver(port: DatagramPort, finder: DestinationFinder, count: number): void {
-    finder.startBatch();
+    finder.startBatch(count < BATCH);
     for (let index = 0; index < count && this.#main.isOpen; index++) {
       const data = port.data(index);
       const source = port.source(index);

@@ -1,15 +1,22 @@
+import { constants } from 'node:os';
 import { type Endpoint, isWildcard } from '../address.ts';
 import { conntrackActive, conntrackPresent } from '../recover/tracking.ts';
 import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
 import { codedError, systemError } from '../errors.ts';
 import { isOwnAddress } from '../recover/own-address.ts';
+import { DeletedFlows, type DeletionSource, flowOf } from './deleted-flows.ts';
+
+const { ENOENT, EOPNOTSUPP } = constants.errno;
 
 /**
- * How long a decision about a flow is believed, in milliseconds. It saves a busy flow nearly all of its questions
- * (5 to 15 µs each), and is short beside the time that a datagram can wait in the socket's queue: an entry that is
- * deleted, and its addresses used again for another destination within that time, would be misread.
+ * How long a decision about a flow is believed, in milliseconds. It saves a busy flow nearly all of its questions (5 µs
+ * for each zone). It ends at once when the entry is deleted (DeletedFlows); this is for entries that are older than
+ * the socket, about which the kernel may not tell. Only what an entry said is believed: that there is none says
+ * nothing about the next datagram.
  */
 const BELIEVED_MS = 100;
+/** Of a reply socket's address: whose it is changes the kind, not the destination. */
+const FOREIGN_MS = 1000;
 const MAX_REMEMBERED = 1024;
 
 /** What was decided about a datagram. */
@@ -29,10 +36,6 @@ export function isShared(address: string): boolean {
   return SHARED_ADDRESS.test(address);
 }
 
-function flowOf(source: Endpoint, local: Endpoint): string {
-  return `${source.port} ${source.address} ${local.address}`;
-}
-
 function same(a: Endpoint, b: Endpoint): boolean {
   return a.address === b.address && a.port === b.port;
 }
@@ -46,8 +49,10 @@ function same(a: Endpoint, b: Endpoint): boolean {
 export class DestinationFinder {
   readonly #bound: Endpoint;
   readonly #zones: readonly number[];
+  readonly #reply: boolean;
+  readonly #deleted: DeletedFlows;
   readonly #believed = new Map<string, Believed>();
-  /** Found out once a batch at most: it takes ten times as long as all else. */
+  /** Found out once a batch at most: it takes twice as long as all else. */
   #tracking: { [family in Endpoint['family']]?: boolean } = {};
   #now = 0;
   #lastSource: Endpoint | undefined;
@@ -57,16 +62,35 @@ export class DestinationFinder {
   /**
    * @param bound what the socket is bound to
    * @param zones the conntrack zones to look into
+   * @param reply is it bound to an address that an answer is to leave from? That is mostly a foreign one
    */
-  constructor(bound: Endpoint, zones: readonly number[]) {
+  constructor(bound: Endpoint, zones: readonly number[], reply: boolean, deletions: DeletionSource) {
     this.#bound = bound;
     this.#zones = zones;
+    this.#reply = reply;
+    this.#deleted = new DeletedFlows(deletions);
   }
 
-  /** To be called after each receive: what is found out from then on is true of all that it brought. */
-  startBatch(): void {
+  /** Begins to listen for deleted entries before it is asked about the first datagram. */
+  watch(): void {
+    this.#deleted.watch();
+  }
+
+  /** To be called before each receive: what has been deleted by now is no concern of the batches behind the next. */
+  beforeBatch(): void {
+    this.#deleted.learn(this.#forget);
+  }
+
+  /**
+   * To be called after each receive: what is found out from then on is true of all that it brought.
+   *
+   * @param emptied it took all that there was
+   */
+  startBatch(emptied: boolean): void {
     this.#now = performance.now();
     this.#tracking = {};
+    this.#deleted.startBatch(emptied);
+    this.#deleted.learn(this.#forget);
   }
 
   /** What is known without asking: undefined if decide() must be asked. */
@@ -78,19 +102,45 @@ export class DestinationFinder {
       this.#lastLocal = local;
       this.#last = this.#find(source, local);
     }
-    return this.#last !== undefined && this.#now < this.#last.until ? this.#last.decided : undefined;
+    return this.#last !== undefined && this.#now <= this.#last.until ? this.#last.decided : undefined;
   }
 
   /** Asks the kernel about the flow of the last recall(), whose addresses facts.peer and facts.local hold too. */
   decide(source: Endpoint, local: Readonly<Endpoint>): DatagramDestination {
+    // A datagram for one of the addresses that this program has answered from, led to the socket that answered: by
+    // a TPROXY rule's `socket` match, or because the kernel prefers it. Nothing has rewritten it: NAT leads to where
+    // somebody listens.
+    if (this.#reply && !isOwnAddress()) {
+      return this.#believe({ kind: 'tproxy', destination: local }, this.#now + FOREIGN_MS);
+    }
+    const watching = this.#deleted.watch();
     const entry = lookupEntry(UDP, this.#zones);
+    this.#deleted.learn(this.#forget);
+    const flow = flowOf(source, local);
+    if (typeof entry === 'object') {
+      if (!watching) return notWatched();
+      if (this.#deleted.has(flow)) return anotherEntry();
+    }
+    const lasts = typeof entry === 'object' ? Math.min(BELIEVED_MS, entry.seconds * 1000) : 0;
     const decided = this.#judge(entry, source, local);
-    const seconds = typeof entry === 'object' ? entry.seconds : Infinity;
-    this.#last = { decided, until: this.#now + Math.min(BELIEVED_MS, seconds * 1000) };
-    if (this.#believed.size >= MAX_REMEMBERED) this.#believed.clear();
-    this.#believed.set(flowOf(source, local), this.#last);
+    const believed = this.#believe(decided, this.#now + lasts);
+    if (lasts > 0) {
+      if (this.#believed.size >= MAX_REMEMBERED) this.#believed.clear();
+      this.#believed.set(flow, this.#last!);
+    }
+    return believed;
+  }
+
+  #believe(decided: DatagramDestination, until: number): DatagramDestination {
+    this.#last = { decided, until };
     return decided;
   }
+
+  readonly #forget = (flow?: string): void => {
+    if (flow === undefined) this.#believed.clear();
+    else this.#believed.delete(flow);
+    this.#lastSource = undefined;
+  };
 
   #find(source: Endpoint, local: Readonly<Endpoint>): Believed | undefined {
     // NAT to this socket would have made it this socket's port.
@@ -111,8 +161,7 @@ export class DestinationFinder {
     if (typeof entry === 'object' || this.#untracked(local.family)) {
       return { kind: 'direct', destination: local };
     }
-    const cause = systemError(entry, { syscall: 'netlink', option: 'IPCTNL_MSG_CT_GET' });
-    return { kind: 'unknown', destination: undefined, cause };
+    return unknown(entry);
   }
 
   /** Can a client have sent to this address and have reached this socket by that? */
@@ -125,6 +174,26 @@ export class DestinationFinder {
     const tracking = (this.#tracking[family] ??= conntrackActive(family === 'IPv4' ? 4 : 6) !== false);
     return !tracking || !conntrackPresent();
   }
+}
+
+function unknown(errno: number, hint?: string): DatagramDestination {
+  const context = { syscall: 'netlink', option: 'IPCTNL_MSG_CT_GET' };
+  const cause = systemError(errno, hint === undefined ? context : { ...context, hint });
+  return { kind: 'unknown', destination: undefined, cause };
+}
+
+function anotherEntry(): DatagramDestination {
+  return unknown(
+    -ENOENT,
+    'the entry that this datagram came through may have been deleted while it waited to be read: the one that is there now may be a later one',
+  );
+}
+
+function notWatched(): DatagramDestination {
+  return unknown(
+    -EOPNOTSUPP,
+    'the kernel does not tell when entries are deleted, so that they may be other datagrams’: set net.netfilter.nf_conntrack_events to 1 or 2',
+  );
 }
 
 let missing: DatagramDestination | undefined;

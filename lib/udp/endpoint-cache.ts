@@ -2,6 +2,7 @@ import type { Endpoint } from '../address.ts';
 import { endpointAt, setSlot, Slot } from '../recover/kernel-answer.ts';
 
 const WORDS = 6;
+const SCOPE = 1;
 const MAX_REMEMBERED = 4096;
 
 /**
@@ -25,11 +26,12 @@ export class EndpointCache {
     if (this.#isLast(at)) return this.#last;
     const family = this.#halves[at * 2]!;
     if (family === 0) return undefined;
+    // The name of an interface can become another one's.
+    if (this.#words[at + SCOPE] !== 0) return this.#make(at);
     const key = family === 4 ? this.#keyOfV4(at) : this.#words.subarray(at, at + WORDS).join();
     let endpoint = this.#known.get(key);
     if (endpoint === undefined) {
-      setSlot(Slot.original, this.#words, at);
-      endpoint = Object.freeze(endpointAt(Slot.original));
+      endpoint = this.#make(at);
       // Sources can be forged without end.
       if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
       this.#known.set(key, endpoint);
@@ -37,6 +39,11 @@ export class EndpointCache {
     for (let word = 0; word < WORDS; word++) this.#lastWords[word] = this.#words[at + word]!;
     this.#last = endpoint;
     return endpoint;
+  }
+
+  #make(at: number): Readonly<Endpoint> {
+    setSlot(Slot.original, this.#words, at);
+    return Object.freeze(endpointAt(Slot.original));
   }
 
   #isLast(at: number): boolean {

@@ -15,6 +15,7 @@ namespace {
 constexpr uint16_t kGet = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
 // The kernel answers a GET with the message that it broadcasts for a new entry.
 constexpr uint16_t kAnswer = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW;
+constexpr uint16_t kDeleted = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
 
 constexpr size_t align(size_t length) { return (length + 3) & ~size_t{3}; }
 
@@ -85,48 +86,71 @@ class Attributes {
   size_t left_;
 };
 
-void read_address(const Attribute& ip, Endpoint* to) {
+// The two ends of a tuple.
+struct Tuple {
+  Endpoint source;
+  Endpoint destination;
+  uint8_t protocol;
+};
+
+void read_address(const Attribute& a, uint16_t family, Endpoint* to) {
+  const size_t size = family == 4 ? 4 : 16;
+  if (a.length < size) return;
+  to->family = family;
+  memcpy(to->bytes, a.data, size);
+}
+
+void read_addresses(const Attribute& ip, Tuple* tuple) {
   Attributes addresses(ip.data, ip.length);
   for (Attribute a; addresses.next(&a);) {
-    if (a.type == CTA_IP_V4_DST && a.length >= 4) {
-      to->family = 4;
-      memcpy(to->bytes, a.data, 4);
-    } else if (a.type == CTA_IP_V6_DST && a.length >= 16) {
-      to->family = 6;
-      memcpy(to->bytes, a.data, 16);
-    }
+    if (a.type == CTA_IP_V4_SRC) read_address(a, 4, &tuple->source);
+    if (a.type == CTA_IP_V4_DST) read_address(a, 4, &tuple->destination);
+    if (a.type == CTA_IP_V6_SRC) read_address(a, 6, &tuple->source);
+    if (a.type == CTA_IP_V6_DST) read_address(a, 6, &tuple->destination);
   }
 }
 
-bool read_port(const Attribute& proto, Endpoint* to) {
+bool read_port(const Attribute& a, Endpoint* to) {
+  uint16_t port;
+  if (a.length < sizeof(port)) return false;
+  memcpy(&port, a.data, sizeof(port));
+  to->port = ntohs(port);
+  return true;
+}
+
+// True when there is a destination port.
+bool read_ports(const Attribute& proto, Tuple* tuple) {
+  bool port = false;
   Attributes ports(proto.data, proto.length);
   for (Attribute a; ports.next(&a);) {
-    if (a.type != CTA_PROTO_DST_PORT || a.length < sizeof(to->port)) continue;
-    uint16_t port;
-    memcpy(&port, a.data, sizeof(port));
-    to->port = ntohs(port);
-    return true;
+    if (a.type == CTA_PROTO_NUM && a.length >= 1) tuple->protocol = *a.data;
+    if (a.type == CTA_PROTO_SRC_PORT) read_port(a, &tuple->source);
+    if (a.type == CTA_PROTO_DST_PORT) port = read_port(a, &tuple->destination);
   }
-  return false;
+  return port;
 }
 
-// The destination of a tuple; false unless both halves are there.
-bool read_tuple(const Attribute& tuple, Endpoint* to) {
-  *to = {};
+// False unless the destination is there, both halves of it.
+bool read_tuple(const Attribute& attribute, Tuple* tuple) {
+  *tuple = {};
   bool port = false;
-  Attributes halves(tuple.data, tuple.length);
+  Attributes halves(attribute.data, attribute.length);
   for (Attribute a; halves.next(&a);) {
-    if (a.type == CTA_TUPLE_IP) read_address(a, to);
-    if (a.type == CTA_TUPLE_PROTO) port = read_port(a, to);
+    if (a.type == CTA_TUPLE_IP) read_addresses(a, tuple);
+    if (a.type == CTA_TUPLE_PROTO) port = read_ports(a, tuple);
   }
-  return port && to->family != 0;
+  return port && tuple->destination.family != 0;
 }
 
 int read_entry(const uint8_t* bytes, size_t length, ConntrackAnswer* answer) {
   bool found = false;
   Attributes entry(bytes, length);
   for (Attribute a; entry.next(&a);) {
-    if (a.type == CTA_TUPLE_ORIG) found = read_tuple(a, &answer->original);
+    if (a.type == CTA_TUPLE_ORIG) {
+      Tuple tuple;
+      found = read_tuple(a, &tuple);
+      answer->original = tuple.destination;
+    }
     if (a.type == CTA_TIMEOUT && a.length >= sizeof(answer->seconds)) {
       memcpy(&answer->seconds, a.data, sizeof(answer->seconds));
       answer->seconds = ntohl(answer->seconds);
@@ -194,6 +218,28 @@ int parse_conntrack_answer(const uint8_t* message, size_t length, uint32_t seque
   }
   if (header.nlmsg_type != kAnswer || body_length < sizeof(nfgenmsg)) return -EBADMSG;
   return read_entry(body + sizeof(nfgenmsg), body_length - sizeof(nfgenmsg), answer);
+}
+
+int parse_conntrack_deletion(const uint8_t* message, size_t length, ConntrackDeletion* deletion) {
+  *deletion = {};
+  nlmsghdr header;
+  constexpr size_t start = sizeof(header) + sizeof(nfgenmsg);
+  if (length < start) return -EBADMSG;
+  memcpy(&header, message, sizeof(header));
+  if (header.nlmsg_len < start || header.nlmsg_len > length) return -EBADMSG;
+  if (header.nlmsg_type != kDeleted) return -EBADMSG;
+  bool found = false;
+  Attributes entry(message + start, header.nlmsg_len - start);
+  for (Attribute a; entry.next(&a);) {
+    if (a.type == CTA_TIMEOUT) deletion->time_left = true;
+    if (a.type != CTA_TUPLE_REPLY) continue;
+    Tuple tuple;
+    found = read_tuple(a, &tuple) && tuple.source.family == tuple.destination.family;
+    deletion->local = tuple.source;
+    deletion->peer = tuple.destination;
+    deletion->protocol = tuple.protocol;
+  }
+  return found ? 0 : -EBADMSG;
 }
 
 }  // namespace original_dst

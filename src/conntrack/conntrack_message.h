@@ -34,6 +34,17 @@ size_t write_conntrack_question(const ConntrackQuestion& question, uint32_t sequ
 int parse_conntrack_answer(const uint8_t* message, size_t length, uint32_t sequence,
                            ConntrackAnswer* answer);
 
+// An entry that has gone: the addresses of its reply tuple, as in ConntrackQuestion.
+struct ConntrackDeletion {
+  Endpoint local;
+  Endpoint peer;
+  uint8_t protocol;
+  bool time_left;  // it did not time out; never true before Linux 5.8, which does not say
+};
+
+// Reads one message of NFNLGRP_CONNTRACK_DESTROY. Returns 0 or -EBADMSG.
+int parse_conntrack_deletion(const uint8_t* message, size_t length, ConntrackDeletion* deletion);
+
 }  // namespace original_dst
 
 #endif  // ORIGINAL_DST_CONNTRACK_CONNTRACK_MESSAGE_H_

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "conntrack/deletions.h"
 #include "datagram/datagram.h"
 #include "datagram/poller.h"
 #include "glue/arguments.h"
@@ -47,6 +48,8 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
                            InstanceMethod("arm", &DatagramHub::Arm),
                            InstanceMethod("send", &DatagramHub::Send),
                            InstanceMethod("drops", &DatagramHub::Drops),
+                           InstanceMethod("watch", &DatagramHub::Watch),
+                           InstanceMethod("deletions", &DatagramHub::TakeDeletions),
                            InstanceMethod("close", &DatagramHub::Close),
                            InstanceMethod("ref", &DatagramHub::Ref),
                        });
@@ -77,11 +80,13 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
   struct Records {
     Datagram batch[kBatch];
     Datagram opened;
+    Datagram deleted[kBatch];  // an entry's two ends, as of a datagram that came through it
   };
 
   struct Slot {
     OwnedFd fd;
     size_t limit = 0;
+    std::unique_ptr<Deletions> deletions;
   };
 
   int Start(const Napi::Value& on_ready) {
@@ -237,6 +242,28 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     return status != 0 ? Status(status) : Napi::Number::New(env_, drops);
   }
 
+  // (slot, port) → 0 or -errno: from now on the slot tells which entries of flows to that port go
+  Napi::Value Watch(const Napi::CallbackInfo& info) {
+    Slot* slot = SlotArgument(info);
+    if (slot == nullptr) return Status(-EBADF);
+    std::unique_ptr<Deletions> deletions(new Deletions);
+    const int status = deletions->start(static_cast<uint16_t>(number_argument(info, 1)));
+    if (status == 0) slot->deletions = std::move(deletions);
+    return Status(status);
+  }
+
+  // (slot) → how many that have gone are in records now, kBatch if there may be more; or -errno
+  Napi::Value TakeDeletions(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    if (slot == nullptr || slot->deletions == nullptr) return Status(-EBADF);
+    for (unsigned count = 0; count < kBatch; count++) {
+      Datagram& entry = records_->deleted[count];
+      const int more = slot->deletions->next(&entry.destination, &entry.source);
+      if (more != 1) return Status(more < 0 ? more : static_cast<int>(count));
+    }
+    return Status(kBatch);
+  }
+
   // (slot) → 0 or -errno
   Napi::Value Close(const Napi::CallbackInfo& info) {
     Slot* slot = SlotArgument(info);
@@ -244,6 +271,7 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     // Closing alone is not enough while a child process that is being started shares the socket.
     poller_.remove(slot->fd.get());
     slot->fd.reset();
+    slot->deletions.reset();
     return Status(0);
   }
 

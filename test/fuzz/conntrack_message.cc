@@ -29,6 +29,14 @@ void check_answer(const std::vector<uint8_t>& message) {
   if (status == 0) check(answer.original.family == 4 || answer.original.family == 6);
 }
 
+void check_deletion(const std::vector<uint8_t>& message) {
+  original_dst::ConntrackDeletion deletion;
+  const int status =
+      original_dst::parse_conntrack_deletion(message.data(), message.size(), &deletion);
+  check(status == 0 || status == -EBADMSG);
+  if (status == 0) check(deletion.local.family == deletion.peer.family);
+}
+
 void check_question(FuzzedDataProvider& input) {
   original_dst::ConntrackQuestion question = {};
   const uint16_t family = input.ConsumeBool() ? 4 : 6;
@@ -50,6 +58,7 @@ void check_question(FuzzedDataProvider& input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check_answer(std::vector<uint8_t>(data, data + size));
+  check_deletion(std::vector<uint8_t>(data, data + size));
 
   // The same bytes behind a header that lets them through to the attributes.
   nlmsghdr header = {};
@@ -60,6 +69,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   memcpy(message.data(), &header, sizeof(header));
   if (size > 0) memcpy(message.data() + sizeof(header) + sizeof(nfgenmsg), data, size);
   check_answer(message);
+  header.nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
+  memcpy(message.data(), &header, sizeof(header));
+  check_deletion(message);
 
   FuzzedDataProvider input(data, size);
   check_question(input);

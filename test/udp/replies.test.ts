@@ -73,6 +73,7 @@ await inNamespace(t, import.meta.url, async () => {
     const [data, info] = await nextMessage(socket);
     t.equal(String(data), 'answer');
     t.match(info, { destination: { ...source(1), family: 'IPv4' }, source: { address: '192.0.2.1' } });
+    t.equal(info.kind, 'tproxy', 'nobody else than the one whose address it is could get it directly');
 
     // Also what has not been read yet when the socket makes room for another.
     socket.pause();
@@ -91,6 +92,20 @@ await inNamespace(t, import.meta.url, async () => {
     socket.close();
     await once(socket, 'close');
     t.notMatch(sh('ss -uanH'), /198\.51\.100/);
+  });
+
+  t.test('a socket to answer from that is bound to an address of this host', async (t) => {
+    const socket = createDatagramSocket();
+    t.teardown(() => socket.close());
+    const from = await client('udp4', '192.0.2.1');
+    t.teardown(() => from.close());
+    const own = { address: '127.0.0.9', port: 53 };
+    socket.send('question', { destination: from.address(), source: own });
+    const [, rinfo] = await nextMessage(from);
+    for (const text of ['one', 'two']) {
+      from.send(text, rinfo.port, rinfo.address);
+      t.match((await nextMessage(socket))[1], { kind: 'direct', destination: own });
+    }
   });
 
   t.test('a burst of answers from many addresses, from one handler', async (t) => {
