@@ -364,7 +364,11 @@ class RelayGlue {
       }
       *facts_ = one->facts;
       const Napi::Value status = Status(one->status);
-      const Napi::Value origin = Napi::Number::New(env_, origin_number(one->origin, one->path));
+      // On this thread, and so after what it has dialled is noted: the relay thread, which wakes as
+      // soon as connect(2) has sent its packet, would often be too early to know.
+      const Endpoint& destination = likely_destination(one->facts);
+      const Origin from = one->listener->origin(one->fd.get(), one->facts, destination, &one->path);
+      const Napi::Value origin = Napi::Number::New(env_, origin_number(from, one->path));
       callback.Call({Napi::Number::New(env_, pending_.put(std::move(one))), status, origin});
     }
   }

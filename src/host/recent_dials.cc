@@ -189,9 +189,8 @@ bool RecentDials::find(const Endpoint& local, const Endpoint& destination,
   const Entry* const ways = ways_of(key);
   for (size_t i = 0; ways != nullptr && i < kWays; i++) {
     if (__atomic_load_n(&ways[i].key, __ATOMIC_ACQUIRE) != key) continue;
-    const uint64_t cookie = __atomic_load_n(&ways[i].cookie, __ATOMIC_RELAXED);
-    const uint64_t path = __atomic_load_n(&ways[i].path, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    const uint64_t cookie = __atomic_load_n(&ways[i].cookie, __ATOMIC_ACQUIRE);
+    const uint64_t path = __atomic_load_n(&ways[i].path, __ATOMIC_ACQUIRE);
     // Overwritten meanwhile: then it is not about this connection.
     if (__atomic_load_n(&ways[i].key, __ATOMIC_RELAXED) != key) return false;
     *found = {cookie, path & ~kTransparent, (path & kTransparent) != 0};

@@ -120,7 +120,6 @@ Undecided* RelayListener::undecided(OwnedFd accepted, const Facts& facts) {
   } else if (facts.local.family == 0) {
     one->status = local_endpoint(accepted.get(), &one->facts.local);
   }
-  one->origin = origin(accepted.get(), one->facts, likely_destination(one->facts), &one->path);
   one->fd = std::move(accepted);
   one->plan = plan;
   one->limits = limits;

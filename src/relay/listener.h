@@ -48,7 +48,6 @@ struct Undecided {
   OwnedFd fd;
   int status = 0;  // of `facts`, as of read_facts()
   Facts facts = {};
-  Origin origin = kElsewhere;
   Path path = 0;  // of the dial that may follow
   DialPlan plan = {};
   RelayLimits limits = {};
@@ -87,12 +86,13 @@ struct RelayListener : Watched {
   // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting and noted;
   // kResetIt: send RST; kUndecided: ask, also about a loop, which is for TypeScript to report.
   Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream, DialNote* note);
+  // As origin_of(); on either thread.
+  Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
   // For TypeScript to decide about, with all the facts.
   Undecided* undecided(OwnedFd accepted, const Facts& facts);
 
  private:
   Accepted refuse_one();
-  Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
 };
 
 void add_to(double* counter, double amount);
