@@ -3,8 +3,9 @@ import { Command, Option } from 'commander';
 import { integer, list, listenAddress, mark, target } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { paintFor } from './output.ts';
-import { OWN_MARK, type ProxyOptions, runProxy } from './run-proxy.ts';
-import { addFlowOptions } from './rules-options.ts';
+import { OWN_MARK, unfit } from './proxy-rules.ts';
+import { addFlowOptions, checkFlow } from './rules-options.ts';
+import { type ProxyOptions, runProxy } from './run-proxy.ts';
 
 export function proxyCommand(): Command {
   const command = common(new Command('proxy'));
@@ -52,21 +53,17 @@ export function proxyCommand(): Command {
     .optionsGroup('Rules:')
     .option('--with-rules', 'install rules that lead here, and remove them at the end');
   addFlowOptions(command);
+  const flow = addFlowOptions(new Command());
   command.action((options: ProxyOptions) => {
-    const flow = [
-      'ports',
-      'to',
-      'interfaces',
-      'exclude',
-      'excludePorts',
-      'direction',
-      'family',
-      'backend',
-    ] as const;
-    const idle = flow.find((name) => options[name] !== undefined);
-    if (!options.withRules && idle !== undefined) {
-      command.error(`error: --${idle} is about rules: add --with-rules`, { exitCode: 2 });
+    const rulesOnly = flow.options.find(
+      (option) => options[option.attributeName() as keyof ProxyOptions] !== undefined,
+    );
+    if (!options.withRules && rulesOnly !== undefined) {
+      command.error(`error: ${rulesOnly.long} is about rules: add --with-rules`, { exitCode: 2 });
     }
+    checkFlow(command, options);
+    const reason = options.withRules && unfit(options);
+    if (reason) command.error(`error: ${reason}`, { exitCode: 2 });
     return runProxy(options, paintFor(command));
   });
   return addSections(
@@ -76,7 +73,8 @@ export function proxyCommand(): Command {
       text: `SIGINT, SIGTERM, SIGHUP  let open connections end, then remove the rules; new connections go
                          straight to where they are going (without --with-rules: are refused)
 a second one             end them at once
-After SIGKILL the rules stay; the next start with --with-rules takes them over, and
+nohup's SIGHUP is ignored. After SIGKILL, or a fault, a second process removes the rules. Should
+that be killed too, the next start with --with-rules takes them over, and
 \`original-dst rules remove proxy --yes\` removes them.`,
     },
     {

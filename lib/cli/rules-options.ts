@@ -144,6 +144,25 @@ export function flowConfig(options: FlowOptions, mode: Mode, proxyPort: number, 
   };
 }
 
+/** Options that are about what this host sends. */
+const OUTBOUND_OPTIONS = ['loopback', 'exemptUid', 'exemptGid', 'exemptMark', 'exemptCgroup'] as const;
+
+/** Refuses options that the direction has no use for: whoever gives them believes that they do something. */
+export function checkFlow(command: Command, options: FlowOptions): void {
+  const { direction = 'outbound' } = options;
+  if (direction === 'outbound') return;
+  const stray = OUTBOUND_OPTIONS.find((name) => options[name] !== undefined);
+  if (stray === undefined) return;
+  command.error(`error: ${flagOf(command, stray)} is about outbound connections, not ${direction} ones`, {
+    exitCode: 2,
+  });
+}
+
+/** An option as it is written, by the name of its value. */
+function flagOf(command: Command, name: string): string {
+  return command.options.find((option) => option.attributeName() === name)!.long!;
+}
+
 /** What each preset can be told; every other option belongs to `--port`. */
 const PRESET_OPTIONS = new Set([
   'preset',
@@ -160,12 +179,19 @@ const PRESET_OPTIONS = new Set([
   'yes',
 ]);
 
+/** What goes with a configuration, which says everything else itself. */
+const CONFIG_OPTIONS = new Set(['config', 'backend', 'json', 'yes']);
+
 function presetConfig(command: Command, options: RulesOptions): RulesConfig {
   const stray = Object.keys(options).find((name) => !PRESET_OPTIONS.has(name));
   const several = [options.exemptUid, options.exemptGid].find((ids) => ids !== undefined && ids.length > 1);
   if (stray !== undefined || several !== undefined || typeof options.dns === 'number') {
     const what =
-      stray === undefined ? (several === undefined ? 'a port of --dns' : 'several proxies') : `--${stray}`;
+      stray === undefined
+        ? several === undefined
+          ? 'a port of --dns'
+          : 'several proxies'
+        : flagOf(command, stray);
     command.error(`error: --preset sidecar cannot be combined with ${what}`, { exitCode: 2 });
   }
   return sidecar(
@@ -189,7 +215,14 @@ export function rulesConfig(command: Command, options: RulesOptions): RulesConfi
     command.error('error: give one of --preset, --config and --port', { exitCode: 2 });
   }
   if (options.preset !== undefined) return presetConfig(command, options);
-  if (options.config !== undefined) return options.config;
+  if (options.config !== undefined) {
+    const stray = Object.keys(options).find((name) => !CONFIG_OPTIONS.has(name));
+    if (stray !== undefined) {
+      command.error(`error: --config cannot be combined with ${flagOf(command, stray)}`, { exitCode: 2 });
+    }
+    return options.config;
+  }
   if (options.dns === true) command.error('error: --dns needs the port of the resolver', { exitCode: 2 });
+  checkFlow(command, options);
   return flowConfig(options, options.mode ?? 'redirect', options.port!, options.dns);
 }

@@ -1,53 +1,28 @@
 // `original-dst proxy`, from start to end.
 import { setTimeout as delay } from 'node:timers/promises';
 import { formatEndpoint } from '../address.ts';
-import { apply, type ApplyOptions, type Mode, remove, type RulePlan } from '../rules/index.ts';
-import type { ListenAddress, Target } from './arguments.ts';
+import { apply, type ApplyOptions, remove, type RulePlan } from '../rules/index.ts';
+import type { Target } from './arguments.ts';
 import { drain, type ProxyRules } from './drain.ts';
 import { egressPolicies } from './egress-list.ts';
 import { Ending } from './ending.ts';
 import { Forwarder } from './forwarder.ts';
-import { hostPlan } from './host-plan.ts';
 import { complaint, type Paint } from './output.ts';
 import { type LogFormat, ProxyOutput } from './proxy-output.ts';
+import { ownMark, proxyPlan, type ProxyRulesOptions } from './proxy-rules.ts';
 import { RulesGuard } from './rules-guard.ts';
-import { flowConfig, type FlowOptions } from './rules-options.ts';
 
-export interface ProxyOptions extends FlowOptions {
-  mode: Mode;
-  listen: ListenAddress;
-  preserveSource?: true | 'port';
+export interface ProxyOptions extends ProxyRulesOptions {
   allow?: Target[];
   deny?: Target[];
-  mark?: number;
-  withRules?: true;
   relay: boolean;
   idle: number;
   log: LogFormat;
   grace: number;
 }
 
-/** The mark of the proxy's own connections when rules have to tell them from others; not one that tproxy uses. */
-export const OWN_MARK = 1340;
-
-function ownMark({ mark, withRules }: ProxyOptions): number | undefined {
-  return mark ?? (withRules ? OWN_MARK : undefined);
-}
-
 /** How long the end of connections may take that are not waited for any longer. */
 const LAST_MS = 5000;
-
-/**
- * The rules that bring connections to the proxy. Its own pass by the mark that it gives them, whatever else is exempt:
- * with any other sign, whoever forgets it has a loop.
- */
-function planFor(options: ProxyOptions, port: number, say: (message: string) => void): RulePlan {
-  const exemptMark = [...new Set([ownMark(options)!, ...(options.exemptMark ?? [])])];
-  const config = flowConfig({ name: 'proxy', ...options, exemptMark }, options.mode, port);
-  const { SSH_CONNECTION: sshConnection } = process.env;
-  const guarded = sshConnection === undefined ? config : { sshConnection, ...config };
-  return hostPlan(guarded, options.family !== undefined, say);
-}
 
 async function within(ms: number, end: Promise<void>): Promise<void> {
   const over = new AbortController();
@@ -79,7 +54,7 @@ async function serve(
   try {
     const address = await forwarder.listen(options.listen);
     if (withRules) {
-      const plan = planFor(options, address.port, (message) => output.say(message));
+      const plan = proxyPlan(options, address.port, (message) => output.say(message));
       rules = await install(
         plan,
         { hold: true, ...(backend === undefined ? {} : { backend }) },

@@ -53,7 +53,16 @@ t.test('wrong command lines end with 2 and say why', async (t) => {
     ['proxy --deny 10.0.0.0/33', /an address or a prefix/],
     ['proxy --deny 10.0.0.0/8:http', /is invalid/],
     ['proxy --mark -1', /is invalid/],
-    ['proxy --ports 80', /--ports is about rules: add --with-rules/],
+    ...['--ports 80', '--loopback', '--name x', '--drop-invalid', '--table 5', '--exempt-uid 33'].map(
+      (flag): [string, RegExp] => [
+        `proxy ${flag}`,
+        new RegExp(`${flag.split(' ')[0]} is about rules: add --with-rules`),
+      ],
+    ),
+    ['proxy --with-rules --listen 192.0.2.1:1', /outbound connections come in at 127\.0\.0\.1/],
+    ['proxy --with-rules --direction inbound --loopback', /--loopback is about outbound connections/],
+    ['rules print --port 1 --direction gateway --exempt-uid 3', /--exempt-uid is about outbound/],
+    ['rules print --preset sidecar --drop-invalid', /cannot be combined with --drop-invalid/],
     ['rules print', /give one of --preset, --config and --port/],
     ['rules print --preset sidecar --port 1', /give one of/],
     ['rules print --preset sidecar --ports 80', /cannot be combined with --ports/],
@@ -71,6 +80,13 @@ t.test('wrong command lines end with 2 and say why', async (t) => {
     t.match(stderr, message, line);
     t.equal(stdout, '', line);
   }
+});
+
+t.test('a configuration says everything itself', async (t) => {
+  const args = ['rules', 'print', '--config', '-', '--drop-invalid'];
+  const { status, stderr } = cli(args, {}, JSON.stringify({ inbound: { mode: 'redirect', port: 1 } }));
+  t.equal(status, 2);
+  t.match(stderr, /--config cannot be combined with --drop-invalid/);
 });
 
 t.test('rules print', async (t) => {
@@ -91,7 +107,7 @@ t.test('rules print', async (t) => {
     config: `--config ${directory}/flow.json`,
     dns: '--port 15001 --exempt-mark 7 --dns 5353',
     inbound:
-      '--port 15006 --mode tproxy --direction inbound --interfaces eth0 --exclude 10.0.0.1 --exclude-ports 22 --drop-invalid --tproxy-mark 9 --table 8 --exempt-cgroup a/b --exempt-gid 3',
+      '--port 15006 --mode tproxy --direction inbound --interfaces eth0 --exclude 10.0.0.1 --exclude-ports 22 --drop-invalid --tproxy-mark 9 --table 8',
     iptables: '--port 15001 --exempt-uid 1337 --backend iptables',
     four: '--port 15001 --exempt-uid 1337 --backend iptables --family 4',
     six: '--port 15001 --exempt-uid 1337 --backend iptables --family 6',
