@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { codedError } from './errors.ts';
+import { codedError, type CodedError } from './errors.ts';
 
 /** The addon's exports (src/glue/addon.cc). A status is 0 or a negative errno. */
 export interface Binding {
@@ -141,6 +141,28 @@ export function binding(): Binding {
   return (loaded ??= load());
 }
 
+function notLoaded(cause: NodeJS.ErrnoException): CodedError {
+  // There is nothing wrong with the binary: this process was told to load none, by one of two options.
+  if (cause.code === 'ERR_DLOPEN_DISABLED') {
+    return codedError(
+      'ERR_BINDING_NOT_LOADED',
+      'original-dst: native addons are switched off in this process',
+      {
+        hint: 'start node without `--no-addons`; under the permission model (`--permission`) add `--allow-addons`',
+        cause,
+      },
+    );
+  }
+  return codedError(
+    'ERR_BINDING_NOT_LOADED',
+    `original-dst: no native binary for ${process.platform}-${process.arch}`,
+    {
+      hint: 'reinstall with install scripts allowed, or run `npx node-gyp rebuild` in the package’s folder',
+      cause,
+    },
+  );
+}
+
 function load(): Binding {
   if (process.platform !== 'linux') {
     throw codedError(
@@ -156,13 +178,6 @@ function load(): Binding {
   try {
     return (require('node-gyp-build') as (directory: string) => Binding)(packageRoot);
   } catch (cause) {
-    throw codedError(
-      'ERR_BINDING_NOT_LOADED',
-      `original-dst: no native binary for ${process.platform}-${process.arch}`,
-      {
-        hint: 'reinstall with install scripts allowed, or run `npx node-gyp rebuild` in the package’s folder',
-        cause,
-      },
-    );
+    throw notLoaded(cause as NodeJS.ErrnoException);
   }
 }

@@ -6,7 +6,7 @@
  */
 export type { Endpoint } from './address.ts';
 export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-original.ts';
-export { connect, type ConnectOptions, type DialOptions, type Source } from './dial/connect.ts';
+export { connect, type ConnectOptions, type DialOptions, type DialSource } from './dial/connect.ts';
 export type { EgressPolicy } from './policy/egress.ts';
 export {
   createDatagramSocket,
@@ -21,13 +21,14 @@ export type { CodedError, SystemError } from './errors.ts';
 export {
   type ConnectionEvents,
   createServer,
+  type HandledDst,
   intercept,
   type Intercepted,
   type InterceptedSocket,
   type InterceptOptions,
   type InterceptServer,
   type InterceptStats,
-  type Verdict,
+  type InterceptVerdict,
 } from './accept/intercept.ts';
 export {
   originalDst,

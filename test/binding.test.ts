@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import t from 'tap';
 import { binding } from '../lib/binding.ts';
 
@@ -35,6 +36,45 @@ t.test('a binary that does not load is an error with a remedy and the cause', as
     hint: /node-gyp rebuild/,
     cause,
   });
+});
+
+t.test('addons that are switched off: not the binary’s fault', async (t) => {
+  const script = `
+    const { getTransparent } = await import(process.argv[1]);
+    try { getTransparent(0); } catch ({ code, hint, cause }) { console.log([code, cause.code, hint].join()); }`;
+  const index = new URL('../lib/index.js', import.meta.url).href;
+  const permission = process.allowedNodeEnvironmentFlags.has('--permission')
+    ? '--permission'
+    : '--experimental-permission';
+  // Without tap's variables: its loaders are not among what is permitted.
+  for (const flags of [['--no-addons'], [permission, '--allow-fs-read=*']]) {
+    const args = [
+      '-u',
+      'NODE_OPTIONS',
+      process.execPath,
+      ...flags,
+      '--input-type=module',
+      '-e',
+      script,
+      index,
+    ];
+    const printed = execFileSync('env', args, { encoding: 'utf8', stdio: 'pipe' });
+    t.match(
+      printed,
+      /^ERR_BINDING_NOT_LOADED,ERR_DLOPEN_DISABLED,.*--no-addons.*--allow-addons/,
+      flags.join(),
+    );
+  }
+
+  const cause = Object.assign(new Error('disabled'), { code: 'ERR_DLOPEN_DISABLED' });
+  const fresh = await t.mockImport<BindingModule>(BINDING, {
+    'node:module': {
+      createRequire: () => () => () => {
+        throw cause;
+      },
+    },
+  });
+  t.throws(() => fresh.binding(), { message: /native addons are switched off/, cause });
 });
 
 t.test('the binary itself takes no stray argument for fd 0', async (t) => {

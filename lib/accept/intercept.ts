@@ -11,24 +11,29 @@ import {
   listenerAddress,
   originalDst,
   recoverFromFd,
+  type KnownDst,
   type ListenerAddress,
   type OriginalDst,
+  type UnknownDst,
 } from '../recover/original-dst.ts';
 import { reset } from '../node/reset.ts';
-import { foreignRuntimeName } from '../node/runtime.ts';
+import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { acceptingServer, listenHandle, withFd } from '../node/socket-fd.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
 /** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */
-export type Verdict = 'emit' | 'reset';
+export type InterceptVerdict = 'emit' | 'reset';
 
-export interface InterceptOptions {
+export interface InterceptOptions<
+  Direct extends InterceptVerdict = InterceptVerdict,
+  Unknown extends InterceptVerdict = InterceptVerdict,
+> {
   /** Set IP_TRANSPARENT on the listening socket, for TPROXY rules. Needs CAP_NET_ADMIN or CAP_NET_RAW. Default false. */
   transparent?: boolean;
   /** Connections that nobody redirected. Default `'emit'`. */
-  direct?: Verdict;
+  direct?: Direct;
   /** Connections whose destination is not known for certain. Default `'emit'`. */
-  unknown?: Verdict;
+  unknown?: Unknown;
 }
 
 /** What an intercepted server has accepted so far. */
@@ -45,8 +50,13 @@ export interface InterceptStats {
   refused: Record<string, number>;
 }
 
+/** The destinations that a server's handlers see: those of a kind that is reset never come to them. */
+export type HandledDst<Direct extends InterceptVerdict, Unknown extends InterceptVerdict> =
+  | ([Direct] extends ['reset'] ? KnownDst & { kind: 'redirect' | 'tproxy' } : KnownDst)
+  | ([Unknown] extends ['reset'] ? never : UnknownDst);
+
 /** An accepted socket with its true destination. */
-export type InterceptedSocket = Socket & { readonly originalDst: OriginalDst };
+export type InterceptedSocket<Dst extends OriginalDst = OriginalDst> = Socket & { readonly originalDst: Dst };
 
 /** What {@link intercept} adds to a server. */
 export interface Intercepted {
@@ -54,22 +64,24 @@ export interface Intercepted {
 }
 
 /** The `'connection'` event of an {@link InterceptServer}. */
-export interface ConnectionEvents {
-  on(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
-  once(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
-  addListener(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
-  prependListener(event: 'connection', listener: (socket: InterceptedSocket) => void): this;
+export interface ConnectionEvents<Dst extends OriginalDst = OriginalDst> {
+  on(event: 'connection', listener: (socket: InterceptedSocket<Dst>) => void): this;
+  once(event: 'connection', listener: (socket: InterceptedSocket<Dst>) => void): this;
+  addListener(event: 'connection', listener: (socket: InterceptedSocket<Dst>) => void): this;
+  prependListener(event: 'connection', listener: (socket: InterceptedSocket<Dst>) => void): this;
 }
 
 /** A net.Server whose `'connection'` listeners get {@link InterceptedSocket}s. */
-export type InterceptServer = ConnectionEvents & Server & Intercepted;
+export type InterceptServer<Dst extends OriginalDst = OriginalDst> = ConnectionEvents<Dst> &
+  Server &
+  Intercepted;
 
 const connections = channel('original-dst:connection');
 const errors = channel('original-dst:error');
 
 const intercepted = Symbol.for('original-dst.intercepted');
 
-function checkVerdict(name: string, value: unknown): asserts value is Verdict | undefined {
+function checkVerdict(name: string, value: unknown): asserts value is InterceptVerdict | undefined {
   if (value !== undefined && value !== 'emit' && value !== 'reset') {
     throw outOfRange(name, "'emit' or 'reset'", value);
   }
@@ -79,10 +91,9 @@ function checkServer(server: unknown): asserts server is Server {
   if (server instanceof Server) return;
   const runtime = foreignRuntimeName();
   if (runtime !== undefined && typeof (server as Server | null)?.listen === 'function') {
-    throw codedError(
-      'ERR_UNSUPPORTED_RUNTIME',
+    throw unsupportedRuntime(
       `intercept: ${runtime} accepts the connections of this kind of server where they cannot be seen`,
-      { hint: 'use createServer(), or Node.js' },
+      'use createServer(), or Node.js',
     );
   }
   throw invalidType('server', 'an instance of net.Server', server);
@@ -218,21 +229,24 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
 }
 
 /**
- * `net.createServer()` whose `'connection'` listeners get sockets with `originalDst`.
+ * `net.createServer()` whose `'connection'` listeners get sockets with `originalDst`. With `direct: 'reset'` or
+ * `unknown: 'reset'` the type of it knows that these kinds do not come.
  *
  * @param options those of net.createServer, and {@link InterceptOptions}
  * @throws as {@link intercept} and net.createServer
  */
-export function createServer(
-  options?: ServerOpts & InterceptOptions,
-  listener?: (socket: InterceptedSocket) => void,
-): InterceptServer;
+export function createServer<
+  Direct extends InterceptVerdict = 'emit',
+  Unknown extends InterceptVerdict = 'emit',
+>(
+  options?: ServerOpts & InterceptOptions<Direct, Unknown>,
+  listener?: (socket: InterceptedSocket<HandledDst<Direct, Unknown>>) => void,
+): InterceptServer<HandledDst<Direct, Unknown>>;
 export function createServer(listener?: (socket: InterceptedSocket) => void): InterceptServer;
 export function createServer(
-  options?: (ServerOpts & InterceptOptions) | ((socket: InterceptedSocket) => void),
-  listener?: (socket: InterceptedSocket) => void,
-): InterceptServer {
-  if (typeof options === 'function') return createServer({}, options);
-  const server = createNetServer(options, listener as ((socket: Socket) => void) | undefined);
-  return intercept(server, options) as unknown as InterceptServer;
+  options?: (ServerOpts & InterceptOptions) | ((socket: InterceptedSocket<never>) => void),
+  listener?: (socket: InterceptedSocket<never>) => void,
+): Server & Intercepted {
+  const [settings, handler] = typeof options === 'function' ? [{}, options] : [options, listener];
+  return intercept(createNetServer(settings, handler as ((socket: Socket) => void) | undefined), settings);
 }

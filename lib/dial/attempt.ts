@@ -4,8 +4,8 @@ import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Endpoint } from '../address.ts';
 import { binding, bindingLoaded } from '../binding.ts';
-import { codedError, type SystemError } from '../errors.ts';
-import { foreignRuntimeName } from '../node/runtime.ts';
+import type { CodedError, SystemError } from '../errors.ts';
+import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { aroundConnect } from '../node/socket-fd.ts';
 import type { DialOptions } from './connect.ts';
 import { dialError } from './dial-error.ts';
@@ -28,11 +28,10 @@ export function isSpecial(options: DialOptions): boolean {
 }
 
 /** The error of a runtime whose sockets cannot be given a descriptor. */
-export function unsupportedRuntime(): Error {
-  return codedError(
-    'ERR_UNSUPPORTED_RUNTIME',
+export function noDescriptors(): CodedError {
+  return unsupportedRuntime(
     'This runtime makes the sockets of connections itself, so that neither source nor mark can be guaranteed',
-    { hint: 'use Node.js' },
+    'use Node.js',
   );
 }
 
@@ -92,7 +91,7 @@ export function prepareAttempts(socket: Socket, options: DialOptions, dialled: D
     const fd = opened;
     if (!adopt(fd)) {
       closeSync(fd);
-      return fail(unsupportedRuntime(), -EOPNOTSUPP);
+      return fail(noDescriptors(), -EOPNOTSUPP);
     }
     let status = connect();
     // bind(2) passes when another socket has the port for another destination (SO_REUSEADDR); connect(2) is where a

@@ -1,7 +1,7 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { canonicalAddress } from '../address.ts';
-import { checkDialOptions, dial, type DialOptions, type Source } from './connect.ts';
+import { checkDialOptions, dial, type DialOptions, type DialSource } from './connect.ts';
 import { outOfRange } from '../arguments.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { pathOf } from '../policy/own-dials.ts';
@@ -45,7 +45,7 @@ function refuse(client: Socket, error: CodedError): Socket {
   return failed(error);
 }
 
-function clientSource(client: Socket, keepPort: boolean): Source | undefined {
+function clientSource(client: Socket, keepPort: boolean): DialSource | undefined {
   const { remoteAddress, remotePort } = client;
   if (remoteAddress === undefined) return undefined;
   return { address: canonicalAddress(remoteAddress)!, port: keepPort ? remotePort! : 0 };

@@ -8,10 +8,10 @@ import { codedError } from '../errors.ts';
 import { noteDial, type Path } from '../policy/own-dials.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
-import { isSpecial, noteAttempts, optionsRefusal, prepareAttempts, unsupportedRuntime } from './attempt.ts';
+import { isSpecial, noDescriptors, noteAttempts, optionsRefusal, prepareAttempts } from './attempt.ts';
 
 /** Where a connection comes from. */
-export interface Source {
+export interface DialSource {
   /** A literal IP address, of this host or, with `transparent` or `freebind`, of another. */
   address: string;
   /** 0 or absent: the kernel chooses one that is free towards the destination. */
@@ -20,7 +20,7 @@ export interface Source {
 
 /** How a dial is made; every option that is left out is left to the kernel. */
 export interface DialOptions {
-  source?: Source;
+  source?: DialSource;
   /** When `source.port` is in use towards this destination, take another. Default false: the dial fails. */
   portFallback?: boolean;
   /** IP_TRANSPARENT: `source.address` may be a foreign one, and answers to it are received. */
@@ -59,10 +59,10 @@ function checkString(name: string, value: unknown): asserts value is string {
   if (typeof value !== 'string' || value === '') throw invalidType(name, 'a non-empty string', value);
 }
 
-function checkSource(source: unknown): asserts source is Source {
+function checkSource(source: unknown): asserts source is DialSource {
   if (typeof source !== 'object' || source === null)
     throw invalidType('options.source', 'of type object', source);
-  const { address, port = 0 } = source as Source;
+  const { address, port = 0 } = source as DialSource;
   checkString('options.source.address', address);
   if (canonicalAddress(address) === undefined)
     throw invalidType('options.source.address', 'a literal IP address', address);
@@ -168,7 +168,7 @@ export function dial(options: ConnectOptions, path: Path): Socket {
   }
   if (isSpecial(options)) {
     // Bun and Deno accept a prepared fd and ignore it: they would dial from the wrong address without a word.
-    if (foreignRuntimeName() !== undefined) throw unsupportedRuntime();
+    if (foreignRuntimeName() !== undefined) throw noDescriptors();
     binding(); // a missing binary is the caller's error, now
   }
   const how: ConnectOptions = source === undefined ? options : { ...options, source };

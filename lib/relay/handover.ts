@@ -1,7 +1,7 @@
 import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { codedError, type CodedError } from '../errors.ts';
-import { foreignRuntimeName } from '../node/runtime.ts';
+import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { reset } from '../node/reset.ts';
 import { socketFd } from '../node/socket-fd.ts';
 
@@ -9,12 +9,9 @@ import { socketFd } from '../node/socket-fd.ts';
 export function foreignRuntime(): CodedError | undefined {
   const runtime = foreignRuntimeName();
   if (runtime === undefined) return undefined;
-  return codedError(
-    'ERR_UNSUPPORTED_RUNTIME',
+  return unsupportedRuntime(
     `relay: ${runtime} cannot hand its sockets to a native thread`,
-    {
-      hint: "pass `engine: 'any'` to let streams move the bytes",
-    },
+    "pass `engine: 'any'` to let streams move the bytes",
   );
 }
 

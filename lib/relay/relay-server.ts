@@ -9,15 +9,15 @@ import { checkDialOptions } from '../dial/connect.ts';
 import { dialError } from '../dial/dial-error.ts';
 import type { EgressPolicy } from '../policy/egress.ts';
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
-import { codedError, systemError } from '../errors.ts';
+import { codedError, systemError, type CodedError } from '../errors.ts';
 import { endpointAt, Slot } from '../recover/kernel-answer.ts';
 import type { InterceptedSocket } from '../accept/intercept.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
 import { annotate, recoverFromFacts, type KnownDst, type OriginalDst } from '../recover/original-dst.ts';
 import { engine } from './engine.ts';
-import { foreignRuntime } from './handover.ts';
 import { Relay } from './relay-object.ts';
 import { reset } from '../node/reset.ts';
+import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 
 /** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
 export type RelayVerdict = 'relay' | 'reset' | 'emit';
@@ -108,6 +108,14 @@ function readDecision(decision: unknown): { action: RelayVerdict; ttl: number } 
   }
   checkInteger('verdict.ttl', ttl, 0, MAX_MS);
   return { action, ttl };
+}
+
+/** Bun and Deno make no socket of a descriptor that has been accepted elsewhere. */
+function noSocket(runtime: string): CodedError {
+  return unsupportedRuntime(
+    `createRelayServer: ${runtime} makes no socket of a connection that the addon has accepted`,
+    "answer 'relay' or 'reset', or use Node.js",
+  );
 }
 
 /** Node says `listen` for bind(2) too. */
@@ -311,8 +319,8 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     }
     const { token } = waiting;
     if (action === 'emit') {
-      const error = foreignRuntime();
-      if (error) this.#onPolicyError(waiting, error);
+      const runtime = foreignRuntimeName();
+      if (runtime !== undefined) this.#onPolicyError(waiting, noSocket(runtime));
       else this.#hand(waiting);
     } else if (action === 'reset') {
       this.#remember(waiting, action, ttl);

@@ -202,6 +202,9 @@ function noControlMessage(): DatagramDestination {
   return (missing ??= {
     kind: 'unknown',
     destination: undefined,
-    cause: codedError('ERR_NO_DESTINATION', 'The datagram came without the control message IP_ORIGDSTADDR'),
+    cause: codedError(
+      'ERR_UNKNOWN_DESTINATION',
+      'The datagram came without the control message IP_ORIGDSTADDR',
+    ),
   });
 }

@@ -17,6 +17,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'The native binary could not be loaded',
     'reinstall with install scripts allowed, or compile: `npx node-gyp rebuild` in the package’s folder',
   ],
+  ERR_DLOPEN_DISABLED: [
+    'Node was started to load no addons: the `cause` of `ERR_BINDING_NOT_LOADED`',
+    'start it without `--no-addons`; with `--permission` add `--allow-addons`',
+  ],
   ERR_EGRESS_DENIED: [
     'The egress policy does not let the dial go there',
     'extend `allow`, or shorten `deny`',
@@ -28,10 +32,6 @@ const CODES: Record<string, readonly [string, string]> = {
   ERR_INVALID_ARG_TYPE: ['An argument is of the wrong type', 'see the message'],
   ERR_INVALID_ARG_VALUE: ['Two arguments contradict each other', 'see the message'],
   ERR_INVALID_FD_TYPE: ['The descriptor is not of the kind that the call is for', 'see the message'],
-  ERR_NO_DESTINATION: [
-    'A datagram came without the control message that says where it was going',
-    'the destination is `unknown`; nothing to be done',
-  ],
   ERR_OUT_OF_RANGE: ['An argument is outside of what is allowed', 'see the message'],
   ERR_RELAY_BUSY: ['The socket is part of a relay already', 'give each socket to one relay'],
   ERR_RELAY_DECODED: [
@@ -83,8 +83,8 @@ const CODES: Record<string, readonly [string, string]> = {
     '`exclusive: true`, or `cluster.schedulingPolicy = cluster.SCHED_NONE`',
   ],
   ERR_UNKNOWN_DESTINATION: [
-    'Nobody knows where the connection was going; `cause` says why',
-    '`unknown: "reset"`',
+    'Nobody knows where it was going: of a connection that is to be dialled on `cause` says why; a datagram came without the control message that says so',
+    '`unknown: "reset"`; for a datagram nothing',
   ],
   ERR_UNSUPPORTED_PLATFORM: [
     'Not Linux',

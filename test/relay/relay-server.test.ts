@@ -345,7 +345,7 @@ await inNamespace(t, import.meta.url, async () => {
     });
     const failed = once(server, 'error').catch((error: unknown) => [error]);
     t.equal((await talk('198.51.100.7', 7000, 'x')).end, 'ECONNRESET');
-    t.match(await failed, [{ code: 'ERR_UNSUPPORTED_RUNTIME' }]);
+    t.match(await failed, [{ code: 'ERR_UNSUPPORTED_RUNTIME', hint: /answer 'relay' or 'reset'/ }]);
     Object.defineProperty(process, 'versions', versions);
     server.close();
     await once(server, 'close');

@@ -256,7 +256,7 @@ await inNamespace(t, import.meta.url, async () => {
       from.send('x', socket.address().port, '127.0.0.1');
       const [, info] = await nextMessage(socket);
       t.match(info, { kind: 'unknown', destination: undefined, local: undefined });
-      t.equal((info as DatagramInfo & { kind: 'unknown' }).cause.code, 'ERR_NO_DESTINATION');
+      t.equal((info as DatagramInfo & { kind: 'unknown' }).cause.code, 'ERR_UNKNOWN_DESTINATION');
       t.equal(socket.reply('y', info), undefined, 'the kernel chooses the address of an answer');
       t.equal(String((await nextMessage(from))[0]), 'y');
     }
