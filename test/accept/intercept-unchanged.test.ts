@@ -7,40 +7,10 @@ import * as tls from 'node:tls';
 import t from 'tap';
 import { createServer, intercept } from '../../lib/index.ts';
 import { makeCertificate } from '../fixtures/certificate.ts';
+import { closed, describe, Log } from '../fixtures/event-log.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 
 const certificate = makeCertificate();
-
-/** What happened, in order, for each party: the order between parties is the network's. */
-class Log {
-  readonly parties: Record<string, string[]> = {};
-  /** Resolved when every socket that was watched has closed. */
-  readonly closing: Promise<void>[] = [];
-
-  add(party: string, what: string): void {
-    (this.parties[party] ??= []).push(what);
-  }
-
-  /** Records every event of an emitter before its listeners run. */
-  watch<E extends EventEmitter>(party: string, emitter: E): E {
-    if (emitter instanceof net.Socket) this.closing.push(closed(emitter));
-    const emit = emitter.emit;
-    emitter.emit = (event: string, ...args: unknown[]) => {
-      // How bytes are cut into chunks is the network's affair; "newListener" tells of the scenario itself.
-      if (event !== 'data' && event !== 'readable' && event !== 'newListener' && event !== 'removeListener') {
-        this.add(party, [event, ...args.map(describe)].join(' '));
-      }
-      return Reflect.apply(emit, emitter, [event, ...args]) as boolean;
-    };
-    return emitter;
-  }
-}
-
-function describe(value: unknown): string {
-  if (value instanceof Error) return (value as NodeJS.ErrnoException).code ?? value.message;
-  if (typeof value === 'object' && value !== null) return value.constructor?.name ?? 'object';
-  return typeof value === 'number' && value >= 1024 ? 'a port' : String(value);
-}
 
 interface Make {
   net(options?: net.ServerOpts, listener?: (socket: net.Socket) => void): net.Server;
@@ -68,9 +38,6 @@ async function listen(server: net.Server): Promise<number> {
   await once(server, 'listening');
   return (server.address() as net.AddressInfo).port;
 }
-
-const closed = (emitter: EventEmitter): Promise<void> =>
-  new Promise((resolve) => emitter.once('close', () => resolve()));
 
 function dial(log: Log, port: number, name = 'client'): net.Socket {
   const socket = log.watch(name, net.connect(port, '127.0.0.1'));
