@@ -25,7 +25,8 @@ function program(): Command {
     {
       title: 'Environment',
       text: `NO_COLOR, FORCE_COLOR  without colours, with colours, whatever standard output is
-SSH_CONNECTION         rules that would capture connections like this session’s are refused`,
+SSH_CONNECTION         rules that would capture connections like this session’s are refused; unset: like
+                       those of any SSH session found here; empty: there is none to keep`,
     },
     {
       title: 'Examples',

@@ -4,6 +4,7 @@ import { canonicalAddress, familyOf, isWildcard } from '../address.ts';
 import type { Family, Mode, RulePlan } from '../rules/index.ts';
 import type { ListenAddress } from './arguments.ts';
 import { hostPlan } from './host-plan.ts';
+import { keepSessions } from './ssh-session.ts';
 import { flowConfig, type FlowOptions } from './rules-options.ts';
 
 export interface ProxyRulesOptions extends FlowOptions {
@@ -100,7 +101,6 @@ export function proxyPlan(
     options.mode,
     port,
   );
-  const { SSH_CONNECTION: sshConnection } = process.env;
-  const guarded = sshConnection === undefined ? config : { sshConnection, ...config };
-  return hostPlan(guarded, options.family !== undefined, say);
+  keepSessions(config);
+  return hostPlan(config, options.family !== undefined, say);
 }

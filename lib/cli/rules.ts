@@ -18,6 +18,7 @@ import {
 import { hostPlan } from './host-plan.ts';
 import { addSections, common, EXIT_STATUS, type Section } from './help.ts';
 import { paintFor } from './output.ts';
+import { keepSessions } from './ssh-session.ts';
 import { addRulesOptions, rulesConfig, type RulesOptions } from './rules-options.ts';
 
 /** Steps as a shell script that does the same. */
@@ -51,12 +52,6 @@ function printed(plan: RulePlan, { backend }: ApplyOptions): string {
 
 function backendOf({ backend }: RulesOptions): ApplyOptions {
   return backend === undefined ? {} : { backend };
-}
-
-/** The session that must not be cut off, as sshd names it. */
-function withSession(config: ReturnType<typeof rulesConfig>): typeof config {
-  const { SSH_CONNECTION: sshConnection } = process.env;
-  return sshConnection === undefined ? config : { sshConnection, ...config };
 }
 
 /** Shows what would be run. On standard error that nothing is done, so that the script alone can be piped on. */
@@ -117,7 +112,9 @@ function applyCommand(): Command {
       'Installs the rules in this network namespace, in tables and chains of their own name; those of others are not touched. May be repeated. If a step fails, what was there before is brought back.',
     )
     .action(async (options: RulesOptions & { yes?: true }) => {
-      const plan = planHere(options, withSession(rulesConfig(command, options)));
+      const config = rulesConfig(command, options);
+      const plan = planHere(options, config);
+      keepSessions(config);
       if (options.yes) await apply(plan, backendOf(options));
       else dryRun(await applyCommands(plan, backendOf(options)));
     });

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { formatEndpoint } from '../address.ts';
 import { apply, type ApplyOptions, remove, type RulePlan } from '../rules/index.ts';
 import type { Target } from './arguments.ts';
+import { checkDialRights } from './dial-rights.ts';
 import { drain, type ProxyRules } from './drain.ts';
 import { egressPolicies } from './egress-list.ts';
 import { Ending } from './ending.ts';
@@ -52,6 +53,8 @@ async function serve(
   const { mode, withRules, backend, grace } = options;
   let rules: ProxyRules | undefined;
   try {
+    // Rules need more, and say so.
+    if (!withRules) await checkDialRights(options.mark, options.preserveSource !== undefined);
     const address = await forwarder.listen(options.listen);
     if (withRules) {
       const plan = proxyPlan(options, address.port, (message) => output.say(message));

@@ -1,7 +1,7 @@
 // What `original-dst proxy` refuses, how it ends, and what it shows meanwhile.
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { cliBatch, RunningCli } from '../fixtures/cli.ts';
+import { behind, cliBatch, RunningCli } from '../fixtures/cli.ts';
 import { curl, end, running, setUp, slowDownload } from '../fixtures/far-network.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { traces } from '../fixtures/traces.ts';
@@ -64,6 +64,22 @@ await inNamespace(t, import.meta.url, async () => {
     await proxy.until('stdout', /\[K0 open, 1 connections, ↑ [1-9]\d* B ↓ [1-9]\d* B/);
     sh(`kill -INT $(pgrep -P ${proxy.child.pid})`);
     t.equal(await proxy.ended, 0);
+  });
+
+  t.test('without the rights to dial so', async (t) => {
+    const bare = ['setpriv', '--bounding-set', '-net_admin,-net_raw', '--inh-caps', '-net_admin,-net_raw'];
+    for (const [flags, option] of [
+      [['--mark', '5'], 'SO_MARK'],
+      [['--preserve-source'], 'IP_TRANSPARENT'],
+    ] as const) {
+      const { status, stderr } = behind(bare, ['proxy', '--listen', '0', ...flags]);
+      t.equal(status, 1);
+      t.match(stderr, new RegExp(`^original-dst: setsockopt ${option} EPERM: .*needs CAP_NET_ADMIN`));
+    }
+    const rules = behind(bare, ['proxy', '--listen', '0', '--with-rules', '--mark', '5']);
+    t.match(rules.stderr, /changing rules needs CAP_NET_ADMIN/);
+    const marked = await running(t, '--mark', '5', '--preserve-source');
+    t.equal(await end(marked, 'SIGINT'), 0, 'with them');
   });
 
   t.test('what cannot be done is told, and leaves nothing', async (t) => {

@@ -1,0 +1,51 @@
+// Which SSH sessions `original-dst` finds, and keeps.
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import t from 'tap';
+import { sshSessions } from '../../lib/cli/ssh-session.ts';
+import { behind, cli } from '../fixtures/cli.ts';
+import { defaultRoutes, inNamespace } from '../fixtures/netns.ts';
+
+const APPLY = ['rules', 'apply', '--port', '15006', '--direction', 'inbound'];
+
+t.test('the environment says all', async (t) => {
+  t.same(sshSessions('192.0.2.9 1 192.0.2.1 22'), ['192.0.2.9 1 192.0.2.1 22']);
+  t.same(sshSessions(''), []);
+});
+
+t.test('without /proc nothing is found', async (t) => {
+  t.same(sshSessions(undefined, '/nonexistent'), []);
+});
+
+await inNamespace(t, import.meta.url, async () => {
+  defaultRoutes();
+
+  t.test('sudo clears the environment, not that of its parent', async (t) => {
+    const sudo = ['sh', '-c', 'env -u SSH_CONNECTION "$@"; exit $?', 'sh'];
+    const refused = behind(sudo, APPLY, { SSH_CONNECTION: '203.0.113.9 50000 192.0.2.1 2222' });
+    t.equal(refused.status, 1);
+    t.match(refused.stderr, /like the one in use, from 203\.0\.113\.9 to 192\.0\.2\.1 port 2222/);
+    const elsewhere = behind(sudo, APPLY, { SSH_CONNECTION: '203.0.113.9 50000 192.0.2.3 2222' });
+    t.equal(elsewhere.status, 0, 'a session on another host');
+  });
+
+  for (const host of ['192.0.2.1', '2001:db8:1::1']) {
+    t.test(`an established connection to port 22 of ${host}`, async (t) => {
+      t.equal(cli(APPLY).status, 0, 'none yet');
+      const accepted: Socket[] = [];
+      const sshd = createServer((socket) => accepted.push(socket)).listen(22, '::');
+      await once(sshd, 'listening');
+      const client = connect({ port: 22, host });
+      await once(client, 'connect');
+      t.same(sshSessions(undefined), [`${host} ${client.localPort} ${host} 22`]);
+      const refused = cli(APPLY);
+      t.equal(refused.status, 1);
+      t.match(refused.stderr, `from ${host} to ${host} port 22`);
+      t.equal(cli([...APPLY, '--exclude-ports', '22']).status, 0);
+      t.equal(cli(APPLY, { SSH_CONNECTION: '' }).status, 0, 'there is none to be kept');
+      client.destroy();
+      for (const socket of accepted) socket.destroy();
+      await once(sshd.close(), 'close');
+    });
+  }
+});
