@@ -33,6 +33,7 @@
             "src/socket/endpoint.cc",
             "src/socket/listen.cc",
             "src/host/interface_address.cc",
+            "src/socket/netlink.cc",
             "src/socket/original_dst.cc",
             "src/datagram/poller.cc",
             "src/host/origin.cc",

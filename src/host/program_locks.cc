@@ -8,6 +8,8 @@
 
 #include <charconv>
 
+#include "host/file_lock.h"
+
 namespace original_dst {
 
 namespace {
@@ -47,7 +49,7 @@ int ProgramLocks::lock(short type, uint64_t byte) const {
 }
 
 // Byte locks will not do: an exclusive one needs a file that is open for writing.
-int ProgramLocks::exclude() { return flock(fd_.get(), LOCK_EX | LOCK_NB) == 0 ? 0 : -errno; }
+int ProgramLocks::exclude() { return lock_file(fd_.get()); }
 
 void ProgramLocks::include() { flock(fd_.get(), LOCK_UN); }
 

@@ -1,12 +1,11 @@
 #include "host/route.h"
 
 #include <errno.h>
-#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "socket/owned_fd.h"
+#include "socket/netlink.h"
 
 namespace original_dst {
 
@@ -43,9 +42,6 @@ bool is_unspecified(const Endpoint& endpoint) {
 
 int is_local_destination(const Endpoint& destination, uint32_t mark) {
   if (is_unspecified(destination)) return 1;
-  const OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (!fd.valid()) return -errno;
-
   const uint16_t size = destination.family == 4 ? 4 : 16;
   Request request = {};
   request.header.nlmsg_len = NLMSG_LENGTH(sizeof(rtmsg));
@@ -58,19 +54,10 @@ int is_local_destination(const Endpoint& destination, uint32_t mark) {
   if (destination.scope != 0) {
     add_attribute(&request, RTA_OIF, &destination.scope, sizeof(destination.scope));
   }
-  if (send(fd.get(), &request, request.header.nlmsg_len, 0) < 0) return -errno;
-
-  // The kernel answers within send(2), and one route or one error fits: no loop.
-  alignas(nlmsghdr) char reply[4096];
-  const ssize_t length = recv(fd.get(), reply, sizeof(reply), MSG_DONTWAIT);
-  if (length < 0) return -errno;
-  const nlmsghdr* header = reinterpret_cast<const nlmsghdr*>(reply);
-  if (!NLMSG_OK(header, static_cast<size_t>(length))) return -EBADMSG;
-  if (header->nlmsg_type == NLMSG_ERROR) {
-    const int error = static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
-    return means_not_local(error) ? 0 : error;
-  }
-  return static_cast<const rtmsg*>(NLMSG_DATA(header))->rtm_type == RTN_LOCAL;
+  NetlinkReply reply;
+  const int status = ask_netlink(NETLINK_ROUTE, request.header, &reply);
+  if (status != 0) return means_not_local(status) ? 0 : status;
+  return static_cast<const rtmsg*>(reply.body())->rtm_type == RTN_LOCAL;
 }
 
 }  // namespace original_dst

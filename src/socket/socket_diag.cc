@@ -8,10 +8,9 @@
 
 // After <netinet/in.h>, in a block of its own.
 #include <linux/inet_diag.h>
-#include <linux/netlink.h>
 #include <linux/sock_diag.h>
 
-#include "socket/owned_fd.h"
+#include "socket/netlink.h"
 
 namespace original_dst {
 
@@ -31,8 +30,6 @@ void copy_address(const Endpoint& from, __be32 (&to)[4]) {
 }  // namespace
 
 int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie) {
-  const OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!fd.valid()) return -errno;
   Request request = {};
   request.header.nlmsg_len = sizeof(request);
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
@@ -48,21 +45,13 @@ int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t co
   id.idiag_if = remote.scope;
   id.idiag_cookie[0] = static_cast<uint32_t>(cookie);
   id.idiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
-  if (send(fd.get(), &request, sizeof(request), 0) < 0) return -errno;
-
-  // The kernel answers within send(2), and one socket or one error fits: no loop.
-  alignas(nlmsghdr) char reply[4096];
-  const ssize_t length = recv(fd.get(), reply, sizeof(reply), MSG_DONTWAIT);
-  if (length < 0) return -errno;
-  const nlmsghdr* header = reinterpret_cast<const nlmsghdr*>(reply);
-  if (!NLMSG_OK(header, static_cast<size_t>(length))) return -EBADMSG;
-  if (header->nlmsg_type == NLMSG_ERROR) {
-    const int error = static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
-    // No such socket, or another one by now.
-    return error == -ENOENT || error == -ESTALE ? 0 : error;
-  }
+  NetlinkReply reply;
+  const int status = ask_netlink(NETLINK_SOCK_DIAG, request.header, &reply);
+  // No such socket, or another one by now.
+  if (status == -ENOENT || status == -ESTALE) return 0;
+  if (status != 0) return status;
   // Where no connection has the addresses, the kernel goes on to look for a listener.
-  return static_cast<const inet_diag_msg*>(NLMSG_DATA(header))->idiag_state != TCP_LISTEN;
+  return static_cast<const inet_diag_msg*>(reply.body())->idiag_state != TCP_LISTEN;
 }
 
 int socket_cookie(int fd, uint64_t* cookie) {

@@ -1,0 +1,24 @@
+// One question to the kernel by netlink(7), and its one answer.
+#ifndef ORIGINAL_DST_SOCKET_NETLINK_H_
+#define ORIGINAL_DST_SOCKET_NETLINK_H_
+
+#include <sys/socket.h>
+
+// After <sys/socket.h>, in a block of its own.
+#include <linux/netlink.h>
+
+namespace original_dst {
+
+struct NetlinkReply {
+  alignas(nlmsghdr) char bytes[4096];
+
+  const void* body() const { return NLMSG_DATA(reinterpret_cast<const nlmsghdr*>(bytes)); }
+};
+
+// Asks in this thread's network namespace. Returns 0 or -errno, also the kernel's answer when that
+// is an error.
+int ask_netlink(int protocol, const nlmsghdr& request, NetlinkReply* reply);
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_SOCKET_NETLINK_H_
