@@ -47,6 +47,11 @@ const CODES: Record<string, readonly [string, string]> = {
     'An address or prefix cannot be read',
     'write `10.0.0.0/8`, `192.0.2.1` or `2001:db8::/32`',
   ],
+  ERR_RULES_BRIDGE: [
+    'br_netfilter keeps what comes in by a bridge from TPROXY',
+    '`redirect`, interfaces that are no bridges, or `sysctl -w net.bridge.bridge-nf-call-iptables=0`',
+  ],
+  ERR_RULES_BUSY: ['Somebody else has been changing rules here for a minute', 'wait, or see who it is'],
   ERR_RULES_CGROUP: [
     'A cgroup path cannot be used',
     'write it from below the mount point: `system.slice/proxy.service`',
@@ -60,6 +65,10 @@ const CODES: Record<string, readonly [string, string]> = {
   ERR_RULES_FOREIGN: [
     'A table, chain or route of that name is somebody else’s',
     'choose another `name`, or remove it',
+  ],
+  ERR_RULES_HELD: [
+    'Rules of that name belong to a process that runs (`pid`)',
+    'end it, choose another name, or `takeOver`',
   ],
   ERR_RULES_INTERFACE: [
     'An interface name cannot be one',

@@ -29,6 +29,7 @@ t.test('every TypeScript block type-checks by itself', (t) => {
     noEmit: true,
     incremental: false,
     noUnusedLocals: false,
+    noUnusedParameters: false,
   });
   const errors = ts
     .getPreEmitDiagnostics(program)
