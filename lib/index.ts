@@ -11,6 +11,7 @@ export type { EgressPolicy } from './policy/egress.ts';
 export {
   createDatagramSocket,
   type DatagramAddress,
+  type DatagramDelivery,
   type DatagramInfo,
   type DatagramSocketOptions,
   type DatagramStats,
@@ -47,7 +48,7 @@ export {
 } from './raw-fd.ts';
 export { relay, type RelayOptions } from './relay/relay.ts';
 export { setRelayThreads } from './relay/engine.ts';
-export type { Relay } from './relay/relay-object.ts';
+export type { Relay, RelayEvents } from './relay/relay-object.ts';
 export type { RelayOutcome, RelaySide } from './relay/outcome.ts';
 export {
   VirtualListeners,
@@ -59,6 +60,7 @@ export {
   type LastingVerdict,
   type RelayDecision,
   type RelayServer,
+  type RelayServerEvents,
   type RelayServerOptions,
   type RelayServerStats,
   type RelayVerdict,

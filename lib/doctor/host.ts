@@ -1,7 +1,17 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { binding, type Binding } from '../binding.ts';
+import { binding } from '../binding.ts';
 import { runStep } from '../rules/install/run.ts';
 import type { StepResult } from '../rules/types.ts';
+
+/** What a diagnosis asks of the addon: each answers a number, or a negative errno. */
+export interface HostAddon {
+  /** `setsockopt(fd, SOL_IP, IP_TRANSPARENT)` */
+  setTransparent(fd: number, on: boolean): number;
+  /** Is conntrack at work for connections of this family? 1 or 0. */
+  conntrackActive(family: 4 | 6): number;
+  /** `bpf(BPF_PROG_QUERY)`: how many programs see the connect(2) of a cgroup, by its descriptor. */
+  connectPrograms(cgroup: number, family: 4 | 6): number;
+}
 
 /**
  * Everything that a diagnosis looks at. The checks read the machine through this alone, so that they can be shown
@@ -24,7 +34,7 @@ export interface Host {
   /** Runs a command, with the text on its standard input. */
   run(command: string, args: readonly string[], input?: string): Promise<StepResult>;
   /** The addon; throws where it cannot be loaded. */
-  binding(): Binding;
+  binding(): HostAddon;
 }
 
 function orUndefined<T>(read: () => T): T | undefined {

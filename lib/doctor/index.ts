@@ -35,7 +35,7 @@ import { type Host, thisHost } from './host.ts';
 import { selfTest } from './self-test.ts';
 
 export { worst, type Finding, type Level } from './finding.ts';
-export type { Host } from './host.ts';
+export type { Host, HostAddon } from './host.ts';
 
 /** What {@link diagnose} is to look at. Without any of it, everything is read off the rules that are there. */
 export interface DiagnoseOptions {

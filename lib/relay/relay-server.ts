@@ -15,7 +15,7 @@ import type { InterceptedSocket } from '../accept/intercept.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
 import { annotate, recoverFromFacts, type KnownDst, type OriginalDst } from '../recover/original-dst.ts';
 import { engine } from './engine.ts';
-import { Relay } from './relay-object.ts';
+import { type Relay, RelayObject } from './relay-object.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 
@@ -70,7 +70,8 @@ export interface RelayServerStats {
   refused: Record<string, number>;
 }
 
-interface RelayServerEvents {
+/** The events of a {@link RelayServer}. */
+export interface RelayServerEvents {
   listening: [];
   close: [];
   error: [error: Error];
@@ -348,7 +349,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   #relay(waiting: Waiting, ttl: number): void {
     const { token, destination, client } = waiting;
     const { mark, egress } = this.#options;
-    const joined = new Relay();
+    const joined = new RelayObject();
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
     process.nextTick(() => this.emit('relay', joined, destination, client));
     const refusal = destinationRefusal(destination, egress, mark);

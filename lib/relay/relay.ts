@@ -12,7 +12,7 @@ import {
   takeBytes,
   waitUntilQuiet,
 } from './handover.ts';
-import { Relay } from './relay-object.ts';
+import { type Relay, RelayObject } from './relay-object.ts';
 import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
 import { PipeMover } from './stream-mover.ts';
 import { socketFd } from '../node/socket-fd.ts';
@@ -38,7 +38,7 @@ const SIDES = ['client', 'upstream'] as const;
 const taken = new WeakSet<Socket>();
 
 /** A relay between two sockets of Node's. */
-class SocketRelay extends Relay {
+class SocketRelay extends RelayObject {
   #sockets: Record<RelaySide, Socket> | undefined;
   readonly #limits: RelayLimits;
   readonly #engine: 'native' | 'pipe' | 'any';

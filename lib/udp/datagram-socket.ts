@@ -38,7 +38,8 @@ export interface DatagramSocketOptions {
   replySocketTimeout?: number;
 }
 
-interface Delivery {
+/** A datagram's way to this host, whatever its destination. */
+export interface DatagramDelivery {
   /** Who sent it. NAT may have changed the port; answers are to go here all the same. */
   readonly source: Readonly<Endpoint>;
   /** The address of this host that the kernel delivered it to: after NAT. Undefined if the kernel did not say. */
@@ -56,7 +57,7 @@ interface Delivery {
  * - `direct`: nobody redirected it; the client sent it to this address.
  * - `unknown`: not established, for the reason in `cause`; never a guess.
  */
-export type DatagramInfo = Delivery & DatagramDestination;
+export type DatagramInfo = DatagramDelivery & DatagramDestination;
 
 /** What a socket has seen so far. */
 export interface DatagramStats {
