@@ -6,7 +6,7 @@ import type { NftLines } from '../text/nftables.ts';
  * also obeys `include` and `define` where a rule may stand.
  */
 const NFT_RULE =
-  /^(?!(?:include|define|redefine|undefine|comment)\b)(?:[\w.,:/@!=<>&|*() -]|\{[\w.,:/* -]*\}|"[^"\p{Cc}]*")+$/u;
+  /^(?!(?:include|define|redefine|undefine|comment)\b)(?:[\w.,:/@!=<>&|*() -]|\{(?:[\w.,:/* -]|"[^"\p{Cc}]*")*\}|"[^"\p{Cc}]*")+$/u;
 const NFT_HOOK = /^type (?:filter|nat|route) hook \w+ priority -?\d+; policy accept;$/;
 
 /** Are these nothing but chains with such rules? */
