@@ -1,6 +1,7 @@
 // `original-dst proxy --with-rules` removes its rules, whatever ends it.
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { underNohup } from '../../lib/cli/ending.ts';
@@ -58,6 +59,28 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(curl('http://198.51.100.7/'), '::ffff:10.1.0.1', 'it goes on');
     t.equal(await end(proxy, 'SIGTERM'), 0);
     t.equal(traces(), before);
+  });
+
+  t.test('somebody has stopped reading', async (t) => {
+    const proxy = await running(t, '--with-rules', '--log', 'json');
+    proxy.child.stdout!.pause();
+    // What fits into the socket pair between the two, 208 KiB, is some 400 lines.
+    const COUNT = 1000;
+    for (let i = 0; i < COUNT; i += 100) {
+      const ends = Array.from({ length: 100 }, async () => {
+        const socket = connect(80, '198.51.100.7').resume();
+        await once(socket, 'connect');
+        await once(socket.end(), 'close');
+      });
+      await Promise.all(ends);
+    }
+    proxy.child.kill('SIGTERM');
+    t.same(await once(proxy.child, 'exit'), [0, null], 'it is not waited for');
+    t.equal(traces(), before);
+    proxy.child.stdout!.resume();
+    await proxy.ended;
+    const lines = proxy.stdout.split('\n').length - 1;
+    t.ok(lines > 100 && lines < COUNT, `${lines} lines were read, the others never`);
   });
 
   for (const [signal, what] of [
