@@ -40,6 +40,38 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(await remove('all', { run }), true);
   });
 
+  t.test('an altered installation', async (t) => {
+    const before = snapshot();
+    const table = 'ip original-dst-all';
+    const failing: RunStep = async (step) =>
+      step.why.startsWith('install') ? { status: 1, stdout: '', stderr: 'made to fail' } : run(step);
+    for (const backend of ['nftables', 'iptables'] as const) {
+      await apply(redirect, { run, backend });
+      sh(
+        backend === 'nftables'
+          ? `nft add rule ${table} nat-out accept comment '"a\n}\ninclude b"'`
+          : `iptables -t nat -A odst-all-out -m comment --comment 'a\nCOMMIT' -j ACCEPT`,
+      );
+      t.match(await failure(apply(everything, { run: failing, backend })), { message: /made to fail/ });
+      t.equal(changes(before), '', 'is not given back to the tools');
+    }
+    for (const rule of ['accept', 'return', 'counter return comment "undo made ip nat"']) {
+      nft(`table ${table} {\nchain record {\n${rule}\n}\n}`);
+      t.match(await failure(remove('all', { run })), { code: 'ERR_RULES_UNREADABLE' }, rule);
+      sh(`nft delete table ${table}`);
+    }
+    await apply(everything, { run });
+    const text = but(/^nft -y/, 0, '', `table ${table} {\n}\n`);
+    t.match(await verify(everything, { run: text }), { where: /nft table/ }, 'two listings that differ');
+    await remove('all', { run });
+    await apply(redirect, { run });
+    t.equal(
+      await remove('all', { run: but(/^ip /, 0) }),
+      true,
+      'an old ip, which prints nothing for nothing',
+    );
+  });
+
   t.test('a comment of somebody else that looks like a listing', async (t) => {
     nft(`table ip evil {
       chain c {
