@@ -8,15 +8,16 @@ export type { Endpoint } from './address.ts';
 export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-original.ts';
 export { connect, type ConnectOptions, type DialOptions, type DialSource } from './dial/connect.ts';
 export type { EgressPolicy } from './policy/egress.ts';
-export {
-  createDatagramSocket,
-  type DatagramAddress,
-  type DatagramDelivery,
-  type DatagramInfo,
-  type DatagramSocketOptions,
-  type DatagramStats,
-  type InterceptedDatagramSocket,
-} from './udp/datagram-socket.ts';
+export { createDatagramSocket } from './udp/datagram-socket.ts';
+export type {
+  DatagramAddress,
+  DatagramDelivery,
+  DatagramInfo,
+  DatagramSocketEvents,
+  DatagramSocketOptions,
+  DatagramStats,
+  InterceptedDatagramSocket,
+} from './udp/types.ts';
 export type { DatagramDestination } from './udp/destination.ts';
 export type { CodedError, SystemError } from './errors.ts';
 export {

@@ -7,6 +7,14 @@ import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
 import { systemError, type SystemError } from '../errors.ts';
 import { ReplySockets } from './reply-sockets.ts';
+import type {
+  DatagramAddress,
+  DatagramInfo,
+  DatagramSocketEvents,
+  DatagramSocketOptions,
+  DatagramStats,
+  InterceptedDatagramSocket,
+} from './types.ts';
 
 const { EAGAIN, EBADF, EINVAL } = constants.errno;
 
@@ -14,72 +22,6 @@ const { EAGAIN, EBADF, EINVAL } = constants.errno;
 const BATCHES_A_TURN = 4;
 
 const MAX_TIMEOUT = 2 ** 31 - 1;
-
-export interface DatagramSocketOptions {
-  /** A literal IP address. Default `'::'`: all addresses, of IPv4 too. */
-  address?: string;
-  /** Default 0: the kernel chooses one. */
-  port?: number;
-  /** Leave IPv4 to others. Default false. */
-  ipv6Only?: boolean;
-  /** Set IP_TRANSPARENT, for TPROXY rules. Needs CAP_NET_ADMIN or CAP_NET_RAW. Default false. */
-  transparent?: boolean;
-  /** SO_MARK of all that is sent, also from reply sockets. Needs CAP_NET_ADMIN or, from Linux 5.17, CAP_NET_RAW. */
-  mark?: number;
-  /** SO_RCVBUF in bytes; beyond net.core.rmem_max with CAP_NET_ADMIN. The kernel doubles it, for its overhead. */
-  receiveBufferSize?: number;
-  /** How many bytes of a datagram are kept; the rest of a longer one is cut off. Default 65535: nothing ever is. */
-  maxSize?: number;
-  /** The conntrack zones that the rules put intercepted datagrams into. Default `[0, 1, 2]`: those of this package's rules. */
-  conntrackZones?: readonly number[];
-  /** At most how many reply sockets there are at a time. Default 256. */
-  maxReplySockets?: number;
-  /** After how many milliseconds without use a reply socket is closed. Default 30000. */
-  replySocketTimeout?: number;
-}
-
-/** A datagram's way to this host, whatever its destination. */
-export interface DatagramDelivery {
-  /** Who sent it. NAT may have changed the port; answers are to go here all the same. */
-  readonly source: Readonly<Endpoint>;
-  /** The address of this host that the kernel delivered it to: after NAT. Undefined if the kernel did not say. */
-  readonly local: Readonly<Endpoint> | undefined;
-  /** How long it was when it was sent. */
-  readonly size: number;
-  /** Is `size` more than was kept? */
-  readonly truncated: boolean;
-}
-
-/**
- * What is known about a datagram. `kind` as for connections:
- * - `redirect`: NAT (REDIRECT, DNAT) rewrote the destination; conntrack remembers this one.
- * - `tproxy`: delivered here unmodified (TPROXY, sk_lookup, AnyIP).
- * - `direct`: nobody redirected it; the client sent it to this address.
- * - `unknown`: not established, for the reason in `cause`; never a guess.
- */
-export type DatagramInfo = DatagramDelivery & DatagramDestination;
-
-/** What a socket has seen so far. */
-export interface DatagramStats {
-  redirect: number;
-  tproxy: number;
-  direct: number;
-  unknown: number;
-  /** How many of the above were cut off at `maxSize`. */
-  truncated: number;
-  /** How many the kernel threw away because they came faster than they were read (SO_RXQ_OVFL, SO_MEMINFO). */
-  dropped: number;
-  /** Errors of recvmmsg by their code, each of them survived. */
-  errors: Record<string, number>;
-  /** How many reply sockets are open. */
-  replySockets: number;
-}
-
-/** An address and port to send to or from. */
-export interface DatagramAddress {
-  address: string;
-  port: number;
-}
 
 /** Returns it in canonical form. */
 function checkAddress(name: string, value: unknown): string {
@@ -142,7 +84,7 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
   checkZones('options.conntrackZones', conntrackZones);
   checkInteger('options.maxReplySockets', maxReplySockets, 1, 65536);
   checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_TIMEOUT);
-  return new InterceptedDatagramSocket(
+  return new DatagramSocket(
     { address, port, transparent, ipv6Only, reuseAddress: false, mark, receiveBufferSize, maxSize },
     [...conntrackZones],
     maxReplySockets,
@@ -150,17 +92,8 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
   );
 }
 
-/**
- * A UDP socket that knows where its datagrams were going; see {@link createDatagramSocket}.
- *
- * - `'message'` (data, info): one datagram. `data` shares its memory with the datagrams received beside it: copy what
- *   is to be kept for long.
- * - `'close'`
- */
-export class InterceptedDatagramSocket extends EventEmitter<{
-  message: [data: Buffer, info: DatagramInfo];
-  close: [];
-}> {
+/** The sockets, and what is known of each. */
+class DatagramSocket extends EventEmitter<DatagramSocketEvents> implements InterceptedDatagramSocket {
   readonly #options: PortOptions;
   readonly #zones: readonly number[];
   readonly #main: DatagramPort;
@@ -176,7 +109,6 @@ export class InterceptedDatagramSocket extends EventEmitter<{
   #isPaused = false;
   #referenced = true;
 
-  /** @internal Use {@link createDatagramSocket}. */
   constructor(options: PortOptions, zones: readonly number[], maxReplies: number, replyTimeout: number) {
     super();
     this.#options = options;
@@ -186,32 +118,16 @@ export class InterceptedDatagramSocket extends EventEmitter<{
     this.#main.ref(true);
   }
 
-  /** What it is bound to. Also after close(). */
   address(): Readonly<Endpoint> {
     return this.#main.address;
   }
 
-  /** A snapshot. Also after close(). */
   get stats(): DatagramStats {
     let dropped = this.#repliesDropped;
     for (const port of this.#finders.keys()) dropped += port.drops();
     return { ...this.#stats, dropped, errors: { ...this.#errors }, replySockets: this.#replies.size };
   }
 
-  /**
-   * `sendmsg(2)`, from any address.
-   *
-   * @param to.destination where to
-   * @param to.source the address and port that the datagram is to come from. With this socket's own port it leaves
-   *   from this socket (IP_PKTINFO, IPV6_PKTINFO), else from a transparent socket bound to it, which is kept for
-   *   the next one; datagrams that come in there are this socket's messages too. Default: this socket, and the
-   *   address that the kernel chooses.
-   * @returns undefined once the kernel has taken it, else the reason why not: an address that a client made up must
-   *   not be able to throw here. `EAGAIN`: the send buffer is full, `EPERM`: no right to that source (or a firewall's
-   *   no), `EADDRINUSE`: another program's socket holds the source, `EBADF`: closed, …
-   * @throws argument errors
-   * Capability: CAP_NET_ADMIN or CAP_NET_RAW for a source that is not this socket's.
-   */
   send(
     data: string | NodeJS.ArrayBufferView,
     to: { destination: DatagramAddress; source?: DatagramAddress | undefined },
@@ -223,15 +139,6 @@ export class InterceptedDatagramSocket extends EventEmitter<{
     return this.#sendFrom(bytes, destination, checkDatagramAddress('to.source', to.source));
   }
 
-  /**
-   * Answers a message, from the address that its client sent it to: a client that has connected its socket takes
-   * answers from nowhere else.
-   *
-   * Under REDIRECT the answer leaves from this socket and conntrack puts the original address back; from a socket
-   * bound to the original it would be a flow of its own, and NAT would change its port.
-   *
-   * @returns as {@link InterceptedDatagramSocket.send}
-   */
   reply(data: string | NodeJS.ArrayBufferView, info: DatagramInfo): SystemError | undefined {
     const bytes = bytesOf(data);
     if (typeof info !== 'object' || info === null) throw invalidType('info', 'of type object', info);
@@ -241,7 +148,6 @@ export class InterceptedDatagramSocket extends EventEmitter<{
     return this.#sendFrom(bytes, info.source, source);
   }
 
-  /** Stops reading. What is in the hands of this process already (32 datagrams at most) is still emitted. */
   pause(): this {
     this.#isPaused = true;
     return this;
@@ -254,21 +160,18 @@ export class InterceptedDatagramSocket extends EventEmitter<{
     return this;
   }
 
-  /** Keep the event loop alive, as it does from the beginning. */
   ref(): this {
     this.#referenced = true;
     this.#main.ref(true);
     return this;
   }
 
-  /** Do not keep the event loop alive. */
   unref(): this {
     this.#referenced = false;
     this.#main.ref(false);
     return this;
   }
 
-  /** Closes it and its reply sockets, at once; no `'message'` follows, `'close'` does. */
   close(): this {
     if (!this.#main.isOpen) return this;
     this.#main.close();
