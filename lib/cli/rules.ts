@@ -19,6 +19,7 @@ import { hostPlan } from './host-plan.ts';
 import { addSections, common, EXIT_STATUS, type Section } from './help.ts';
 import { paintFor } from './output.ts';
 import { keepSessions } from './ssh-session.ts';
+import { uninterrupted } from './uninterrupted.ts';
 import { addRulesOptions, rulesConfig, type RulesOptions } from './rules-options.ts';
 
 /** Steps as a shell script that does the same. */
@@ -115,7 +116,7 @@ function applyCommand(): Command {
       const config = rulesConfig(command, options);
       const plan = planHere(options, config);
       keepSessions(config);
-      if (options.yes) await apply(plan, backendOf(options));
+      if (options.yes) await uninterrupted(() => apply(plan, backendOf(options)));
       else dryRun(await applyCommands(plan, backendOf(options)));
     });
   return addSections(
@@ -167,7 +168,7 @@ function removeCommand(): Command {
     )
     .action(async (name: string, { yes }: { yes?: true }) => {
       const steps = yes ? [] : await removeCommands(name);
-      const found = yes ? await remove(name) : steps.length > 0;
+      const found = yes ? await uninterrupted(() => remove(name)) : steps.length > 0;
       if (!found) process.stderr.write(`# Nothing is installed under the name ${name}.\n`);
       else if (!yes) dryRun(steps);
     });
