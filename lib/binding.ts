@@ -50,16 +50,18 @@ export interface Binding {
   originOf(fd: number, listenerPort: number): number;
   closeFd(fd: number): void;
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
-  /** Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned. */
-  relayStart(onClosed: (count: number) => void): ArrayBuffer | number;
-  /** The next relays' slots; laid out as struct RelaySlot of src/relay/thread.h. */
+  /**
+   * Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned, `onGone` with
+   * the token of a watched connection that is gone.
+   */
+  relayStart(onClosed: (count: number) => void, onGone: (token: number) => void): ArrayBuffer | number;
+  /** The next relays' slots; laid out as struct RelaySlot of src/relay/relay.h. */
   relaySlab(): ArrayBuffer | number;
   relayAdd(
     id: number,
     clientFd: number,
     upstreamFd: number,
-    idleMs: number,
-    halfCloseMs: number,
+    limits: Uint32Array,
     toUpstream: Uint8Array | undefined,
     toClient: Uint8Array | undefined,
     thread: number,
@@ -69,26 +71,36 @@ export interface Binding {
   /**
    * `onUndecided` gets a connection's token, which goes to relayDial, relayRefuse or relayTake, and what readFacts
    * answers and fills; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
-   * 1 the client's, 2 the client's with its port. The bound address is left in facts' local.
+   * 1 the client's, 2 the client's with its port. `fd` other than -1: this bound socket. The bound address is left in facts' local.
    */
   relayListen(
     address: string | null,
     port: number,
+    fd: number,
+    backlog: number,
     transparent: boolean,
     mark: number | null,
     source: 0 | 1 | 2,
     portFallback: boolean,
-    idleMs: number,
-    halfCloseMs: number,
+    limits: Uint32Array,
     onUndecided: (token: number, status: number, origin: number) => void,
   ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
   relayDial(id: number, token: number, address: string, port: number, thread: number): number;
   relayRefuse(token: number): number;
   /** The fd, or a negative errno. */
   relayTake(token: number): number;
+  /** From here on relayStart's `onGone` is called when the undecided connection is reset or broken. */
+  relayWatch(token: number): number;
   relayUnlisten(listener: number, destroy: boolean): number;
   /** Verdict 1: relay, 2: reset, 0: ask again. */
-  relaySetVerdict(listener: number, address: string, port: number, verdict: 0 | 1 | 2, ttlMs: number): number;
+  relaySetVerdict(
+    listener: number,
+    address: string,
+    port: number,
+    verdict: 0 | 1 | 2,
+    ttlMs: number,
+    tproxy: boolean,
+  ): number;
   relayRevokeVerdicts(listener: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;
   /** flock(2), exclusive, without waiting. */

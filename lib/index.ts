@@ -29,9 +29,9 @@ export {
   type InterceptedSocket,
   type InterceptOptions,
   type InterceptServer,
-  type InterceptStats,
   type InterceptVerdict,
 } from './accept/intercept.ts';
+export type { InterceptStats } from './accept/stats.ts';
 export {
   originalDst,
   recoverOriginalDst,
@@ -56,13 +56,10 @@ export {
   type ConnectionTarget,
   type VirtualListenerAddress,
 } from './accept/virtual-listeners.ts';
-export {
-  createRelayServer,
-  type LastingVerdict,
-  type RelayDecision,
-  type RelayServer,
-  type RelayServerEvents,
-  type RelayServerOptions,
-  type RelayServerStats,
-  type RelayVerdict,
-} from './relay/relay-server.ts';
+export type { LastingVerdict, RelayDecision, RelayVerdict } from './relay/decision.ts';
+export type { RelayListenOptions } from './relay/listener.ts';
+export { createRelayServer, type RelayServer, type RelayServerEvents } from './relay/relay-server.ts';
+export type { RelayServerOptions } from './relay/server-options.ts';
+export type { RelayServerStats } from './relay/server-stats.ts';
+export type { RelayTimeouts } from './relay/timeouts.ts';
+export type { PendingConnection } from './relay/undecided.ts';

@@ -9,8 +9,10 @@ relays=${2:-150}
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
-engine="src/relay/thread.cc src/relay/accept.cc src/relay/flow.cc src/relay/listener.cc src/relay/pipe_pool.cc src/relay/timers.cc
-  src/relay/verdicts.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc src/host/recent_dials.cc src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/netlink.cc src/socket/original_dst.cc src/socket/socket_diag.cc
+engine="src/relay/thread.cc src/relay/accept.cc src/relay/flow.cc src/relay/listener.cc src/relay/pipe_pool.cc src/relay/relay.cc
+  src/relay/serve.cc src/relay/timers.cc src/relay/verdicts.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
+  src/host/recent_dials.cc src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/netlink.cc
+  src/socket/original_dst.cc src/socket/socket_diag.cc
   src/socket/socket_options.cc"
 
 # What accept_test expects of its network: clients of port 7001 are redirected, the proxy's own dials are not.

@@ -1,11 +1,9 @@
-import { channel } from 'node:diagnostics_channel';
 import { createServer as createNetServer, Server, Socket, type ServerOpts } from 'node:net';
 import { binding } from '../binding.ts';
 import { checkBoolean, invalidType, outOfRange } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
-import { ownDialRefusal, setInterceptedPort, setPath, warnOfLoop, type Origin } from '../policy/own-dials.ts';
-import { countRefusal } from '../policy/refusal.ts';
+import { ownDialRefusal, setInterceptedPort, setPath, type Origin } from '../policy/own-dials.ts';
 import {
   annotate,
   listenerAddress,
@@ -19,6 +17,7 @@ import {
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { acceptingServer, listenHandle, withFd } from '../node/socket-fd.ts';
+import { countConnection, countLoop, type InterceptStats, newInterceptStats } from './stats.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
 /** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */
@@ -34,20 +33,6 @@ export interface InterceptOptions<
   direct?: Direct;
   /** Connections whose destination is not known for certain. Default `'emit'`. */
   unknown?: Unknown;
-}
-
-/** What an intercepted server has accepted so far. */
-export interface InterceptStats {
-  redirect: number;
-  tproxy: number;
-  direct: number;
-  unknown: number;
-  /** How many of the above were answered with RST and never reached a handler. */
-  reset: number;
-  /** Causes of `unknown` by their code: `{ ENOENT: 2 }`. */
-  errors: Record<string, number>;
-  /** Dials that connectOriginal refused, by the error's code: `{ ERR_INTERCEPT_LOOP: 1 }`. */
-  refused: Record<string, number>;
 }
 
 /** The destinations that a server's handlers see: those of a kind that is reset never come to them. */
@@ -75,9 +60,6 @@ export interface ConnectionEvents<Dst extends OriginalDst = OriginalDst> {
 export type InterceptServer<Dst extends OriginalDst = OriginalDst> = ConnectionEvents<Dst> &
   Server &
   Intercepted;
-
-const connections = channel('original-dst:connection');
-const errors = channel('original-dst:error');
 
 const intercepted = Symbol.for('original-dst.intercepted');
 
@@ -144,15 +126,7 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
 
   const takeRefusal = transparent ? makeTransparent(server) : undefined;
 
-  const stats: InterceptStats = {
-    redirect: 0,
-    tproxy: 0,
-    direct: 0,
-    unknown: 0,
-    reset: 0,
-    errors: {},
-    refused: {},
-  };
+  const stats = newInterceptStats();
   const verdicts = { redirect: 'emit', tproxy: 'emit', direct, unknown } as const;
   const listener = new ListenerMemo(server);
   const boundTo = (): ListenerAddress | undefined => listener.get();
@@ -175,18 +149,10 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     } else if (acceptedBy === server) {
       return true; // a handler looked at the first bytes and emitted it once more
     }
-    stats[decided.kind]++;
-    if (decided.kind === 'unknown') {
-      const code = decided.cause.code!;
-      stats.errors[code] = (stats.errors[code] ?? 0) + 1;
-      if (errors.hasSubscribers) errors.publish({ server, socket, error: decided.cause });
-    }
-    if (connections.hasSubscribers) connections.publish({ server, socket, originalDst: decided });
+    countConnection(stats, decided, { server, socket });
     const loop = origin === 0 ? undefined : ownDialRefusal(origin, decided, listener.get()!.port);
     if (loop) {
-      countRefusal(stats.refused, loop);
-      if (errors.hasSubscribers) errors.publish({ server, socket, error: loop });
-      warnOfLoop(loop);
+      countLoop(stats, loop, { server, socket });
     } else {
       if (origin > 0) setPath(socket, origin);
       if (verdicts[decided.kind] === 'emit') return true;

@@ -6,7 +6,7 @@ import { egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../accept/intercept.ts';
 import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
 import type { Relay } from '../relay/relay-object.ts';
-import { createRelayServer, RelayServer } from '../relay/relay-server.ts';
+import { createRelayServer, type RelayServer } from '../relay/relay-server.ts';
 import { relay, type RelayOptions } from '../relay/relay.ts';
 import { type AccessRecord, begin, reasonOf } from './access-log.ts';
 import type { ListenAddress } from './arguments.ts';
@@ -130,19 +130,11 @@ export class Forwarder {
     this.#options.onEnd(record);
   }
 
-  /** Resolves when all that have been accepted are among the open ones. */
-  async #stopAccepting(): Promise<void> {
-    const server = this.#server;
-    // A thread's last ones may be on their way to `decide`; it says 'close' after them.
-    const closed = server instanceof RelayServer && server.address() !== null && once(server, 'close');
-    server.close();
-    await closed;
-  }
-
   /** No more connections; those that are open have so many milliseconds to end by themselves. */
   async drain(graceMs: number): Promise<void> {
-    await this.#stopAccepting();
     const timer = setTimeout(() => this.destroy(), graceMs);
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    // Node's server is done with the clients' sockets a moment before the relays are with the upstreams'.
     await Promise.all([...this.#open].map((joined) => once(joined, 'close')));
     clearTimeout(timer);
   }

@@ -2,9 +2,10 @@ import { binding } from '../binding.ts';
 import { dialError, type DialEnds } from '../dial/dial-error.ts';
 import { checkInteger } from '../arguments.ts';
 import { systemError } from '../errors.ts';
-import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
+import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
+import type { RelayLimits } from './timeouts.ts';
 
-/** Layout of struct RelaySlot (src/relay/thread.h): two doubles; reason, side and step of the dial in a byte each; errno. */
+/** Layout of struct RelaySlot (src/relay/relay.h): two doubles; reason, side and step of the dial in a byte each; errno. */
 const SLOT_BYTES = 24;
 const SLOT_DOUBLES = 3;
 const REASON_SIDE_STEP = 4;
@@ -47,11 +48,16 @@ class Engine {
   readonly #open: (NativeMover | undefined)[] = [];
   readonly #free: number[] = [];
   readonly #load: number[] = [];
+  /** What is to happen when an undecided connection is gone, by its token. */
+  readonly #gone = new Map<number, () => void>();
   #slotsPerSlab = 0;
   #alive = 0;
 
   constructor() {
-    const batch = this.#native.relayStart((count) => this.#onClosed(count));
+    const batch = this.#native.relayStart(
+      (count) => this.#onClosed(count),
+      (token) => this.#gone.get(token)?.(),
+    );
     /* c8 ignore next -- no memory for an event handle */
     if (typeof batch === 'number') throw systemError(batch, { syscall: 'relay' });
     this.#closed = new Uint32Array(batch);
@@ -69,8 +75,7 @@ class Engine {
         id,
         fds.client,
         fds.upstream,
-        limits.idle,
-        limits.halfClose,
+        limits.words,
         ahead.toUpstream,
         ahead.toClient,
         thread,
@@ -111,7 +116,17 @@ class Engine {
     this.#native.relayDestroy(id, thread);
   }
 
-  /** Counts the relays that keep the event loop alive. */
+  /** Calls `onGone` when the undecided connection is reset or broken. */
+  watch(token: number, onGone: () => void): void {
+    this.#gone.set(token, onGone);
+    this.#native.relayWatch(token);
+  }
+
+  unwatch(token: number): void {
+    this.#gone.delete(token);
+  }
+
+  /** Counts what keeps the event loop alive: relays, listening servers, connections to be decided about. */
   countAlive(change: 1 | -1): void {
     const before = this.#alive;
     this.#alive += change;

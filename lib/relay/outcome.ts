@@ -24,9 +24,3 @@ export interface Mover {
   /** Does it keep the event loop alive? */
   keepAlive(on: boolean): void;
 }
-
-/** Milliseconds; 0: none. */
-export interface RelayLimits {
-  idle: number;
-  halfClose: number;
-}

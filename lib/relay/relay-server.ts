@@ -1,74 +1,24 @@
+// A server whose connections a thread of the addon accepts, dials and relays: a transparent proxy in one call.
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
-import { canonicalAddress, type Endpoint } from '../address.ts';
-import { binding } from '../binding.ts';
-import { checkPreserveSource } from '../dial/connect-original.ts';
-import { ownDialRefusal, setPath, warnOfLoop, type Origin, type Path } from '../policy/own-dials.ts';
-import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
-import { checkDialOptions } from '../dial/connect.ts';
-import { dialError } from '../dial/dial-error.ts';
-import type { EgressPolicy } from '../policy/egress.ts';
-import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
-import { codedError, systemError, type CodedError } from '../errors.ts';
-import { endpointAt, Slot } from '../recover/kernel-answer.ts';
 import type { InterceptedSocket } from '../accept/intercept.ts';
-import { claimPort, releasePort } from '../policy/loop-guard.ts';
-import { annotate, recoverFromFacts, type KnownDst, type OriginalDst } from '../recover/original-dst.ts';
-import { engine } from './engine.ts';
-import { type Relay, RelayObject } from './relay-object.ts';
+import type { Endpoint } from '../address.ts';
+import { binding } from '../binding.ts';
+import { codedError, systemError, type CodedError } from '../errors.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
-
-/** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
-export type RelayVerdict = 'relay' | 'reset' | 'emit';
-
-/** A verdict that holds for the next connections to the same destination too, for `ttl` milliseconds. */
-export interface LastingVerdict {
-  action: 'relay' | 'reset';
-  ttl: number;
-}
-
-/** What a policy may answer. */
-export type RelayDecision = RelayVerdict | LastingVerdict;
-
-export interface RelayServerOptions {
-  /** The policy. Asked about every connection that no lasting verdict covers; `client` is where it comes from. */
-  decide: (destination: OriginalDst, client: Endpoint) => RelayDecision | PromiseLike<RelayDecision>;
-  /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
-  transparent?: boolean;
-  /** SO_MARK of the connections to the destinations. */
-  mark?: number;
-  /** As of connectOriginal: dial from the client's own address, with `'port'` from its port too. Default false. */
-  preserveSource?: boolean | 'port';
-  /** With `preserveSource: 'port'`: when that port is in use towards this destination, take another. Default false. */
-  portFallback?: boolean;
-  /** Which destinations may be dialled, whatever `decide` says. */
-  egress?: EgressPolicy;
-  /** As of {@link relay}. */
-  idleTimeout?: number;
-  /** As of {@link relay}. */
-  halfCloseTimeout?: number;
-}
-
-/** What a {@link RelayServer}'s thread has done by itself, by lasting verdicts, and what it has not. */
-export interface RelayServerStats {
-  accepted: number;
-  /** Dialled by a lasting verdict. */
-  relayed: number;
-  /** Sent RST by a lasting verdict. */
-  reset: number;
-  /** Dials by a lasting verdict that failed, and connections for which there was no descriptor: sent RST. */
-  failed: number;
-  /** Brought before `decide`. */
-  undecided: number;
-  /** How many of `relayed` are open now. */
-  open: number;
-  /** Of those of `relayed` that have closed. */
-  bytesToUpstream: number;
-  bytesToClient: number;
-  /** Verdicts `relay` of `decide` that were refused, by the error's code: `{ ERR_INTERCEPT_LOOP: 1 }`. */
-  refused: Record<string, number>;
-}
+import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
+import { destinationRefusal } from '../policy/refusal.ts';
+import { endpointAt, Slot } from '../recover/kernel-answer.ts';
+import { annotate, recoverFromFacts, type OriginalDst } from '../recover/original-dst.ts';
+import { isPromiseLike, readDecision, type RelayDecision, type RelayVerdict } from './decision.ts';
+import { checkListenOptions, Listener, type RelayListenOptions } from './listener.ts';
+import type { RelayOutcome } from './outcome.ts';
+import { type Relay, RelayObject } from './relay-object.ts';
+import { checkServerOptions, type RelayServerOptions } from './server-options.ts';
+import { type RelayServerStats, ServerCounts } from './server-stats.ts';
+import { readTimeouts, type RelayLimits } from './timeouts.ts';
+import { Undecided } from './undecided.ts';
 
 /** The events of a {@link RelayServer}. */
 export interface RelayServerEvents {
@@ -79,38 +29,6 @@ export interface RelayServerEvents {
   relay: [relay: Relay, destination: OriginalDst, client: Endpoint];
 }
 
-const VERDICTS = { relay: 1, reset: 2 } as const;
-const SOURCES = { own: 0, address: 1, port: 2 } as const;
-const MAX_MS = 2 ** 31 - 1;
-
-/** A connection that the thread has accepted and nobody has decided about; it keeps the event loop alive. */
-interface Waiting {
-  readonly token: number;
-  readonly destination: OriginalDst;
-  readonly client: Endpoint;
-  /** How many times revoke() had been called when the policy was asked. */
-  readonly revocations: number;
-  /** For a dial that the program makes itself. */
-  readonly path: Path;
-}
-
-function isPromiseLike(
-  decision: RelayDecision | PromiseLike<RelayDecision>,
-): decision is PromiseLike<RelayDecision> {
-  return typeof (decision as Partial<PromiseLike<unknown>> | undefined)?.then === 'function';
-}
-
-function readDecision(decision: unknown): { action: RelayVerdict; ttl: number } {
-  if (decision === 'relay' || decision === 'reset' || decision === 'emit')
-    return { action: decision, ttl: 0 };
-  const { action, ttl } = (decision ?? {}) as LastingVerdict;
-  if (action !== 'relay' && action !== 'reset') {
-    throw outOfRange('verdict', "'relay', 'reset', 'emit' or { action: 'relay' | 'reset', ttl }", decision);
-  }
-  checkInteger('verdict.ttl', ttl, 0, MAX_MS);
-  return { action, ttl };
-}
-
 /** Bun and Deno make no socket of a descriptor that has been accepted elsewhere. */
 function noSocket(runtime: string): CodedError {
   return unsupportedRuntime(
@@ -119,26 +37,27 @@ function noSocket(runtime: string): CodedError {
   );
 }
 
-/** Node says `listen` for bind(2) too. */
-function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' | 'port'>): Error {
-  const error = dialError(errno, step, { source: at });
-  return error.syscall === 'bind' ? systemError(errno, { syscall: 'listen', ...at }) : error;
+function notRunning(): CodedError {
+  return codedError('ERR_SERVER_NOT_RUNNING', 'Server is not running.');
 }
 
 /** An intercepting server that relays. Made by {@link createRelayServer}. */
 export class RelayServer extends EventEmitter<RelayServerEvents> {
   readonly #options: RelayServerOptions;
+  readonly #limits: RelayLimits;
   #state: 'new' | 'listening' | 'closing' | 'closed' = 'new';
-  #address: Endpoint | undefined;
-  #listener = -1;
-  #counters: Float64Array = new Float64Array(8);
-  readonly #refused: Record<string, number> = {};
+  #destroyed = false;
+  #listener: Listener | undefined;
+  readonly #counts = new ServerCounts();
+  /** Those whose decision takes its time. */
+  readonly #undecided = new Set<Undecided>();
   #revocations = 0;
 
   /** @internal */
   constructor(options: RelayServerOptions) {
     super();
     this.#options = options;
+    this.#limits = readTimeouts(options);
   }
 
   /**
@@ -147,42 +66,51 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
    * @param port 0: any that is free
    * @param host a literal IP address of this host; default: all of both families
    */
-  listen(port = 0, host?: string): this {
-    checkInteger('port', port, 0, 65535);
-    if (host !== undefined && canonicalAddress(host) === undefined)
-      throw invalidType('host', 'a literal IP address', host);
+  listen(port?: number, host?: string): this;
+  listen(options: RelayListenOptions): this;
+  listen(where: number | RelayListenOptions = {}, host?: string): this {
+    const options =
+      typeof where === 'object' && where !== null
+        ? where
+        : { port: where, ...(host === undefined ? {} : { host }) };
+    checkListenOptions(options);
     if (this.#state !== 'new')
       throw codedError('ERR_SERVER_ALREADY_LISTEN', 'This server has listened already');
-    const error = this.#start(port, host);
-    this.#state = error ? 'closed' : 'listening';
-    // A tick later, as a net.Server does: there may be no listeners yet.
-    process.nextTick(() => {
-      if (error) this.emit('error', error);
-      else this.emit('listening');
-    });
+    const listener = Listener.listen(
+      options,
+      this.#options,
+      this.#limits,
+      (token, status, origin) => this.#onUndecided(token, status, origin),
+      () => this.#onListenerOver(),
+    );
+    if (listener instanceof Error) {
+      this.#state = 'closed';
+      // A tick later, as a net.Server does: there may be no listeners yet.
+      process.nextTick(() => this.emit('error', listener));
+      return this;
+    }
+    this.#state = 'listening';
+    this.#listener = listener;
+    this.#counts.attach(listener.stats);
+    process.nextTick(() => this.emit('listening'));
+    const { signal } = options;
+    if (signal) {
+      const onAbort = (): void => void this.close();
+      signal.addEventListener('abort', onAbort);
+      this.once('close', () => signal.removeEventListener('abort', onAbort));
+      if (signal.aborted) onAbort();
+    }
     return this;
   }
 
   /** Where it listens; null while it does not. */
   address(): Endpoint | null {
-    return this.#state === 'listening' ? { ...this.#address! } : null;
+    return this.#state === 'listening' ? { ...this.#listener!.address } : null;
   }
 
-  /** Live numbers, read from shared memory. */
+  /** Live numbers, partly read from shared memory. */
   get stats(): RelayServerStats {
-    const [accepted, relayed, wasReset, failed, undecided, open, bytesToUpstream, bytesToClient] = this
-      .#counters as unknown as number[];
-    return {
-      accepted: accepted!,
-      relayed: relayed!,
-      reset: wasReset!,
-      failed: failed!,
-      undecided: undecided!,
-      open: open!,
-      bytesToUpstream: bytesToUpstream!,
-      bytesToClient: bytesToClient!,
-      refused: { ...this.#refused },
-    };
+    return this.#counts.read();
   }
 
   /**
@@ -192,194 +120,181 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   revoke(destination?: Pick<Endpoint, 'address' | 'port'>): this {
     if (this.#state !== 'listening') return this;
     this.#revocations++;
-    if (destination === undefined) {
-      binding().relayRevokeVerdicts(this.#listener);
-      return this;
-    }
-    const { address, port } = destination;
-    if (binding().relaySetVerdict(this.#listener, address, port, 0, 0) !== 0)
-      throw invalidType('destination.address', 'a literal IP address', address);
+    this.#listener!.revoke(destination);
     return this;
   }
 
-  /** Accepts no more; `'close'` follows when the relays that the thread made by itself have ended. */
-  close(): this {
-    return this.#stop(false);
+  /**
+   * Accepts no more. `'close'` follows when every connection has been decided about and every relay has ended; what was
+   * given to `'connection'` is not waited for. `callback` is called then, or with an error `ERR_SERVER_NOT_RUNNING`.
+   */
+  close(callback?: (error?: Error) => void): this {
+    if (callback) {
+      if (this.#state === 'listening' || this.#state === 'closing') this.once('close', () => callback());
+      else process.nextTick(() => callback(notRunning()));
+    }
+    this.#stop(false);
+    return this;
   }
 
-  /** As {@link close}, and closes those relays. */
+  /** As {@link close}, and ends every relay and every connection that is not decided about. */
   destroy(): this {
-    return this.#stop(true);
-  }
-
-  #stop(destroy: boolean): this {
-    if (this.#state === 'listening') {
-      this.#state = 'closing';
-      releasePort(this.#address!.port);
-      binding().relayUnlisten(this.#listener, destroy);
-    } else if (this.#state === 'closing' && destroy) {
-      binding().relayUnlisten(this.#listener, true);
-    }
+    this.#stop(true);
     return this;
   }
 
-  #start(port: number, host: string | undefined): Error | undefined {
-    const { transparent = false, mark = null, preserveSource, portFallback = false } = this.#options;
-    const { idleTimeout = 0, halfCloseTimeout = 0 } = this.#options;
-    const source = preserveSource === 'port' ? 'port' : preserveSource ? 'address' : 'own';
-    engine().countAlive(1);
-    const [id, more] = binding().relayListen(
-      host ?? null,
-      port,
-      transparent,
-      mark,
-      SOURCES[source],
-      portFallback,
-      idleTimeout,
-      halfCloseTimeout,
-      (token, status, origin) => {
-        if (token >= 0) this.#onUndecided(token, status, origin);
-        else this.#onOver();
-      },
-    );
-    if (typeof more === 'number') {
-      engine().countAlive(-1);
-      return listenError(id, more, { address: host ?? '::', port });
-    }
-    this.#listener = id;
-    this.#counters = new Float64Array(more);
-    this.#address = endpointAt(Slot.local);
-    claimPort(this.#address.port);
-    return undefined;
+  /** `close()` as a promise: fulfilled when it has closed, also if it did not listen. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await new Promise<void>((resolve) => this.close(() => resolve()));
   }
 
-  #onOver(): void {
+  #stop(destroy: boolean): void {
+    if (this.#state !== 'listening' && this.#state !== 'closing') return;
+    this.#destroyed ||= destroy;
+    if (this.#state === 'listening' || destroy) this.#listener?.close(destroy);
+    this.#state = 'closing';
+    if (!destroy) return;
+    for (const one of this.#undecided) this.#end(one, notRunning());
+    for (const joined of this.#counts.relays) joined.destroy();
+  }
+
+  #onListenerOver(): void {
+    this.#counts.detach();
+    this.#listener = undefined;
+    this.#closeIfDone();
+  }
+
+  #closeIfDone(): void {
+    const left = this.#undecided.size + this.#counts.relays.size;
+    if (this.#state !== 'closing' || this.#listener || left > 0) return;
     this.#state = 'closed';
-    // The memory is the addon's only as long as the listener is.
-    this.#counters = this.#counters.slice();
-    engine().countAlive(-1);
     process.nextTick(() => this.emit('close'));
   }
 
   #onUndecided(token: number, status: number, origin: Origin): void {
-    engine().countAlive(1);
-    const destination = recoverFromFacts(status, () => this.#address);
+    const { address } = this.#listener!;
+    const destination = recoverFromFacts(status, () => address);
     const client = endpointAt(Slot.peer);
-    const { port } = this.#address!;
-    const loop = origin === 0 ? undefined : ownDialRefusal(origin, destination, port);
+    const path = origin > 0 ? origin : address.port;
+    const one = new Undecided(token, { destination, client, revocations: this.#revocations, path });
+    const about = { server: this, client };
+    this.#counts.connection(destination, about);
+    const loop = origin === 0 ? undefined : ownDialRefusal(origin, destination, address.port);
     if (loop) {
-      countRefusal(this.#refused, loop);
-      warnOfLoop(loop);
-      this.#refuse(token);
+      this.#counts.loop(loop, about);
+      one.refuse();
       return;
     }
-    const waiting = {
-      token,
-      destination,
-      client,
-      revocations: this.#revocations,
-      path: origin > 0 ? origin : port,
-    };
     let decision: RelayDecision | PromiseLike<RelayDecision>;
     try {
-      decision = this.#options.decide(destination, client);
+      decision = this.#options.decide(destination, client, one);
     } catch (error) {
-      this.#onPolicyError(waiting, error as Error);
+      this.#onPolicyError(one, error as Error);
       return;
     }
     // Most policies answer at once, and a promise for every connection costs more than the rest of this method.
     if (!isPromiseLike(decision)) {
-      this.#settle(waiting, decision);
+      this.#settle(one, decision);
       return;
     }
+    this.#undecided.add(one);
+    one.wait(this.#options.decisionTimeout ?? 30_000, (reason) => this.#end(one, reason));
     decision.then(
-      (later) => this.#settle(waiting, later),
-      (error: Error) => this.#onPolicyError(waiting, error),
+      (later) => this.#settle(one, later),
+      (error: Error) => this.#onPolicyError(one, error),
     );
   }
 
-  #onPolicyError({ token }: Waiting, error: Error): void {
-    this.#refuse(token);
+  /** Nobody waits for this decision any more. */
+  #end(one: Undecided, reason: CodedError): void {
+    this.#counts.refused(reason);
+    this.#undecided.delete(one);
+    one.refuse(reason);
+    this.#closeIfDone();
+  }
+
+  #onPolicyError(one: Undecided, error: Error): void {
+    if (one.over) return;
+    this.#refuse(one);
     process.nextTick(() => this.emit('error', error));
   }
 
-  #refuse(token: number): void {
-    binding().relayRefuse(token);
-    engine().countAlive(-1);
+  #refuse(one: Undecided): void {
+    this.#undecided.delete(one);
+    this.#counts.reset();
+    one.refuse();
+    this.#closeIfDone();
   }
 
   /** Does what the policy says. */
-  #settle(waiting: Waiting, decision: RelayDecision): void {
+  #settle(one: Undecided, decision: RelayDecision): void {
+    if (one.over) return;
     let action: RelayVerdict;
     let ttl: number;
     try {
       ({ action, ttl } = readDecision(decision));
     } catch (error) {
-      this.#onPolicyError(waiting, error as Error);
+      this.#onPolicyError(one, error as Error);
       return;
     }
-    const { token } = waiting;
     if (action === 'emit') {
-      const runtime = foreignRuntimeName();
-      if (runtime !== undefined) this.#onPolicyError(waiting, noSocket(runtime));
-      else this.#hand(waiting);
-    } else if (action === 'reset') {
-      this.#remember(waiting, action, ttl);
-      this.#refuse(token);
+      this.#hand(one);
+    } else if (action === 'reset' || this.#destroyed) {
+      this.#remember(one, 'reset', ttl);
+      this.#refuse(one);
     } else {
-      this.#relay(waiting, ttl);
+      this.#relay(one, ttl);
     }
   }
 
-  #hand({ token, destination, path }: Waiting): void {
-    const socket = new Socket({
-      fd: binding().relayTake(token),
-      allowHalfOpen: true,
-      readable: true,
-      writable: true,
-    });
-    engine().countAlive(-1);
-    annotate(socket, destination);
-    setPath(socket, path);
+  #hand(one: Undecided): void {
+    const runtime = foreignRuntimeName();
+    if (runtime !== undefined) {
+      this.#onPolicyError(one, noSocket(runtime));
+      return;
+    }
+    this.#undecided.delete(one);
+    const socket = new Socket({ fd: one.take(), allowHalfOpen: true, readable: true, writable: true });
+    annotate(socket, one.question.destination);
+    setPath(socket, one.question.path);
     process.nextTick(() => {
       if (!this.emit('connection', socket as InterceptedSocket)) reset(socket);
     });
+    this.#closeIfDone();
   }
 
-  #relay(waiting: Waiting, ttl: number): void {
-    const { token, destination, client } = waiting;
+  #relay(one: Undecided, ttl: number): void {
+    const { destination, client } = one.question;
     const { mark, egress } = this.#options;
     const joined = new RelayObject();
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
     process.nextTick(() => this.emit('relay', joined, destination, client));
+    this.#undecided.delete(one);
     const refusal = destinationRefusal(destination, egress, mark);
     if (refusal) {
-      countRefusal(this.#refused, refusal);
-      this.#refuse(token);
+      this.#counts.refused(refusal);
+      one.refuse();
       joined.finish({ reason: 'error', side: 'upstream', error: refusal });
-    } else {
-      this.#remember(waiting, 'relay', ttl);
-      const ends = { destination: destination as KnownDst, source: client };
-      const mover = engine().dial(token, ends, (outcome) => joined.finish(outcome));
-      engine().countAlive(-1);
-      /* c8 ignore next 2 -- no memory for a command to the thread */
-      if (typeof mover === 'number')
-        joined.finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });
-      else joined.start(mover);
+      this.#closeIfDone();
+      return;
     }
+    this.#remember(one, 'relay', ttl);
+    this.#counts.begin(joined);
+    const finish = (outcome: RelayOutcome): void => {
+      joined.finish(outcome);
+      this.#counts.end(joined, outcome);
+      this.#closeIfDone();
+    };
+    const mover = one.dial(finish);
+    /* c8 ignore next -- no memory for a command to the thread */
+    if (typeof mover === 'number')
+      finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });
+    else joined.start(mover);
   }
 
-  /**
-   * Lets the thread act by itself on connections to this very address and port.
-   * Never for a destination on this host: whether that is a loop depends on who intercepts on what, which changes.
-   */
-  #remember({ destination, revocations }: Waiting, action: 'relay' | 'reset', ttl: number): void {
-    const { kind } = destination;
-    if (revocations !== this.#revocations) return;
-    if (ttl === 0 || this.#state !== 'listening' || (kind !== 'redirect' && kind !== 'tproxy')) return;
-    const { address, port } = destination;
-    if (binding().isLocalDestination(address, this.#options.mark ?? 0) !== 0) return;
-    binding().relaySetVerdict(this.#listener, address, port, VERDICTS[action], ttl);
+  #remember({ question }: Undecided, action: 'relay' | 'reset', ttl: number): void {
+    if (ttl === 0 || this.#state !== 'listening' || question.revocations !== this.#revocations) return;
+    this.#listener!.remember(question.destination, action, ttl);
   }
 }
 
@@ -393,23 +308,24 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
  * would have to find out more about. Destinations on this host always do, because of loops. `revoke()` takes verdicts
  * back; do so after changing a BlockList of `egress`, which is consulted when a verdict is made.
  *
+ * `decide` may take its time: the client waits, and is sent RST when `decisionTimeout` is over. See
+ * {@link PendingConnection} for how it hears that there is nothing left to decide about.
+ *
+ * Every connection that comes to `decide` is published on the diagnostics channels `original-dst:connection` and
+ * `original-dst:error`, as those of createServer are, with `client` (an {@link Endpoint}) in place of `socket`.
+ *
  * Events: `'listening'`; `'relay'` (relay, destination, client) for connections that `decide` had relayed, whose
  * outcome tells too when the loop guard, the egress policy or the network refused the dial; `'connection'` for those
- * with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`.
+ * with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`, when every relay has ended.
  *
- * @throws argument errors, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`. On Bun and Deno the verdict `'emit'` is an
+ * @throws argument errors (`ERR_INVALID_ARG_VALUE` for an option that it does not have), `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`. On Bun and Deno the verdict `'emit'` is an
  *   `'error'` `ERR_UNSUPPORTED_RUNTIME`.
  * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent`, `mark` and `preserveSource`. Source: ip(7), splice(2),
  * epoll(7).
  */
 export function createRelayServer(options: RelayServerOptions): RelayServer {
-  checkDialOptions(options);
-  checkPreserveSource(options.preserveSource);
-  const { decide, transparent, idleTimeout, halfCloseTimeout } = options;
-  if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
-  if (transparent !== undefined) checkBoolean('options.transparent', transparent);
-  if (idleTimeout !== undefined) checkInteger('options.idleTimeout', idleTimeout, 0, MAX_MS);
-  if (halfCloseTimeout !== undefined) checkInteger('options.halfCloseTimeout', halfCloseTimeout, 0, MAX_MS);
+  checkServerOptions(options);
+  const server = new RelayServer(options);
   binding();
-  return new RelayServer(options);
+  return server;
 }

@@ -1,6 +1,7 @@
 import { Socket } from 'node:net';
+import { constants } from 'node:os';
 import { binding } from '../binding.ts';
-import { checkInteger, invalidType, outOfRange } from '../arguments.ts';
+import { invalidType, outOfRange } from '../arguments.ts';
 import { codedError, systemError, type SystemError } from '../errors.ts';
 import { engine } from './engine.ts';
 import {
@@ -13,15 +14,12 @@ import {
   waitUntilQuiet,
 } from './handover.ts';
 import { type Relay, RelayObject } from './relay-object.ts';
-import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
+import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
 import { PipeMover } from './stream-mover.ts';
+import { readTimeouts, type RelayLimits, type RelayTimeouts } from './timeouts.ts';
 import { socketFd } from '../node/socket-fd.ts';
 
-export interface RelayOptions {
-  /** Close when no byte has moved in either direction for this many milliseconds. Default 0: never. */
-  idleTimeout?: number;
-  /** The same, once one direction has ended, if it is shorter. Default 0: as `idleTimeout`. */
-  halfCloseTimeout?: number;
+export interface RelayOptions extends RelayTimeouts {
   /** Aborting it is `destroy()`. */
   signal?: AbortSignal;
   /**
@@ -33,7 +31,7 @@ export interface RelayOptions {
   engine?: 'native' | 'pipe' | 'any';
 }
 
-const MAX_MS = 2 ** 31 - 1;
+const { ETIMEDOUT } = constants.errno;
 const SIDES = ['client', 'upstream'] as const;
 const taken = new WeakSet<Socket>();
 
@@ -46,6 +44,7 @@ class SocketRelay extends RelayObject {
   /** Ends the waiting for the sockets to be ready. */
   #stopWaiting: (() => void) | undefined;
   #waitTimer: NodeJS.Timeout | undefined;
+  #waitsFor: RelaySide | undefined;
   #onAbort: (() => void) | undefined;
 
   constructor(
@@ -99,12 +98,23 @@ class SocketRelay extends RelayObject {
       this.#handOver(sockets);
       return;
     }
-    const { idle } = this.#limits;
-    if (idle > 0) {
-      this.#waitTimer ??= setTimeout(() => this.#giveUp({ reason: 'idle' }, abandon), idle);
-    }
+    this.#setWaitTimer(SIDES.find((side) => sockets[side].connecting));
     const stops = SIDES.map((side) => waitUntilQuiet(sockets[side], () => this.#proceed()));
     this.#stopWaiting = () => stops.forEach((stop) => stop());
+  }
+
+  /** Connecting has a time of its own; that a socket takes what was written to it is activity like any other. */
+  #setWaitTimer(connecting: RelaySide | undefined): void {
+    if (this.#waitTimer && this.#waitsFor === connecting) return;
+    clearTimeout(this.#waitTimer);
+    this.#waitsFor = connecting;
+    const { connect, idle } = this.#limits;
+    const limit = connecting ? connect : idle;
+    if (limit === 0) return;
+    const outcome: RelayOutcome = connecting
+      ? { reason: 'error', side: connecting, error: systemError(-ETIMEDOUT, { syscall: 'connect' }) }
+      : { reason: 'idle' };
+    this.#waitTimer = setTimeout(() => this.#giveUp(outcome, abandon), limit);
   }
 
   #onLost(side: RelaySide, error: SystemError | null): void {
@@ -174,10 +184,6 @@ class SocketRelay extends RelayObject {
   }
 }
 
-function checkTimeout(name: string, value: unknown): asserts value is number {
-  checkInteger(name, value, 0, MAX_MS);
-}
-
 /**
  * `splice(2)` from each socket to the other in a thread of the addon, until both have ended: joins an accepted
  * connection with the one that was dialled for it, and takes the bytes out of JavaScript's hands.
@@ -185,7 +191,7 @@ function checkTimeout(name: string, value: unknown): asserts value is number {
  * The sockets are the relay's from now on: what they have read or were given back by `unshift()` is sent first, what
  * was written to them is finished first, an upstream that is still connecting is waited for; `'data'` and
  * `'readable'` listeners are removed, and the socket objects close as soon as the thread has the connections.
- * FIN is passed on as FIN, RST as RST. Both connections get TCP_NODELAY.
+ * FIN is passed on as FIN, RST as RST, an urgent byte (MSG_OOB) as urgent. Both connections get TCP_NODELAY.
  *
  * @returns a {@link Relay}: live byte counters, `destroy()`, and `'close'` with a {@link RelayOutcome}. What the
  *   network does, also to a socket that is gone already, is an outcome and never an exception.
@@ -202,9 +208,8 @@ export function relay(client: Socket, upstream: Socket, options: RelayOptions = 
   }
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  const { idleTimeout = 0, halfCloseTimeout = 0, signal, engine: which = 'native' } = options;
-  checkTimeout('options.idleTimeout', idleTimeout);
-  checkTimeout('options.halfCloseTimeout', halfCloseTimeout);
+  const { signal, engine: which = 'native' } = options;
+  const limits = readTimeouts(options);
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw invalidType('options.signal', 'an instance of AbortSignal', signal);
   if (which !== 'native' && which !== 'pipe' && which !== 'any') {
@@ -221,5 +226,5 @@ export function relay(client: Socket, upstream: Socket, options: RelayOptions = 
     }
     binding();
   }
-  return new SocketRelay(sockets, { idle: idleTimeout, halfClose: halfCloseTimeout }, which, signal);
+  return new SocketRelay(sockets, limits, which, signal);
 }

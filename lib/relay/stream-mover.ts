@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { abandon } from './handover.ts';
-import type { Mover, RelayLimits, RelayOutcome, RelaySide } from './outcome.ts';
+import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
+import type { RelayLimits } from './timeouts.ts';
 import type { SystemError } from '../errors.ts';
 
 /** One direction: what `source` says goes to `sink`, as fast as the sink takes it. */
@@ -78,6 +79,9 @@ export class PipeMover implements Mover {
 
   #watch(side: RelaySide): void {
     const socket = this.#sockets[side];
+    const { deadPeer } = this.#limits;
+    // Node knows one number of the three: how long to wait before the first probe.
+    if (deadPeer > 0) socket.setKeepAlive(true, deadPeer / 2);
     socket.on('error', (error: SystemError) => {
       const reset = error.code === 'ECONNRESET' || error.code === 'EPIPE';
       this.#close(reset ? { reason: 'reset', side } : { reason: 'error', side, error });

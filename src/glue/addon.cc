@@ -21,21 +21,6 @@
 
 namespace original_dst {
 
-namespace {
-
-// lib/ checks arguments with messages for people. This check only keeps a stray caller of the raw
-// binary from acting on fd 0: without C++ exceptions `As<Number>()` of anything else is 0, and so
-// is Int32Value() of NaN or of 2³², and 0 is a valid fd.
-int32_t fd_argument(const Napi::CallbackInfo& info) {
-  double value = 0;
-  if (napi_get_value_double(info.Env(), info[0], &value) != napi_ok) return -1;
-  if (!(value >= 0 && value <= INT32_MAX)) return -1;
-  const auto fd = static_cast<int32_t>(value);
-  return value == fd ? fd : -1;
-}
-
-}  // namespace
-
 // One instance per environment (worker threads load the addon again): all state is in members.
 class Addon : public Napi::Addon<Addon> {
  public:

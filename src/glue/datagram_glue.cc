@@ -14,23 +14,6 @@
 
 namespace original_dst {
 
-namespace {
-
-// Arguments (address, port) from `index` on; anything but a text leaves family 0.
-int endpoint_argument(const Napi::CallbackInfo& info, size_t index, Endpoint* endpoint) {
-  *endpoint = {};
-  if (!info[index].IsString()) return 0;
-  char text[kAddressTextSize + 1];
-  size_t length = 0;
-  if (napi_get_value_string_utf8(info.Env(), info[index], text, sizeof(text), &length) != napi_ok ||
-      length >= kAddressTextSize) {
-    return -EINVAL;
-  }
-  return endpoint_parse(text, static_cast<uint16_t>(number_argument(info, index + 1)), endpoint);
-}
-
-}  // namespace
-
 // The UDP sockets of one environment, the buffers that they share, and the thread that waits for
 // all of them.
 //

@@ -1,16 +1,128 @@
-// Node-API side of relays.
+// Node-API side of relays and of servers that relay: lib/relay/engine.ts and lib/relay/listener.ts.
 #ifndef ORIGINAL_DST_GLUE_RELAY_GLUE_H_
 #define ORIGINAL_DST_GLUE_RELAY_GLUE_H_
 
 #include <napi.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include <memory>
+
+#include "glue/undecided.h"
 #include "host/recent_dials.h"
+#include "relay/listener.h"
+#include "relay/relay.h"
+#include "relay/thread.h"
 #include "socket/original_dst.h"
 
 namespace original_dst {
 
+// All relays of one environment. Made with the exports and deleted by the environment's cleanup.
+class RelayGlue {
+ public:
+  // `facts`: the memory that TypeScript decides from. Both outlive every call and every thread.
+  RelayGlue(Napi::Env env, Facts* facts, RecentDials* dials)
+      : env_(env), facts_(facts), dials_(dials) {}
+
+  // (onClosed: (count) => void, onGone: (token) => void) → the memory in which `count` ids of
+  // closed relays are left before each call of onClosed, or -errno. onGone: see Watch.
+  Napi::Value Start(const Napi::CallbackInfo& info);
+
+  // () → memory for the next relays' slots (struct RelaySlot), or -errno
+  Napi::Value Slab(const Napi::CallbackInfo&);
+
+  // (id, client fd, upstream fd, struct RelayLimits as a Uint32Array, bytes for the upstream |
+  // undefined, bytes for the client | undefined, thread) → 0 or -errno. The descriptors are
+  // duplicated and stay the caller's.
+  Napi::Value Add(const Napi::CallbackInfo& info);
+
+  // (id, thread) → 0 or -errno
+  Napi::Value Destroy(const Napi::CallbackInfo& info);
+
+  // (on): does the possibility of a closed relay keep the event loop alive?
+  Napi::Value Ref(const Napi::CallbackInfo& info);
+
+  // ---- relay_listener_glue.cc ----
+
+  // (address | null, port, listening fd that becomes the addon's | -1, backlog, transparent, mark |
+  // null, enum DialPlan::Source, port fallback, struct RelayLimits as a Uint32Array, onUndecided:
+  // (token, status, origin) => void) → [listener, memory of its struct ListenerStats] and the bound
+  // address in facts.local, or [-errno, enum DialStep]. Each connection that there is no verdict
+  // about is given to onUndecided, with what readFacts answers and fills and what originOf answers,
+  // and its token goes to Dial, Refuse or Take; -1 says that the listener was closed and no relay
+  // of its is left.
+  Napi::Value Listen(const Napi::CallbackInfo& info);
+
+  // (listener, destroy: are its relays to be closed too?) → 0 or -errno
+  Napi::Value Unlisten(const Napi::CallbackInfo& info);
+
+  // (listener, address, port, verdict: 1 relay | 2 reset | 0 ask again, for how many ms, did the
+  // connection come by TPROXY?) → 0 or -errno
+  Napi::Value SetVerdict(const Napi::CallbackInfo& info);
+
+  // (listener) → 0 or -errno
+  Napi::Value RevokeVerdicts(const Napi::CallbackInfo& info);
+
+  // (id, token of an undecided connection, address, port, thread) → 0 or -errno, and then the
+  // connection has been sent RST. Dials, and relays.
+  Napi::Value Dial(const Napi::CallbackInfo& info);
+
+  // (token) → 0 or -errno. Sends RST.
+  Napi::Value Refuse(const Napi::CallbackInfo& info);
+
+  // (token) → the descriptor, now the caller's, or -errno
+  Napi::Value Take(const Napi::CallbackInfo& info);
+
+  // (token) → 0 or -errno. From here on onGone is called with the token when the client is gone.
+  Napi::Value Watch(const Napi::CallbackInfo& info);
+
+ private:
+  static constexpr uint32_t kMostThreads = 64;
+  static constexpr uint32_t kSlabSlots = 2048;
+  static constexpr uint32_t kMostSlabs = 256;
+  static constexpr uint32_t kMostListeners = 64;
+
+  struct ListenerSlot {
+    std::unique_ptr<RelayListener> native;
+    Napi::Reference<Napi::ArrayBuffer> stats;
+    Napi::FunctionReference on_undecided;
+  };
+
+  Napi::Value Status(int status) const { return Napi::Number::New(env_, status); }
+  Napi::Value Pair(int first, const Napi::Value& second) const;
+  bool IsRelay(uint32_t id, uint32_t thread) const {
+    return id / kSlabSlots < slab_count_ && thread < kMostThreads;
+  }
+  static RelayLimits Limits(const Napi::Value& value);
+  std::unique_ptr<Relay> NewRelay(uint32_t id, RelayLimits limits) const;
+  int Give(std::unique_ptr<Relay> relay, uint32_t index);
+  int StartThread(uint32_t index);
+  void StopThreads();
+  RelayListener* Listener(const Napi::CallbackInfo& info, size_t index) const;
+
+  static void Notify(void* closed);
+  static void OnNews(napi_env env, napi_value callback, void* self, void*);
+  void Drain(napi_value callback);
+  void DrainClosed(napi_value callback);
+  void DrainNews();
+  void Report(napi_value callback, uint32_t count);
+
+  const Napi::Env env_;
+  Facts* const facts_;
+  RecentDials* const dials_;
+  napi_threadsafe_function on_news_ = nullptr;
+  Napi::FunctionReference on_gone_;
+  uint32_t* batch_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> batch_buffer_;
+  RelaySlot* slabs_[kMostSlabs] = {};
+  Napi::Reference<Napi::ArrayBuffer> slab_buffers_[kMostSlabs];
+  uint32_t slab_count_ = 0;
+  ListenerSlot listeners_[kMostListeners];
+  UndecidedConnections undecided_;
+  std::unique_ptr<RelayThread> threads_[kMostThreads];
+};
+
 // Adds relayStart and the other functions of relays and of servers that relay to the exports.
-// `facts`: the memory that TypeScript decides from. Both outlive every call and every thread.
 void init_relay(Napi::Env env, Napi::Object exports, Facts* facts, RecentDials* dials);
 
 }  // namespace original_dst

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "relay/counter.h"
 #include "relay/listener.h"
+#include "relay/mutex.h"
 #include "relay/thread.h"
 #include "socket/socket_options.h"
 
@@ -59,7 +61,8 @@ void RelayThread::dismiss(RelayListener* listener) {
   RelayListener** at = &listeners_;
   while (*at != listener) at = &(*at)->next;
   *at = listener->next;
-  auto* const over = new Undecided;
+  auto* const over = new News;
+  over->kind = News::kOver;
   over->listener = listener;
   hand_up(over);
 }
@@ -135,11 +138,17 @@ uint64_t RelayThread::resume_at() const {
   return first;
 }
 
-void RelayThread::hand_up(Undecided* one) {
-  pthread_mutex_lock(&mutex_);
-  *undecided_tail_ = one;
-  undecided_tail_ = &one->next;
-  pthread_mutex_unlock(&mutex_);
+void RelayThread::on_connection_gone(uint64_t tag) {
+  auto* const gone = new News;
+  gone->kind = News::kGone;
+  gone->tag = tag;
+  hand_up(gone);
+}
+
+void RelayThread::hand_up(News* one) {
+  const Locked locked(&mutex_);
+  *news_tail_ = one;
+  news_tail_ = &one->next;
   news_ = true;
 }
 
@@ -155,8 +164,6 @@ void RelayThread::forget(Relay* relay) {
     relay->next_of_listener->previous_of_listener = relay->previous_of_listener;
   }
   add_to(&listener->stats->open, -1);
-  add_to(&listener->stats->to_upstream, static_cast<double>(relay->flows[kClient].moved()));
-  add_to(&listener->stats->to_client, static_cast<double>(relay->flows[kUpstream].moved()));
   delete relay;
   if (!listener->listening && listener->first == nullptr) dismiss(listener);
 }

@@ -7,17 +7,10 @@
 
 #include <utility>
 
+#include "relay/counter.h"
 #include "socket/socket_options.h"
 
 namespace original_dst {
-
-void add_to(double* counter, double amount) {
-  // One thread writes; another may read at any time.
-  const double sum = *counter + amount;
-  uint64_t bits;
-  memcpy(&bits, &sum, sizeof(bits));
-  __atomic_store_n(reinterpret_cast<uint64_t*>(counter), bits, __ATOMIC_RELAXED);
-}
 
 Dial DialPlan::dial(const Endpoint& destination, const Endpoint& client) const {
   Dial dial = {};
@@ -93,12 +86,19 @@ Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, Owned
                               DialNote* note) {
   Endpoint destination;
   if (!find_destination(accepted, port, facts, &destination)) return kUndecided;
-  const Verdict verdict = verdicts.find(destination, now_ms);
-  if (verdict == kResetIt) add_to(&stats->reset, 1);
-  if (verdict != kRelayIt) return verdict;
+  bool tproxy = false;
+  const Verdict verdict = verdicts.find(destination, now_ms, &tproxy);
+  if (verdict == kUndecided) return verdict;
   Path path = 0;
-  const Origin from = origin(accepted, *facts, destination, &path);
-  if (from == kLoop || from == kOwnDial) return kUndecided;
+  if (verdict == kRelayIt) {
+    const Origin from = origin(accepted, *facts, destination, &path);
+    if (from == kLoop || from == kOwnDial) return kUndecided;
+  }
+  add_to(tproxy ? &stats->tproxy : &stats->redirect, 1);
+  if (verdict == kResetIt) {
+    add_to(&stats->reset, 1);
+    return verdict;
+  }
 
   DialStep failed = kNoStep;
   if (start_dial(plan.dial(destination, facts->peer), upstream, &failed) != 0) {
@@ -111,9 +111,9 @@ Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, Owned
   return kRelayIt;
 }
 
-Undecided* RelayListener::undecided(OwnedFd accepted, const Facts& facts) {
+News* RelayListener::undecided(OwnedFd accepted, const Facts& facts) {
   add_to(&stats->undecided, 1);
-  auto* const one = new Undecided;
+  auto* const one = new News;
   one->facts = facts;
   if (facts.peer_status != 0) {
     one->status = read_facts(accepted.get(), &one->facts);

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "host/origin.h"
-#include "relay/thread.h"
+#include "relay/relay.h"
 #include "relay/verdicts.h"
 #include "socket/certain_destination.h"
 #include "socket/dial.h"
@@ -18,15 +18,17 @@ namespace original_dst {
 // Written by the relay thread, read by TypeScript straight from memory.
 struct ListenerStats {
   double accepted;
+  double redirect;     // of those that a verdict covered: as the one that it was made on
+  double tproxy;       // likewise
   double relayed;      // a dial was made, by verdict
   double reset;        // RST was sent, by verdict
   double failed;       // the dial failed, or there was no descriptor for it
   double undecided;    // went up to TypeScript
   double open;         // of the relayed: how many still are
-  double to_upstream;  // bytes of those that have closed
+  double to_upstream;  // bytes of the relayed
   double to_client;
 };
-static_assert(sizeof(ListenerStats) == 64, "lib/relay/relay-server.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 80, "lib/relay/server-stats.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {
@@ -42,17 +44,23 @@ struct DialPlan {
   DialNote note(Path path) const { return {dials, path, source != kOwn, 0}; }
 };
 
-// A connection for TypeScript to decide about; without a descriptor, the news that a listener that
-// was closed has no relay left.
-struct Undecided {
+// What TypeScript hears of the connections to listeners.
+struct News {
+  enum Kind : uint8_t {
+    kUndecided,  // decide about this connection
+    kGone,       // the one that was watched with `tag` is gone
+    kOver,       // the listener was closed, and no relay of its is left
+  };
+  Kind kind = kUndecided;
   OwnedFd fd;
   int status = 0;  // of `facts`, as of read_facts()
   Facts facts = {};
   Path path = 0;  // of the dial that may follow
   DialPlan plan = {};
   RelayLimits limits = {};
+  uint64_t tag = 0;
   RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
-  Undecided* next = nullptr;
+  News* next = nullptr;
 };
 
 struct RelayListener : Watched {
@@ -89,13 +97,11 @@ struct RelayListener : Watched {
   // As origin_of(); on either thread.
   Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
   // For TypeScript to decide about, with all the facts.
-  Undecided* undecided(OwnedFd accepted, const Facts& facts);
+  News* undecided(OwnedFd accepted, const Facts& facts);
 
  private:
   Accepted refuse_one();
 };
-
-void add_to(double* counter, double amount);
 
 }  // namespace original_dst
 

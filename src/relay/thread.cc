@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "relay/listener.h"
-#include "socket/socket_options.h"
+#include "relay/mutex.h"
 
 namespace original_dst {
 
@@ -23,19 +23,13 @@ namespace {
 
 constexpr size_t kStackSize = size_t{256} * 1024;
 constexpr int kEventsAtOnce = 256;
-constexpr uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+
+// Set in what epoll keeps of an undecided connection: then it is no pointer to a Watched, which is
+// aligned, but a tag. The connection is the other thread's, and may be gone when its event is read.
+constexpr uint64_t kTagged = 1;
 // After these a short read may be followed by the end, an error, or bytes behind urgent data,
 // without another edge.
 constexpr uint32_t kThorough = EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-
-void store(double* to, uint64_t value) {
-  const double number = static_cast<double>(value);
-  uint64_t bits;
-  memcpy(&bits, &number, sizeof(bits));
-  __atomic_store_n(reinterpret_cast<uint64_t*>(to), bits, __ATOMIC_RELAXED);
-}
-
-RelaySide other(RelaySide side) { return side == kClient ? kUpstream : kClient; }
 
 }  // namespace
 
@@ -47,18 +41,6 @@ struct RelayThread::Command {
   uint32_t id;
   Kind kind;
 };
-
-void Relay::open(OwnedFd client, OwnedFd upstream, bool fresh) {
-  ends[kClient].fd = std::move(client);
-  ends[kUpstream].fd = std::move(upstream);
-  for (const RelaySide side : {kClient, kUpstream}) {
-    ends[side].relay = this;
-    ends[side].side = side;
-    // The one that the thread has accepted has it from its listener.
-    if (!fresh || side == kUpstream) set_urgent_inline(ends[side].fd.get(), true);
-    flows[side].attach(ends[side].fd.get(), ends[other(side)].fd.get(), fresh);
-  }
-}
 
 // ---- The other thread's side ----
 
@@ -102,8 +84,8 @@ void RelayThread::stop() {
     delete relay;
     relay = next;
   }
-  for (Undecided* one = take_undecided(); one != nullptr;) {
-    Undecided* const next = one->next;
+  for (News* one = take_news(); one != nullptr;) {
+    News* const next = one->next;
     delete one;
     one = next;
   }
@@ -121,19 +103,23 @@ void RelayThread::wake() {
 
 void RelayThread::post(Command* command) {
   command->next = nullptr;
-  pthread_mutex_lock(&mutex_);
-  const bool first = commands_ == nullptr;
-  *commands_tail_ = command;
-  commands_tail_ = &command->next;
-  pthread_mutex_unlock(&mutex_);
+  bool first = false;
+  {
+    const Locked locked(&mutex_);
+    first = commands_ == nullptr;
+    *commands_tail_ = command;
+    commands_tail_ = &command->next;
+  }
   if (first && !corked_) wake();
 }
 
 void RelayThread::uncork() {
   corked_ = false;
-  pthread_mutex_lock(&mutex_);
-  const bool any = commands_ != nullptr;
-  pthread_mutex_unlock(&mutex_);
+  bool any = false;
+  {
+    const Locked locked(&mutex_);
+    any = commands_ != nullptr;
+  }
   if (any) wake();
 }
 
@@ -165,23 +151,30 @@ int RelayThread::unlisten(RelayListener* listener, bool destroy) {
   return order({nullptr, nullptr, listener, 0, kind});
 }
 
-Undecided* RelayThread::take_undecided() {
-  pthread_mutex_lock(&mutex_);
-  Undecided* const first = undecided_;
-  undecided_ = nullptr;
-  undecided_tail_ = &undecided_;
-  pthread_mutex_unlock(&mutex_);
+News* RelayThread::take_news() {
+  const Locked locked(&mutex_);
+  News* const first = first_news_;
+  first_news_ = nullptr;
+  news_tail_ = &first_news_;
   return first;
 }
 
 Relay* RelayThread::take_closed() {
-  pthread_mutex_lock(&mutex_);
+  const Locked locked(&mutex_);
   Relay* const first = closed_;
   closed_ = nullptr;
   closed_tail_ = &closed_;
-  pthread_mutex_unlock(&mutex_);
   return first;
 }
+
+int RelayThread::watch_undecided(int fd, uint64_t tag) {
+  epoll_event event = {};
+  event.events = EPOLLET;  // EPOLLHUP and EPOLLERR are reported unasked
+  event.data.u64 = tag << 1 | kTagged;
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+void RelayThread::unwatch_undecided(int fd) { epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
 // ---- The relay thread ----
 
@@ -202,6 +195,8 @@ void RelayThread::run() {
       auto* const watched = static_cast<Watched*>(events[i].data.ptr);
       if (watched == nullptr) {
         woken = true;
+      } else if ((events[i].data.u64 & kTagged) != 0) {
+        on_connection_gone(events[i].data.u64 >> 1);
       } else if (watched->listens) {
         static_cast<RelayListener*>(watched)->ready = true;
       } else {
@@ -260,11 +255,13 @@ void RelayThread::take_commands() {
   uint64_t ignored;
   // The eventfd first: a command posted after the list was taken then makes a new edge.
   if (read(wake_.get(), &ignored, sizeof(ignored)) < 0) ignored = 0;
-  pthread_mutex_lock(&mutex_);
-  Command* command = commands_;
-  commands_ = nullptr;
-  commands_tail_ = &commands_;
-  pthread_mutex_unlock(&mutex_);
+  Command* command = nullptr;
+  {
+    const Locked locked(&mutex_);
+    command = commands_;
+    commands_ = nullptr;
+    commands_tail_ = &commands_;
+  }
   while (command != nullptr) {
     Command* const next = command->next;
     switch (command->kind) {
@@ -290,196 +287,6 @@ void RelayThread::take_commands() {
     if (command->kind != Command::kStop) free(command);
     command = next;
   }
-}
-
-void RelayThread::begin(Relay* relay) {
-  if (relay->id >= table_size_) {
-    const size_t size = std::max<size_t>(table_size_ * 2, relay->id + size_t{64});
-    void* const table = realloc(table_, size * sizeof(void*));
-    if (table == nullptr) return close(relay, kRelayError, kNeither, ENOMEM);
-    table_ = static_cast<Relay**>(table);
-    std::fill(table_ + table_size_, table_ + size, nullptr);
-    table_size_ = size;
-  }
-  table_[relay->id] = relay;
-  if (relay->dial != nullptr && !start_dialling(relay)) return;
-  // Bytes that came along do not wait for an event.
-  if (watch(relay)) enqueue(relay);
-}
-
-// Returns false when the relay has closed.
-bool RelayThread::start_dialling(Relay* relay) {
-  const std::unique_ptr<Dial> dial = std::move(relay->dial);
-  OwnedFd upstream;
-  DialStep failed = kNoStep;
-  const int status = start_dial(*dial, &upstream, &failed);
-  if (status != 0) {
-    relay->slot->step = failed;
-    close(relay, kRelayError, kUpstream, -status);
-    return false;
-  }
-  relay->note.write(upstream.get(), dial->destination);
-  relay->connecting = true;
-  relay->open(std::move(relay->ends[kClient].fd), std::move(upstream), true);
-  return true;
-}
-
-// Returns false when the relay has closed.
-bool RelayThread::watch(Relay* relay) {
-  relay->last_activity = now_;
-  for (RelayEndpoint& end : relay->ends) {
-    epoll_event event = {};
-    event.events = kEvents;
-    event.data.ptr = static_cast<Watched*>(&end);
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, end.fd.get(), &event) != 0) {
-      close(relay, kRelayError, end.side, errno);
-      return false;
-    }
-  }
-  return arm(relay);
-}
-
-// Returns false while it is still connecting, and when it has closed.
-bool RelayThread::has_connected(Relay* relay) {
-  for (RelayEndpoint& end : relay->ends) {
-    if (!end.broken) continue;
-    const int error = take_error(end.fd.get());
-    if (error == 0) continue;
-    if (end.side == kUpstream) {
-      if (relay->listener != nullptr) add_to(&relay->listener->stats->failed, 1);
-      if (relay->slot != nullptr) relay->slot->step = kConnect;
-    }
-    fail(relay, end.side, error);
-    return false;
-  }
-  relay->connecting = !relay->ends[kUpstream].writable;
-  return !relay->connecting;
-}
-
-// Returns false when the relay has closed.
-bool RelayThread::serve_flow(Relay* relay, RelaySide side) {
-  Flow& flow = relay->flows[side];
-  if (flow.done()) return true;
-  switch (flow.pump(tools_, relay->flows[other(side)].done())) {
-    case Flow::State::kWaiting:
-      return true;
-    case Flow::State::kMore:
-      enqueue(relay);
-      return true;
-    case Flow::State::kDone:
-      relay->last_activity = now_;
-      return arm(relay);
-    case Flow::State::kFailed:
-      fail(relay, flow.failed_sink() ? other(side) : side, flow.error());
-      return false;
-  }
-  return true;
-}
-
-void RelayThread::serve(Relay* relay) {
-  if (relay->connecting && !has_connected(relay)) return;
-  const uint64_t before = relay->flows[0].moved() + relay->flows[1].moved();
-  const bool open = serve_flow(relay, kClient) && serve_flow(relay, kUpstream);
-  if (!open) return;
-  if (relay->flows[0].moved() + relay->flows[1].moved() != before) {
-    relay->last_activity = now_;
-    publish(relay);
-  }
-  if (relay->flows[0].done() && relay->flows[1].done()) {
-    return close(relay, kRelayEnd, kNeither, 0);
-  }
-  if (relay->busy) return;
-  // A broken socket that nobody reads from at the moment (its stream has ended, or the other side
-  // is slow) would otherwise go unnoticed.
-  for (RelayEndpoint& end : relay->ends) {
-    if (!end.broken) continue;
-    end.broken = false;
-    const int error = take_error(end.fd.get());
-    if (error != 0) return fail(relay, end.side, error);
-  }
-}
-
-void RelayThread::expire() {
-  for (Timed* first = timers_.first(); first != nullptr && first->due <= now_;
-       first = timers_.first()) {
-    Relay* const relay = static_cast<Relay*>(first);
-    // Arming it anew moves its deadline away, unless nothing has happened since.
-    if (arm(relay) && relay->due <= now_) close(relay, kRelayIdle, kNeither, 0);
-  }
-}
-
-// Returns false when the relay has closed.
-bool RelayThread::arm(Relay* relay) {
-  uint32_t limit = relay->limits.idle_ms;
-  const uint32_t half = relay->limits.half_close_ms;
-  const bool half_closed = relay->flows[0].done() || relay->flows[1].done();
-  if (half_closed && half != 0) limit = limit == 0 ? half : std::min(limit, half);
-  if (limit == 0) return true;
-  if (timers_.arm(relay, relay->last_activity + limit) == 0) return true;
-  close(relay, kRelayError, kNeither, ENOMEM);
-  return false;
-}
-
-void RelayThread::fail(Relay* relay, RelaySide side, int error) {
-  const bool reset = error == ECONNRESET || error == EPIPE;
-  close(relay, reset ? kRelayReset : kRelayError, side, error);
-}
-
-void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int error) {
-  dequeue(relay);
-  timers_.disarm(relay);
-  publish(relay);
-  // An end whose stream was cut must not take it for a whole one, so it gets RST, not FIN.
-  const bool broken = reason == kRelayReset || reason == kRelayError;
-  for (RelayEndpoint& end : relay->ends) {
-    const RelayEndpoint& source = relay->ends[other(end.side)];
-    const Flow& flow = relay->flows[source.side];
-    if (broken || flow.bytes_underway() || (!flow.done() && has_unread(source.fd.get()))) {
-      reset_on_close(end.fd.get());
-    }
-    // Explicitly, because our descriptor may not be the last one of the socket, and then epoll
-    // would go on to report events of a relay that is gone.
-    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
-  }
-  for (Flow& flow : relay->flows) flow.release(tools_);
-  // Not after another end: what is still on its way to us has to be recognised when it arrives.
-  if (reason == kRelayEnd) relay->note.forget();
-  // Counted before its sockets close: whoever sees the end finds it in the numbers.
-  if (relay->listener != nullptr) return forget(relay);
-  for (RelayEndpoint& end : relay->ends) end.fd.reset();
-  if (find(relay->id) == relay) table_[relay->id] = nullptr;
-  relay->slot->reason = reason;
-  relay->slot->side = side;
-  relay->slot->error = -error;
-
-  relay->next = nullptr;
-  pthread_mutex_lock(&mutex_);
-  *closed_tail_ = relay;
-  closed_tail_ = &relay->next;
-  pthread_mutex_unlock(&mutex_);
-  news_ = true;
-}
-
-void RelayThread::publish(Relay* relay) {
-  if (relay->slot == nullptr) return;
-  store(&relay->slot->to_upstream, relay->flows[kClient].moved());
-  store(&relay->slot->to_client, relay->flows[kUpstream].moved());
-}
-
-void RelayThread::enqueue(Relay* relay) {
-  if (relay->busy) return;
-  relay->busy = true;
-  relay->next = nullptr;
-  relay->previous = busy_last_;
-  (busy_last_ == nullptr ? busy_first_ : busy_last_->next) = relay;
-  busy_last_ = relay;
-}
-
-void RelayThread::dequeue(Relay* relay) {
-  if (!relay->busy) return;
-  relay->busy = false;
-  (relay->previous == nullptr ? busy_first_ : relay->previous->next) = relay->next;
-  (relay->next == nullptr ? busy_last_ : relay->next->previous) = relay->previous;
 }
 
 }  // namespace original_dst

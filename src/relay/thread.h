@@ -1,4 +1,4 @@
-// Relays: pairs of connected sockets whose bytes a thread of ours moves from one to the other.
+// A thread that runs relays, and accepts and dials the connections of some by itself.
 #ifndef ORIGINAL_DST_RELAY_THREAD_H_
 #define ORIGINAL_DST_RELAY_THREAD_H_
 
@@ -6,88 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <memory>
-
-#include "host/recent_dials.h"
 #include "relay/flow.h"
+#include "relay/relay.h"
 #include "relay/timers.h"
-#include "socket/dial.h"
 #include "socket/owned_fd.h"
 
 namespace original_dst {
 
-enum RelaySide : uint8_t { kClient = 0, kUpstream = 1, kNeither = 2 };
-
-enum RelayReason : uint8_t {
-  kRelayOpen = 0,
-  kRelayEnd = 1,      // both directions ended
-  kRelayReset = 2,    // `side` broke the connection
-  kRelayIdle = 3,     // nothing moved for as long as allowed
-  kRelayAborted = 4,  // destroy()
-  kRelayError = 5,    // `error` at `side`
-};
-
-// What others see of a relay while it runs: written by the thread, read by TypeScript straight from
-// memory. Both counters are aligned doubles, written in one piece.
-struct RelaySlot {
-  double to_upstream;
-  double to_client;
-  uint8_t reason;  // RelayReason; settled before the relay appears in take_closed()
-  uint8_t side;
-  uint8_t step;  // DialStep, of an error before there was a connection to the upstream
-  uint8_t unused;
-  int32_t error;  // -errno or 0
-};
-static_assert(sizeof(RelaySlot) == 24, "lib/relay/engine.ts knows this layout");
-
-struct RelayLimits {
-  uint32_t idle_ms;        // 0: none
-  uint32_t half_close_ms;  // instead of idle_ms once one direction has ended, if shorter; 0: none
-};
-
-struct Relay;
 struct RelayListener;
-struct Undecided;
-
-// What epoll's events point to.
-struct Watched {
-  explicit Watched(bool is_listener) : listens(is_listener) {}
-  const bool listens;
-};
-
-// One of a relay's two sockets.
-struct RelayEndpoint : Watched {
-  RelayEndpoint() : Watched(false) {}
-  OwnedFd fd;
-  Relay* relay = nullptr;
-  RelaySide side = kNeither;
-  bool broken = false;    // EPOLLERR was seen
-  bool writable = false;  // EPOLLOUT was seen
-};
-
-struct Relay : Timed {
-  uint32_t id = 0;
-  RelayLimits limits = {};
-  RelaySlot* slot = nullptr;
-  RelayEndpoint ends[2];
-  Flow flows[2];  // by source: [kClient] goes to the upstream
-  uint64_t last_activity = 0;
-  Relay* next = nullptr;  // in a list of new or of closed relays, or in the list of busy ones
-  Relay* previous = nullptr;
-  bool busy = false;
-  bool connecting = false;  // to the upstream
-  DialNote note;            // about the upstream, where the thread dials it
-  // The upstream is still to be dialled by the thread; ends[kClient] has its descriptor already.
-  std::unique_ptr<Dial> dial;
-
-  // Of a relay that the thread made itself, for a connection to `listener`.
-  RelayListener* listener = nullptr;
-  Relay* next_of_listener = nullptr;
-  Relay* previous_of_listener = nullptr;
-
-  // Takes two non-blocking stream sockets; `fresh` as of Flow::attach().
-  void open(OwnedFd client, OwnedFd upstream, bool fresh);
-};
+struct News;
 
 // A thread with an epoll set. Every method may be called from one other thread (the one that runs
 // TypeScript); nothing is called back but `notify`, on the relay thread, which must not block.
@@ -108,14 +35,20 @@ class RelayThread {
   // Gives the relay, made with new, to the thread; it comes back through take_closed(). Returns 0
   // or -ENOMEM, and then the relay is still the caller's.
   int add(Relay* relay);
-  // Gives the listener to the thread until take_undecided() says that it is over. Returns 0 or
+  // Gives the listener to the thread until take_news() says that it is over. Returns 0 or
   // -ENOMEM.
   int listen(RelayListener* listener);
   // Accepts no more, and with `destroy` closes the relays it has made. Returns 0 or -ENOMEM.
   int unlisten(RelayListener* listener, bool destroy);
-  // The connections that nobody has decided about, linked by `next`, oldest first, now the
-  // caller's to delete. `notify` says when there are some.
-  Undecided* take_undecided();
+  // What there is to say of listeners and of connections that nobody has decided about, linked by
+  // `next`, oldest first, now the caller's to delete. `notify` says when there is some.
+  News* take_news();
+  // Reports a connection that nobody has decided about with its tag when it is gone: reset, or
+  // broken. Of its end alone (FIN) nothing is said: the client may be waiting for an answer.
+  // Returns 0 or -errno.
+  int watch_undecided(int fd, uint64_t tag);
+  // A report may still be on its way.
+  void unwatch_undecided(int fd);
   // Does nothing if that relay is closed already. Returns 0 or -ENOMEM.
   int destroy(uint32_t id);
   // The relays that have closed since the last call, linked by `next`, oldest first, now the
@@ -146,14 +79,16 @@ class RelayThread {
   void resume(RelayListener* listener);
   uint64_t resume_at() const;
   bool has_connected(Relay* relay);
+  void on_connection_gone(uint64_t tag);
   void forget(Relay* relay);
   void dismiss(RelayListener* listener);
-  void hand_up(Undecided* one);
+  void hand_up(News* one);
   void note_events(RelayEndpoint* end, uint32_t events);
   void serve(Relay* relay);
   bool serve_flow(Relay* relay, RelaySide side);
   void expire();
   bool arm(Relay* relay);
+  void fail_dial(Relay* relay, int error);
   void fail(Relay* relay, RelaySide side, int error);
   void close(Relay* relay, RelayReason reason, RelaySide side, int error);
   void publish(Relay* relay);
@@ -176,8 +111,8 @@ class RelayThread {
   Command** commands_tail_ = &commands_;
   Relay* closed_ = nullptr;
   Relay** closed_tail_ = &closed_;
-  Undecided* undecided_ = nullptr;
-  Undecided** undecided_tail_ = &undecided_;
+  News* first_news_ = nullptr;
+  News** news_tail_ = &first_news_;
 
   // The relay thread's own.
   FlowTools tools_ = {};

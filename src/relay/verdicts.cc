@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "relay/mutex.h"
+
 namespace original_dst {
 
 namespace {
@@ -16,17 +18,6 @@ uint32_t hash(const Endpoint& endpoint) {
   return value;
 }
 
-class Locked {
- public:
-  explicit Locked(pthread_mutex_t* mutex) : mutex_(mutex) { pthread_mutex_lock(mutex_); }
-  Locked(const Locked&) = delete;
-  Locked& operator=(const Locked&) = delete;
-  ~Locked() { pthread_mutex_unlock(mutex_); }
-
- private:
-  pthread_mutex_t* const mutex_;
-};
-
 }  // namespace
 
 Verdicts::Entry* Verdicts::entry(const Endpoint& destination) {
@@ -38,7 +29,7 @@ Verdicts::Entry* Verdicts::entry(const Endpoint& destination) {
   return nullptr;
 }
 
-void Verdicts::set(const Endpoint& destination, Verdict verdict, uint64_t until_ms) {
+void Verdicts::set(const Endpoint& destination, Verdict verdict, uint64_t until_ms, bool tproxy) {
   const Locked locked(&mutex_);
   Entry* place = entry(destination);
   if (place == nullptr) {
@@ -50,7 +41,7 @@ void Verdicts::set(const Endpoint& destination, Verdict verdict, uint64_t until_
       if (at->until < place->until) place = at;
     }
   }
-  *place = {destination, until_ms, verdict};
+  *place = {destination, until_ms, verdict, tproxy};
 }
 
 void Verdicts::revoke(const Endpoint& destination) {
@@ -64,10 +55,12 @@ void Verdicts::revoke_all() {
   for (Entry& one : entries_) one = {};
 }
 
-Verdict Verdicts::find(const Endpoint& destination, uint64_t now_ms) {
+Verdict Verdicts::find(const Endpoint& destination, uint64_t now_ms, bool* tproxy) {
   const Locked locked(&mutex_);
   const Entry* const place = entry(destination);
-  return place != nullptr && now_ms < place->until ? place->verdict : kUndecided;
+  if (place == nullptr || now_ms >= place->until) return kUndecided;
+  *tproxy = place->tproxy;
+  return place->verdict;
 }
 
 }  // namespace original_dst

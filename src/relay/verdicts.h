@@ -16,10 +16,12 @@ enum Verdict : uint8_t { kUndecided = 0, kRelayIt = 1, kResetIt = 2 };
 // only asked for again. May be used from several threads.
 class Verdicts {
  public:
-  void set(const Endpoint& destination, Verdict verdict, uint64_t until_ms);
+  // `tproxy`: how the connection came here that the verdict was made on, for those who count; else
+  // it was redirected.
+  void set(const Endpoint& destination, Verdict verdict, uint64_t until_ms, bool tproxy = false);
   void revoke(const Endpoint& destination);
   void revoke_all();
-  Verdict find(const Endpoint& destination, uint64_t now_ms);
+  Verdict find(const Endpoint& destination, uint64_t now_ms, bool* tproxy);
 
  private:
   static constexpr size_t kRoom = 4096;
@@ -28,6 +30,7 @@ class Verdicts {
     Endpoint destination;
     uint64_t until;
     Verdict verdict;
+    bool tproxy;
   };
 
   // The entry of the destination, or null.

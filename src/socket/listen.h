@@ -10,12 +10,20 @@
 
 namespace original_dst {
 
+struct ListenOptions {
+  int backlog;
+  bool transparent;
+};
+
 // socket(2), the options, bind(2), listen(2), as net.Server does them: SO_REUSEADDR, and one socket
 // for both families on `::`; and with SO_OOBINLINE, for the flows of a relay. `address` null: all
 // of both families, or of IPv4 where there is no IPv6. Returns 0, or -errno and the step that
 // failed, kBind for listen(2) too.
-int open_listener(const Endpoint* address, uint16_t port, bool transparent, OwnedFd* opened,
-                  DialStep* failed);
+int open_listener(const Endpoint* address, uint16_t port, const ListenOptions& options,
+                  OwnedFd* opened, DialStep* failed);
+
+// The same for a bound TCP socket, which becomes ours if all goes well.
+int adopt_listener(int fd, const ListenOptions& options, OwnedFd* opened, DialStep* failed);
 
 }  // namespace original_dst
 

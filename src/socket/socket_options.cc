@@ -3,8 +3,11 @@
 #include <errno.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+
+#include <algorithm>
 
 namespace original_dst {
 
@@ -65,6 +68,16 @@ int set_bind_address_no_port(int fd, bool on) {
 int reset_on_close(int fd) {
   const linger abort = {1, 0};
   return setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)) == 0 ? 0 : -errno;
+}
+
+int set_keepalive(int fd, uint32_t dead_after_ms) {
+  // Silence for half of the time, then up to four probes in the other half.
+  const int half = static_cast<int>(std::max(dead_after_ms / 2 / 1000, 1U));
+  const int interval = std::max(half / 4, 1);
+  int status = set_int(fd, SOL_TCP, TCP_KEEPIDLE, half);
+  if (status == 0) status = set_int(fd, SOL_TCP, TCP_KEEPINTVL, interval);
+  if (status == 0) status = set_int(fd, SOL_TCP, TCP_KEEPCNT, half / interval);
+  return status == 0 ? set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1) : status;
 }
 
 int set_urgent_inline(int fd, bool on) { return set_int(fd, SOL_SOCKET, SO_OOBINLINE, on); }

@@ -22,6 +22,11 @@ int set_bind_address_no_port(int fd, bool on);
 // setsockopt(fd, SOL_SOCKET, SO_LINGER): close(2) sends RST.
 int reset_on_close(int fd);
 
+// setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE) and (SOL_TCP, TCP_KEEPIDLE / TCP_KEEPINTVL /
+// TCP_KEEPCNT): a peer that has said nothing for so many milliseconds, probes included, is gone,
+// and the socket fails with ETIMEDOUT. Not finer than seconds. Refused by sockets that are not TCP.
+int set_keepalive(int fd, uint32_t dead_after_ms);
+
 // setsockopt(fd, SOL_SOCKET, SO_OOBINLINE): recv(2) gives urgent data at its place in the stream,
 // and never drops it. Accepted sockets inherit it.
 int set_urgent_inline(int fd, bool on);

@@ -34,13 +34,13 @@ using original_dst::kRelayIt;
 using original_dst::kResetIt;
 using original_dst::ListenerStats;
 using original_dst::monotonic_ms;
+using original_dst::News;
 using original_dst::OwnedFd;
 using original_dst::Relay;
 using original_dst::RelayListener;
 using original_dst::RelaySlot;
 using original_dst::RelayThread;
 using original_dst::reset_on_close;
-using original_dst::Undecided;
 
 namespace {
 
@@ -155,13 +155,11 @@ class Decider {
       : thread_(thread), destination_(destination) {}
 
   void decide() {
-    for (Undecided* next = thread_->take_undecided(); next != nullptr;) {
-      const std::unique_ptr<Undecided> one(next);
+    for (News* next = thread_->take_news(); next != nullptr;) {
+      const std::unique_ptr<News> one(next);
       next = one->next;
-      if (!one->fd.valid()) {
-        over_ = true;
-        continue;
-      }
+      if (one->kind == News::kOver) over_ = true;
+      if (one->kind != News::kUndecided) continue;
       if (one->status != 0 || one->facts.original_status != 0) fail("no facts");
       switch (random_below(4)) {
         case 0:
@@ -192,7 +190,7 @@ class Decider {
   void let_go() { kept_.clear(); }
 
  private:
-  void dial(Undecided* one) {
+  void dial(News* one) {
     auto relay = std::make_unique<Relay>();
     relay->id = dialled();
     slots_.push_back(std::make_unique<RelaySlot>());

@@ -306,7 +306,7 @@ int main(int argc, char** argv) {
     one->id = id;
     std::unique_ptr<Relay> relay = make_relay(one.get(), listener.get(), address);
     one->idle_limit = random_below(16) == 0;
-    if (one->idle_limit) relay->limits = {30, 10};
+    if (one->idle_limit) relay->limits = {30, 10, 0, 20};
     // Some bring bytes that were read before.
     if (random_below(2) == 0) {
       const size_t ahead = random_below(kChunk);

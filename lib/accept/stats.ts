@@ -1,0 +1,45 @@
+// What a server counts of the connections that it accepts, and says of them on the diagnostics channels.
+import { channel } from 'node:diagnostics_channel';
+import type { CodedError } from '../errors.ts';
+import { warnOfLoop } from '../policy/own-dials.ts';
+import { countRefusal } from '../policy/refusal.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
+
+/** What an intercepted server has accepted so far. */
+export interface InterceptStats {
+  redirect: number;
+  tproxy: number;
+  direct: number;
+  unknown: number;
+  /** How many of the above were answered with RST and never reached a handler. */
+  reset: number;
+  /** Causes of `unknown` by their code: `{ ENOENT: 2 }`. */
+  errors: Record<string, number>;
+  /** Connections that were not dialled on, by the error's code: `{ ERR_INTERCEPT_LOOP: 1 }`. */
+  refused: Record<string, number>;
+}
+
+const connections = channel('original-dst:connection');
+const errors = channel('original-dst:error');
+
+export function newInterceptStats(): InterceptStats {
+  return { redirect: 0, tproxy: 0, direct: 0, unknown: 0, reset: 0, errors: {}, refused: {} };
+}
+
+/** Counts a connection, and publishes it with `about`: the server, and what there is of the connection. */
+export function countConnection(stats: InterceptStats, originalDst: OriginalDst, about: object): void {
+  stats[originalDst.kind]++;
+  if (originalDst.kind === 'unknown') {
+    const { cause } = originalDst;
+    stats.errors[cause.code!] = (stats.errors[cause.code!] ?? 0) + 1;
+    if (errors.hasSubscribers) errors.publish({ ...about, error: cause });
+  }
+  if (connections.hasSubscribers) connections.publish({ ...about, originalDst });
+}
+
+/** Counts a connection that is refused because this program has dialled it, and says so. */
+export function countLoop(stats: InterceptStats, error: CodedError, about: object): void {
+  countRefusal(stats.refused, error);
+  if (errors.hasSubscribers) errors.publish({ ...about, error });
+  warnOfLoop(error);
+}

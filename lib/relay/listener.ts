@@ -1,0 +1,142 @@
+// A listening socket whose connections a relay thread accepts: where it is, and what the thread may decide by itself.
+import cluster from 'node:cluster';
+import { constants } from 'node:os';
+import { canonicalAddress, type Endpoint } from '../address.ts';
+import { checkFd, checkInteger, invalidType } from '../arguments.ts';
+import { binding } from '../binding.ts';
+import type { ConnectOriginalOptions } from '../dial/connect-original.ts';
+import { dialError } from '../dial/dial-error.ts';
+import { systemError } from '../errors.ts';
+import { claimPort, releasePort } from '../policy/loop-guard.ts';
+import type { Origin } from '../policy/own-dials.ts';
+import { endpointAt, Slot } from '../recover/kernel-answer.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
+import { engine } from './engine.ts';
+import type { RelayLimits } from './timeouts.ts';
+
+/** Where a relay server listens. */
+export interface RelayListenOptions {
+  /** Default 0: any that is free. */
+  port?: number;
+  /** A literal IP address of this host. Default: all of both families. */
+  host?: string;
+  /** A bound TCP socket in place of `port` and `host`; the server's from now on. */
+  fd?: number;
+  /** As of listen(2). Default 65,535, of which the kernel takes as much as net.core.somaxconn allows. */
+  backlog?: number;
+  /** Aborting it is `close()`. */
+  signal?: AbortSignal;
+}
+
+/** What a relay thread has to know to dial by itself. */
+export interface ListenerDial extends Pick<
+  ConnectOriginalOptions,
+  'preserveSource' | 'portFallback' | 'mark'
+> {
+  transparent?: boolean;
+}
+
+const VERDICTS = { relay: 1, reset: 2 } as const;
+const SHARED_NOT =
+  'node:cluster does not share the listening socket of a relay server: let one process listen (its thread does the work), or hand one bound socket to every worker and listen({ fd })';
+
+/** Throws unless these say where to listen. */
+export function checkListenOptions(options: RelayListenOptions): void {
+  const { port = 0, host, fd, backlog, signal } = options;
+  checkInteger('port', port, 0, 65535);
+  if (host !== undefined && canonicalAddress(host) === undefined)
+    throw invalidType('host', 'a literal IP address', host);
+  if (fd !== undefined) checkFd(fd);
+  if (backlog !== undefined) checkInteger('backlog', backlog, 0, 65535);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidType('signal', 'an instance of AbortSignal', signal);
+}
+
+/** Node says `listen` for bind(2) too. */
+function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' | 'port'>): Error {
+  const error = dialError(errno, step, { source: at });
+  if (error.syscall !== 'bind') return error;
+  const shared = errno === -constants.errno.EADDRINUSE && cluster.isWorker;
+  return systemError(errno, { syscall: 'listen', ...at, ...(shared ? { hint: SHARED_NOT } : {}) });
+}
+
+/** `listen(2)` until `onOver`, which is called when none of the thread's own relays is left after {@link close}. */
+export class Listener {
+  /** Where it is bound. */
+  readonly address: Endpoint;
+  /** struct ListenerStats, for as long as it is not over. */
+  readonly stats: ArrayBuffer;
+  readonly #id: number;
+  readonly #mark: number;
+  #open = true;
+
+  private constructor(id: number, stats: ArrayBuffer, mark: number) {
+    this.#id = id;
+    this.stats = stats;
+    this.#mark = mark;
+    this.address = endpointAt(Slot.local);
+    claimPort(this.address.port);
+  }
+
+  /** `onUndecided` gets the token of each connection that there is no verdict about, with its facts in memory. */
+  static listen(
+    { port = 0, host, fd = -1, backlog = 65535 }: RelayListenOptions,
+    { transparent = false, mark, preserveSource = false, portFallback = false }: ListenerDial,
+    limits: RelayLimits,
+    onUndecided: (token: number, status: number, origin: Origin) => void,
+    onOver: () => void,
+  ): Listener | Error {
+    engine().countAlive(1);
+    const [id, more] = binding().relayListen(
+      host ?? null,
+      port,
+      fd,
+      backlog,
+      transparent,
+      mark ?? null,
+      preserveSource === 'port' ? 2 : preserveSource ? 1 : 0,
+      portFallback,
+      limits.words,
+      (token, status, origin) => {
+        if (token >= 0) {
+          onUndecided(token, status, origin);
+        } else {
+          engine().countAlive(-1);
+          onOver();
+        }
+      },
+    );
+    if (typeof more !== 'number') return new Listener(id, more, mark ?? 0);
+    engine().countAlive(-1);
+    return listenError(id, more, { address: host ?? '::', port });
+  }
+
+  /** Accepts no more. `destroy`: closes the relays too that the thread has made by itself. */
+  close(destroy: boolean): void {
+    if (this.#open) releasePort(this.address.port);
+    this.#open = false;
+    binding().relayUnlisten(this.#id, destroy);
+  }
+
+  /**
+   * Lets the thread act by itself on connections to this very address and port.
+   * Never for a destination on this host: whether that is a loop depends on who intercepts on what, which changes.
+   */
+  remember(destination: OriginalDst, action: 'relay' | 'reset', ttl: number): void {
+    if (destination.kind !== 'redirect' && destination.kind !== 'tproxy') return;
+    const { address, port } = destination;
+    if (binding().isLocalDestination(address, this.#mark) !== 0) return;
+    binding().relaySetVerdict(this.#id, address, port, VERDICTS[action], ttl, destination.kind === 'tproxy');
+  }
+
+  /** Takes back what {@link remember} said of one destination, or of all. */
+  revoke(destination?: Pick<Endpoint, 'address' | 'port'>): void {
+    if (destination === undefined) {
+      binding().relayRevokeVerdicts(this.#id);
+      return;
+    }
+    const { address, port } = destination;
+    if (binding().relaySetVerdict(this.#id, address, port, 0, 0, false) !== 0)
+      throw invalidType('destination.address', 'a literal IP address', address);
+  }
+}

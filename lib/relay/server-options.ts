@@ -1,0 +1,65 @@
+// What createRelayServer() can be told.
+import type { Endpoint } from '../address.ts';
+import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
+import { checkPreserveSource } from '../dial/connect-original.ts';
+import { checkDialOptions } from '../dial/connect.ts';
+import { codedError } from '../errors.ts';
+import type { EgressPolicy } from '../policy/egress.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
+import type { RelayDecision } from './decision.ts';
+import { MAX_MS, type RelayTimeouts } from './timeouts.ts';
+import type { PendingConnection } from './undecided.ts';
+
+export interface RelayServerOptions extends RelayTimeouts {
+  /**
+   * The policy. Asked about every connection that no lasting verdict covers; `client` is where it comes from. Of a
+   * connection that has not been decided about when its `signal` is aborted no answer is wanted any more.
+   */
+  decide: (
+    destination: OriginalDst,
+    client: Endpoint,
+    connection: PendingConnection,
+  ) => RelayDecision | PromiseLike<RelayDecision>;
+  /** How long a decision may take, in milliseconds; then the client is sent RST. Default 30,000; 0: for ever. */
+  decisionTimeout?: number;
+  /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
+  transparent?: boolean;
+  /** SO_MARK of the connections to the destinations. */
+  mark?: number;
+  /** As of connectOriginal: dial from the client's own address, with `'port'` from its port too. Default false. */
+  preserveSource?: boolean | 'port';
+  /** With `preserveSource: 'port'`: when that port is in use towards this destination, take another. Default false. */
+  portFallback?: boolean;
+  /** Which destinations may be dialled, whatever `decide` says. */
+  egress?: EgressPolicy;
+}
+
+const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
+  'connectTimeout',
+  'deadPeerTimeout',
+  'decide',
+  'decisionTimeout',
+  'egress',
+  'halfCloseTimeout',
+  'idleTimeout',
+  'mark',
+  'portFallback',
+  'preserveSource',
+  'transparent',
+]);
+
+/** Throws unless these are options of a relay server, all of them. */
+export function checkServerOptions(options: RelayServerOptions): void {
+  checkDialOptions(options);
+  checkPreserveSource(options.preserveSource);
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || OPTIONS.has(name)) continue;
+    throw codedError('ERR_INVALID_ARG_VALUE', `createRelayServer has no option "${name}"`, {
+      base: TypeError,
+    });
+  }
+  const { decide, decisionTimeout, transparent } = options;
+  if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
+  if (decisionTimeout !== undefined) checkInteger('options.decisionTimeout', decisionTimeout, 0, MAX_MS);
+  if (transparent !== undefined) checkBoolean('options.transparent', transparent);
+}

@@ -1,0 +1,129 @@
+// What a relay server counts: some of it its thread, in memory of the addon, the rest here.
+import { countConnection, countLoop, type InterceptStats, newInterceptStats } from '../accept/stats.ts';
+import type { CodedError } from '../errors.ts';
+import { countRefusal } from '../policy/refusal.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
+import type { RelayOutcome } from './outcome.ts';
+import type { Relay } from './relay-object.ts';
+
+/** What a {@link RelayServer} has done so far, its thread included. `reset`: by verdict. */
+export interface RelayServerStats extends InterceptStats {
+  accepted: number;
+  /** Brought before `decide`; the others a lasting verdict covered. */
+  undecided: number;
+  /** Dialled. */
+  relayed: number;
+  /** Dials that failed, and connections for which there was no descriptor: sent RST. */
+  failed: number;
+  /** Clients that were gone before the decision. */
+  gone: number;
+  /** Relays that are open now. */
+  open: number;
+  /** Moved so far, by all relays. */
+  bytesToUpstream: number;
+  bytesToClient: number;
+}
+
+/** struct ListenerStats of src/relay/listener.h. */
+const COUNTERS = [
+  'accepted',
+  'redirect',
+  'tproxy',
+  'relayed',
+  'reset',
+  'failed',
+  'undecided',
+  'open',
+  'bytesToUpstream',
+  'bytesToClient',
+] as const;
+
+export class ServerCounts {
+  #thread: Float64Array = new Float64Array(COUNTERS.length);
+  readonly #connections = newInterceptStats();
+  readonly #relays = new Set<Relay>();
+  #relayed = 0;
+  #failed = 0;
+  #gone = 0;
+  #bytesToUpstream = 0;
+  #bytesToClient = 0;
+
+  /** The thread's numbers, from now on. */
+  attach(memory: ArrayBuffer): void {
+    this.#thread = new Float64Array(memory);
+  }
+
+  /** The memory is the addon's only as long as the listener is. */
+  detach(): void {
+    this.#thread = this.#thread.slice();
+  }
+
+  /** A connection that comes to `decide`. */
+  connection(destination: OriginalDst, about: object): void {
+    countConnection(this.#connections, destination, about);
+  }
+
+  /** One that is refused, because the program has dialled itself. */
+  loop(error: CodedError, about: object): void {
+    countLoop(this.#connections, error, about);
+    this.#connections.reset++;
+  }
+
+  reset(): void {
+    this.#connections.reset++;
+  }
+
+  refused(error: CodedError): void {
+    if (error.code === 'ERR_CLIENT_GONE') this.#gone++;
+    else countRefusal(this.#connections.refused, error);
+  }
+
+  begin(relay: Relay): void {
+    this.#relayed++;
+    this.#relays.add(relay);
+  }
+
+  end(relay: Relay, outcome: RelayOutcome): void {
+    this.#relays.delete(relay);
+    this.#bytesToUpstream += relay.bytesToUpstream;
+    this.#bytesToClient += relay.bytesToClient;
+    if (outcome.reason === 'error' && (outcome.error as NodeJS.ErrnoException).syscall !== 'relay')
+      this.#failed++;
+  }
+
+  /** The relays that were begun here, not by the thread. */
+  get relays(): ReadonlySet<Relay> {
+    return this.#relays;
+  }
+
+  read(): RelayServerStats {
+    const thread = Object.fromEntries(COUNTERS.map((name, at) => [name, this.#thread[at]!])) as Record<
+      (typeof COUNTERS)[number],
+      number
+    >;
+    const { redirect, tproxy, direct, unknown, reset, errors, refused } = this.#connections;
+    let up = this.#bytesToUpstream;
+    let down = this.#bytesToClient;
+    for (const { bytesToUpstream, bytesToClient } of this.#relays) {
+      up += bytesToUpstream;
+      down += bytesToClient;
+    }
+    return {
+      accepted: thread.accepted,
+      redirect: thread.redirect + redirect,
+      tproxy: thread.tproxy + tproxy,
+      direct,
+      unknown,
+      errors: { ...errors },
+      undecided: thread.undecided,
+      relayed: thread.relayed + this.#relayed,
+      reset: thread.reset + reset,
+      refused: { ...refused },
+      failed: thread.failed + this.#failed,
+      gone: this.#gone,
+      open: thread.open + this.#relays.size,
+      bytesToUpstream: thread.bytesToUpstream + up,
+      bytesToClient: thread.bytesToClient + down,
+    };
+  }
+}

@@ -1,0 +1,163 @@
+// The part of the relay's Node-API side that is about listeners and the connections to them.
+#include <errno.h>
+
+#include <utility>
+
+#include "glue/arguments.h"
+#include "glue/loop_glue.h"
+#include "glue/relay_glue.h"
+#include "glue/shared_memory.h"
+#include "relay/timers.h"
+#include "socket/listen.h"
+#include "socket/socket_options.h"
+
+namespace original_dst {
+
+Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
+  uint32_t id = 0;
+  while (id < kMostListeners && listeners_[id].native != nullptr) id++;
+  if (id == kMostListeners || !info[9].IsFunction()) return Pair(-EMFILE, Status(kNoStep));
+  Endpoint address;
+  const auto port = static_cast<uint16_t>(number_argument(info, 1));
+  int status = endpoint_argument(info, 0, &address);
+  if (status != 0) return Pair(status, Status(kBind));
+  const bool any = address.family == 0;
+  std::unique_ptr<RelayListener> listener(new RelayListener);
+  DialStep failed = kNoStep;
+  const int given = fd_argument(info, 2);
+  const ListenOptions options = {static_cast<int>(number_argument(info, 3)),
+                                 flag_argument(info, 4)};
+  status = given >= 0
+               ? adopt_listener(given, options, &listener->fd, &failed)
+               : open_listener(any ? nullptr : &address, port, options, &listener->fd, &failed);
+  if (status == 0) {
+    failed = kNoStep;
+    status = StartThread(0);
+  }
+  if (status == 0) status = local_endpoint(listener->fd.get(), &facts_->local);
+  if (status != 0) return Pair(status, Status(failed));
+  Napi::Reference<Napi::ArrayBuffer> stats;
+  void* const memory = shared_memory(env_, sizeof(ListenerStats), &stats);
+  if (memory == nullptr) return Pair(-ENOMEM, Status(kNoStep));
+  listener->id = id;
+  listener->port = facts_->local.port;
+  const bool marked = info[5].IsNumber();
+  listener->plan = {marked, marked ? number_argument(info, 5) : 0,
+                    static_cast<DialPlan::Source>(number_argument(info, 6)), flag_argument(info, 7),
+                    dials_};
+  listener->limits = Limits(info[8]);
+  listener->stats = static_cast<ListenerStats*>(memory);
+  *listener->stats = {};
+  status = threads_[0]->listen(listener.get());
+  if (status != 0) return Pair(status, Status(kNoStep));
+  listeners_[id].native = std::move(listener);
+  listeners_[id].stats = std::move(stats);
+  listeners_[id].on_undecided = Napi::Persistent(info[9].As<Napi::Function>());
+  return Pair(static_cast<int>(id), listeners_[id].stats.Value());
+}
+
+Napi::Value RelayGlue::Unlisten(const Napi::CallbackInfo& info) {
+  RelayListener* const listener = Listener(info, 0);
+  if (listener == nullptr) return Status(-EINVAL);
+  return Status(threads_[0]->unlisten(listener, flag_argument(info, 1)));
+}
+
+Napi::Value RelayGlue::SetVerdict(const Napi::CallbackInfo& info) {
+  RelayListener* const listener = Listener(info, 0);
+  if (listener == nullptr) return Status(-EINVAL);
+  Endpoint destination;
+  const int status = endpoint_argument(info, 1, &destination);
+  if (status != 0 || destination.family == 0) return Status(-EINVAL);
+  const uint32_t verdict = number_argument(info, 3);
+  if (verdict == kRelayIt || verdict == kResetIt) {
+    listener->verdicts.set(destination, static_cast<Verdict>(verdict),
+                           monotonic_ms() + number_argument(info, 4), flag_argument(info, 5));
+  } else {
+    listener->verdicts.revoke(destination);
+  }
+  return Status(0);
+}
+
+Napi::Value RelayGlue::RevokeVerdicts(const Napi::CallbackInfo& info) {
+  RelayListener* const listener = Listener(info, 0);
+  if (listener == nullptr) return Status(-EINVAL);
+  listener->verdicts.revoke_all();
+  return Status(0);
+}
+
+Napi::Value RelayGlue::Dial(const Napi::CallbackInfo& info) {
+  const uint32_t id = id_argument(info, 0);
+  const uint32_t index = id_argument(info, 4);
+  const std::unique_ptr<News> decided = undecided_.take(id_argument(info, 1));
+  if (decided == nullptr) return Status(-EINVAL);
+  Endpoint destination;
+  int status = endpoint_argument(info, 2, &destination);
+  if (!IsRelay(id, index) || destination.family == 0) status = -EINVAL;
+  if (status == 0) status = StartThread(index);
+  if (status == 0) {
+    std::unique_ptr<Relay> relay = NewRelay(id, decided->limits);
+    relay->dial =
+        std::make_unique<original_dst::Dial>(decided->plan.dial(destination, decided->facts.peer));
+    relay->note = decided->plan.note(decided->path);
+    relay->ends[kClient].fd = std::move(decided->fd);
+    status = Give(std::move(relay), index);
+  }
+  if (status != 0) reset_on_close(decided->fd.get());
+  return Status(status);
+}
+
+Napi::Value RelayGlue::Refuse(const Napi::CallbackInfo& info) {
+  const std::unique_ptr<News> decided = undecided_.take(id_argument(info, 0));
+  return Status(decided == nullptr ? -EINVAL : reset_on_close(decided->fd.get()));
+}
+
+Napi::Value RelayGlue::Take(const Napi::CallbackInfo& info) {
+  const std::unique_ptr<News> decided = undecided_.take(id_argument(info, 0));
+  if (decided == nullptr) return Status(-EINVAL);
+  // As a socket is that Node has accepted.
+  set_urgent_inline(decided->fd.get(), false);
+  return Status(decided->fd.release());
+}
+
+Napi::Value RelayGlue::Watch(const Napi::CallbackInfo& info) {
+  return Status(undecided_.watch(id_argument(info, 0), threads_[0].get()));
+}
+
+// A callback may close a listener, and its slot may be another's by the next one.
+void RelayGlue::DrainNews() {
+  if (threads_[0] == nullptr) return;
+  for (News* next = threads_[0]->take_news(); next != nullptr;) {
+    std::unique_ptr<News> one(next);
+    next = one->next;
+    const Napi::HandleScope scope(env_);
+    if (one->kind == News::kGone) {
+      uint32_t token = 0;
+      if (undecided_.is_current(one->tag, &token)) {
+        on_gone_.Call({Napi::Number::New(env_, token)});
+      }
+      continue;
+    }
+    ListenerSlot& slot = listeners_[one->listener->id];
+    const Napi::Function callback = slot.on_undecided.Value();
+    if (one->kind == News::kOver) {
+      slot = ListenerSlot();
+      callback.Call({Status(-1), Status(0), Status(0)});
+      continue;
+    }
+    *facts_ = one->facts;
+    const Napi::Value status = Status(one->status);
+    // On this thread, and so after what it has dialled is noted: the relay thread, which wakes as
+    // soon as connect(2) has sent its packet, would often be too early to know.
+    const Endpoint& destination = likely_destination(one->facts);
+    const Origin from = one->listener->origin(one->fd.get(), one->facts, destination, &one->path);
+    const Napi::Value origin = Napi::Number::New(env_, origin_number(from, one->path));
+    callback.Call({Napi::Number::New(env_, undecided_.put(std::move(one))), status, origin});
+  }
+}
+
+RelayListener* RelayGlue::Listener(const Napi::CallbackInfo& info, size_t index) const {
+  const uint32_t id = id_argument(info, index);
+  return id < kMostListeners ? listeners_[id].native.get() : nullptr;
+}
+
+}  // namespace original_dst

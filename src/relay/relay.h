@@ -1,0 +1,106 @@
+// A relay: a pair of connected sockets whose bytes go from one to the other.
+#ifndef ORIGINAL_DST_RELAY_RELAY_H_
+#define ORIGINAL_DST_RELAY_RELAY_H_
+
+#include <stdint.h>
+
+#include <memory>
+
+#include "host/recent_dials.h"
+#include "relay/flow.h"
+#include "relay/timers.h"
+#include "socket/dial.h"
+#include "socket/owned_fd.h"
+
+namespace original_dst {
+
+enum RelaySide : uint8_t { kClient = 0, kUpstream = 1, kNeither = 2 };
+
+enum RelayReason : uint8_t {
+  kRelayOpen = 0,
+  kRelayEnd = 1,      // both directions ended
+  kRelayReset = 2,    // `side` broke the connection
+  kRelayIdle = 3,     // nothing moved for as long as allowed
+  kRelayAborted = 4,  // destroy()
+  kRelayError = 5,    // `error` at `side`
+};
+
+// What others see of a relay while it runs: written by the thread, read by TypeScript straight from
+// memory. Both counters are aligned doubles, written in one piece.
+struct RelaySlot {
+  double to_upstream;
+  double to_client;
+  uint8_t reason;  // RelayReason; settled before the relay appears in take_closed()
+  uint8_t side;
+  uint8_t step;  // DialStep, of an error before there was a connection to the upstream
+  uint8_t unused;
+  int32_t error;  // -errno or 0
+};
+static_assert(sizeof(RelaySlot) == 24, "lib/relay/engine.ts knows this layout");
+
+// Milliseconds; 0: none. The order is that of lib/relay/timeouts.ts.
+struct RelayLimits {
+  uint32_t idle;
+  uint32_t half_close;  // instead of `idle` once one direction has ended, if shorter
+  uint32_t connect;     // of the upstream, if the thread dials it
+  uint32_t dead_peer;   // how long a peer may be silent to the kernel's probes too
+};
+static_assert(sizeof(RelayLimits) == 16, "lib/relay/timeouts.ts knows this layout");
+
+struct Relay;
+struct RelayListener;
+
+// What epoll's events point to.
+struct Watched {
+  explicit Watched(bool is_listener) : listens(is_listener) {}
+  const bool listens;
+};
+
+// One of a relay's two sockets.
+struct RelayEndpoint : Watched {
+  RelayEndpoint() : Watched(false) {}
+  OwnedFd fd;
+  Relay* relay = nullptr;
+  RelaySide side = kNeither;
+  bool broken = false;    // EPOLLERR was seen
+  bool writable = false;  // EPOLLOUT was seen
+};
+
+struct Relay : Timed {
+  uint32_t id = 0;
+  RelayLimits limits = {};
+  RelaySlot* slot = nullptr;
+  RelayEndpoint ends[2];
+  Flow flows[2];               // by source: [kClient] goes to the upstream
+  uint64_t began = 0;          // milliseconds of CLOCK_MONOTONIC
+  uint64_t last_activity = 0;  // likewise
+  Relay* next = nullptr;       // in the list of closed relays, or in the list of busy ones
+  Relay* previous = nullptr;
+  bool busy = false;
+  bool connecting = false;  // to the upstream
+  DialNote note;            // about the upstream, where the thread dials it
+  bool probing = false;     // the kernel has been told to find out whether the peers live
+  // The upstream is still to be dialled by the thread; ends[kClient] has its descriptor already.
+  std::unique_ptr<Dial> dial;
+
+  // Of a relay that the thread made itself, for a connection to `listener`.
+  RelayListener* listener = nullptr;
+  uint64_t published[2] = {};  // bytes of each flow that the listener's numbers have already
+  Relay* next_of_listener = nullptr;
+  Relay* previous_of_listener = nullptr;
+
+  // Takes two non-blocking stream sockets; `fresh` as of Flow::attach().
+  void open(OwnedFd client, OwnedFd upstream, bool fresh);
+  // When it is over unless something happens; UINT64_MAX: never.
+  uint64_t deadline() const;
+  // When the kernel is to be told to find out whether the peers live; UINT64_MAX: not any more.
+  uint64_t probe_at() const;
+  // setsockopt(2) on both sockets, for `dead_peer`.
+  void probe();
+};
+
+inline RelaySide other(RelaySide side) { return side == kClient ? kUpstream : kClient; }
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_RELAY_RELAY_H_

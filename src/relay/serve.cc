@@ -1,0 +1,234 @@
+// The part of a relay thread that runs relays, from their first event to their end.
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "relay/counter.h"
+#include "relay/listener.h"
+#include "relay/mutex.h"
+#include "relay/thread.h"
+#include "socket/socket_options.h"
+
+namespace original_dst {
+
+namespace {
+
+constexpr uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+
+}  // namespace
+
+void RelayThread::begin(Relay* relay) {
+  if (relay->id >= table_size_) {
+    const size_t size = std::max<size_t>(table_size_ * 2, relay->id + size_t{64});
+    void* const table = realloc(table_, size * sizeof(void*));
+    if (table == nullptr) return close(relay, kRelayError, kNeither, ENOMEM);
+    table_ = static_cast<Relay**>(table);
+    std::fill(table_ + table_size_, table_ + size, nullptr);
+    table_size_ = size;
+  }
+  table_[relay->id] = relay;
+  if (relay->dial != nullptr && !start_dialling(relay)) return;
+  // Bytes that came along do not wait for an event.
+  if (watch(relay)) enqueue(relay);
+}
+
+// Returns false when the relay has closed.
+bool RelayThread::start_dialling(Relay* relay) {
+  const std::unique_ptr<Dial> dial = std::move(relay->dial);
+  OwnedFd upstream;
+  DialStep failed = kNoStep;
+  const int status = start_dial(*dial, &upstream, &failed);
+  if (status != 0) {
+    relay->slot->step = failed;
+    close(relay, kRelayError, kUpstream, -status);
+    return false;
+  }
+  relay->note.write(upstream.get(), dial->destination);
+  relay->connecting = true;
+  relay->open(std::move(relay->ends[kClient].fd), std::move(upstream), true);
+  return true;
+}
+
+// Returns false when the relay has closed.
+bool RelayThread::watch(Relay* relay) {
+  relay->began = now_;
+  relay->last_activity = now_;
+  for (RelayEndpoint& end : relay->ends) {
+    epoll_event event = {};
+    event.events = kEvents;
+    event.data.ptr = static_cast<Watched*>(&end);
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, end.fd.get(), &event) != 0) {
+      close(relay, kRelayError, end.side, errno);
+      return false;
+    }
+  }
+  return arm(relay);
+}
+
+// Returns false while it is still connecting, and when the relay has closed.
+bool RelayThread::has_connected(Relay* relay) {
+  for (RelayEndpoint& end : relay->ends) {
+    if (!end.broken) continue;
+    const int error = take_error(end.fd.get());
+    if (error == 0) continue;
+    if (end.side == kUpstream) {
+      fail_dial(relay, error);
+    } else {
+      fail(relay, end.side, error);
+    }
+    return false;
+  }
+  if (!relay->ends[kUpstream].writable) return false;
+  relay->connecting = false;
+  relay->last_activity = now_;
+  return arm(relay);
+}
+
+// Returns false when the relay has closed.
+bool RelayThread::serve_flow(Relay* relay, RelaySide side) {
+  Flow& flow = relay->flows[side];
+  if (flow.done()) return true;
+  switch (flow.pump(tools_, relay->flows[other(side)].done())) {
+    case Flow::State::kWaiting:
+      return true;
+    case Flow::State::kMore:
+      enqueue(relay);
+      return true;
+    case Flow::State::kDone:
+      relay->last_activity = now_;
+      return arm(relay);
+    case Flow::State::kFailed:
+      fail(relay, flow.failed_sink() ? other(side) : side, flow.error());
+      return false;
+  }
+  return true;
+}
+
+void RelayThread::serve(Relay* relay) {
+  if (relay->connecting && !has_connected(relay)) return;
+  const uint64_t before = relay->flows[0].moved() + relay->flows[1].moved();
+  const bool open = serve_flow(relay, kClient) && serve_flow(relay, kUpstream);
+  if (!open) return;
+  if (relay->flows[0].moved() + relay->flows[1].moved() != before) {
+    relay->last_activity = now_;
+    publish(relay);
+  }
+  if (relay->flows[0].done() && relay->flows[1].done()) {
+    return close(relay, kRelayEnd, kNeither, 0);
+  }
+  if (relay->busy) return;
+  // A broken socket that nobody reads from at the moment (its stream has ended, or the other side
+  // is slow) would otherwise go unnoticed.
+  for (RelayEndpoint& end : relay->ends) {
+    if (!end.broken) continue;
+    end.broken = false;
+    const int error = take_error(end.fd.get());
+    if (error != 0) return fail(relay, end.side, error);
+  }
+}
+
+void RelayThread::expire() {
+  for (Timed* first = timers_.first(); first != nullptr && first->due <= now_;
+       first = timers_.first()) {
+    Relay* const relay = static_cast<Relay*>(first);
+    timers_.disarm(relay);
+    if (relay->probe_at() <= now_) relay->probe();
+    if (relay->deadline() > now_) {
+      arm(relay);
+    } else if (relay->connecting) {
+      fail_dial(relay, ETIMEDOUT);
+    } else {
+      close(relay, kRelayIdle, kNeither, 0);
+    }
+  }
+}
+
+// Sees to it that the timer comes early enough; one that comes too early is found out then. Returns
+// false when the relay has closed.
+bool RelayThread::arm(Relay* relay) {
+  const uint64_t due = std::min(relay->deadline(), relay->probe_at());
+  if (due == UINT64_MAX || (relay->timer_index != 0 && relay->due <= due)) return true;
+  if (timers_.arm(relay, due) == 0) return true;
+  close(relay, kRelayError, kNeither, ENOMEM);
+  return false;
+}
+
+void RelayThread::fail_dial(Relay* relay, int error) {
+  if (relay->listener != nullptr) add_to(&relay->listener->stats->failed, 1);
+  if (relay->slot != nullptr) relay->slot->step = kConnect;
+  fail(relay, kUpstream, error);
+}
+
+void RelayThread::fail(Relay* relay, RelaySide side, int error) {
+  const bool reset = error == ECONNRESET || error == EPIPE;
+  close(relay, reset ? kRelayReset : kRelayError, side, error);
+}
+
+void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int error) {
+  dequeue(relay);
+  timers_.disarm(relay);
+  publish(relay);
+  // An end whose stream was cut must not take it for a whole one, so it gets RST, not FIN.
+  const bool broken = reason == kRelayReset || reason == kRelayError;
+  for (RelayEndpoint& end : relay->ends) {
+    const RelayEndpoint& source = relay->ends[other(end.side)];
+    const Flow& flow = relay->flows[source.side];
+    if (broken || flow.bytes_underway() || (!flow.done() && has_unread(source.fd.get()))) {
+      reset_on_close(end.fd.get());
+    }
+    // Explicitly, because our descriptor may not be the last one of the socket, and then epoll
+    // would go on to report events of a relay that is gone.
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
+  }
+  for (Flow& flow : relay->flows) flow.release(tools_);
+  // Not after another end: what is still on its way to us has to be recognised when it arrives.
+  if (reason == kRelayEnd) relay->note.forget();
+  // Counted before its sockets close: whoever sees the end finds it in the numbers.
+  if (relay->listener != nullptr) return forget(relay);
+  for (RelayEndpoint& end : relay->ends) end.fd.reset();
+  if (find(relay->id) == relay) table_[relay->id] = nullptr;
+  relay->slot->reason = reason;
+  relay->slot->side = side;
+  relay->slot->error = -error;
+
+  relay->next = nullptr;
+  const Locked locked(&mutex_);
+  *closed_tail_ = relay;
+  closed_tail_ = &relay->next;
+  news_ = true;
+}
+
+void RelayThread::publish(Relay* relay) {
+  const uint64_t moved[2] = {relay->flows[kClient].moved(), relay->flows[kUpstream].moved()};
+  if (relay->slot != nullptr) {
+    set_counter(&relay->slot->to_upstream, static_cast<double>(moved[kClient]));
+    set_counter(&relay->slot->to_client, static_cast<double>(moved[kUpstream]));
+  }
+  if (relay->listener == nullptr) return;
+  ListenerStats* const stats = relay->listener->stats;
+  add_to(&stats->to_upstream, static_cast<double>(moved[kClient] - relay->published[kClient]));
+  add_to(&stats->to_client, static_cast<double>(moved[kUpstream] - relay->published[kUpstream]));
+  for (const RelaySide side : {kClient, kUpstream}) relay->published[side] = moved[side];
+}
+
+void RelayThread::enqueue(Relay* relay) {
+  if (relay->busy) return;
+  relay->busy = true;
+  relay->next = nullptr;
+  relay->previous = busy_last_;
+  (busy_last_ == nullptr ? busy_first_ : busy_last_->next) = relay;
+  busy_last_ = relay;
+}
+
+void RelayThread::dequeue(Relay* relay) {
+  if (!relay->busy) return;
+  relay->busy = false;
+  (relay->previous == nullptr ? busy_first_ : relay->previous->next) = relay->next;
+  (relay->next == nullptr ? busy_last_ : relay->next->previous) = relay->previous;
+}
+
+}  // namespace original_dst
