@@ -17,6 +17,14 @@ const CODES: Record<string, readonly [string, string]> = {
     'The native binary could not be loaded',
     'reinstall with install scripts allowed, or compile: `npx node-gyp rebuild` in the package’s folder',
   ],
+  ERR_CLIENT_GONE: [
+    'The client reset its connection before `decide` had an answer',
+    'stop deciding: it is the reason of an aborted `signal`',
+  ],
+  ERR_DECISION_TIMEOUT: [
+    '`decide` had no answer in time; the client was sent RST',
+    'answer sooner, or raise `decisionTimeout`',
+  ],
   ERR_DLOPEN_DISABLED: [
     'Node was started to load no addons: the `cause` of `ERR_BINDING_NOT_LOADED`',
     'start it without `--no-addons`; with `--permission` add `--allow-addons`',
@@ -30,7 +38,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'exempt the proxy’s own connections in the rules: by user, group, mark or cgroup',
   ],
   ERR_INVALID_ARG_TYPE: ['An argument is of the wrong type', 'see the message'],
-  ERR_INVALID_ARG_VALUE: ['Two arguments contradict each other', 'see the message'],
+  ERR_INVALID_ARG_VALUE: [
+    'Two arguments contradict each other, or there is no such option',
+    'see the message',
+  ],
   ERR_INVALID_FD_TYPE: ['The descriptor is not of the kind that the call is for', 'see the message'],
   ERR_OUT_OF_RANGE: ['An argument is outside of what is allowed', 'see the message'],
   ERR_RELAY_BUSY: ['The socket is part of a relay already', 'give each socket to one relay'],
@@ -87,6 +98,10 @@ const CODES: Record<string, readonly [string, string]> = {
   ERR_RULES_TOOL_MISSING: ['nft, iptables or ip is not installed', 'install it'],
   ERR_RULES_UNREADABLE: ['What is installed cannot be read with certainty', 'nothing was done; see the hint'],
   ERR_SERVER_ALREADY_LISTEN: ['`listen()` was called twice', 'make a new server'],
+  ERR_SERVER_NOT_RUNNING: [
+    '`close()` of a server that does not listen, or the server was destroyed',
+    'nothing to be done: it is closed',
+  ],
   ERR_TRANSPARENT_SHARED: [
     'The listening socket belongs to the cluster’s primary',
     '`exclusive: true`, or `cluster.schedulingPolicy = cluster.SCHED_NONE`',
