@@ -13,7 +13,7 @@ import {
   PORTS,
   type Lane,
 } from './kinds.ts';
-import type { FromServer, ToServer } from './server.ts';
+import type { Done, FromServer, ToServer } from './server.ts';
 import { sourceOf } from './world.ts';
 
 const SOURCES = ['client', 'datagrams', 'far', 'flush'] as const;
@@ -169,9 +169,18 @@ export class Server {
     setTimeout(() => this.#child.kill('SIGCONT'), ms);
   }
 
-  async end(): Promise<void> {
+  /** What it has found, when it has come to its end. */
+  async end(): Promise<Done> {
     const exited = once(this.#child, 'exit');
+    const done = new Promise<Done>((resolve) => {
+      this.#child.on('message', (message: FromServer) => {
+        if ('done' in message) resolve(message.done);
+      });
+    });
+    this.tell({ finish: true });
+    const found = await done;
     this.#child.disconnect();
     await exited;
+    return found;
   }
 }

@@ -1,7 +1,6 @@
 // What a run has shown: a table of the kinds, the causes of what is unknown, and what is wrong.
-import type { Tally } from './judge.ts';
-import { CHANGING, KINDS } from './kinds.ts';
-import type { PolicyChange } from './server.ts';
+import { KINDS } from './kinds.ts';
+import type { Done, PolicyChange } from './server.ts';
 
 /** All that is known of one kind. */
 export interface Row {
@@ -28,6 +27,17 @@ function emptyRow(): Row {
   return { begun: 0, established: 0, right: 0, wrong: 0, gone: 0, unknown: {}, unexplained: {} };
 }
 
+function unknownIn({ unknown, unexplained }: Row): number {
+  return sum(unknown) + sum(unexplained);
+}
+
+/** Unjudged are those that ended before anybody had read where they were going, or that the policy forbade. */
+function cellsOf(row: Row): number[] {
+  const { begun, established, right, wrong, gone } = row;
+  const unknown = unknownIn(row);
+  return [begun, established, right, unknown, wrong, established - right - unknown - wrong, gone];
+}
+
 function sum(counts: Record<string, number>): number {
   return Object.values(counts).reduce((total, count) => total + count, 0);
 }
@@ -38,13 +48,15 @@ function add(to: Record<string, number>, more: Record<string, number>): void {
 
 export class Report {
   readonly rows: Row[] = KINDS.map(emptyRow);
-  readonly problems: string[] = [];
-  readonly #planned: readonly boolean[];
+  readonly #planned: ReadonlySet<number>;
   readonly #changes = new Map<string, PolicyChange[]>();
   readonly #arrivals: Arrival[] = [];
+  readonly #refused: Record<string, number> = {};
+  #silent = 0;
+  #dropped = 0;
 
   /** @param planned which of the kinds there are to be any of */
-  constructor(planned: readonly boolean[]) {
+  constructor(planned: ReadonlySet<number>) {
     this.#planned = planned;
   }
 
@@ -62,7 +74,11 @@ export class Report {
     }
   }
 
-  addTallies(tallies: readonly [number, Tally][]): void {
+  /** What a server has found. */
+  addFound({ tallies, silent, dropped, refused }: Done): void {
+    this.#silent += silent;
+    this.#dropped += dropped;
+    add(this.#refused, refused);
     for (const [kind, tally] of tallies) {
       const row = this.rows[kind]!;
       row.right += tally.right;
@@ -84,8 +100,8 @@ export class Report {
     this.#arrivals.push({ address, port, started: BigInt(started), arrived: BigInt(arrived) });
   }
 
-  /** An arrival is wrong if the policy forbade it all the time, from when the client set out. */
-  judgePolicy(): void {
+  /** Arrivals that the policy forbade all the time, from when the client set out. */
+  *#forbidden(): Generator<string> {
     for (const { address, port, started, arrived } of this.#arrivals) {
       const changes = this.#changes.get(address) ?? [];
       const before = changes.findLast(({ at }) => BigInt(at) < started);
@@ -94,45 +110,52 @@ export class Report {
       const since = before
         ? `${Number(started - BigInt(before.at)) / 1e6} ms before it set out`
         : 'from the start';
-      this.problems.push(`relayed to ${address} ${port}, forbidden ${since}`);
+      yield `relayed to ${address} ${port}, forbidden ${since}`;
     }
   }
 
-  /** Prints it all. Returns what is wrong with the run, one line each. */
-  print(): string[] {
+  /** What is wrong with the run, one line each. */
+  problems(): string[] {
+    const problems = [...this.#forbidden()];
+    for (const [index, { name }] of KINDS.entries()) {
+      const row = this.rows[index]!;
+      if (!this.#planned.has(index)) continue;
+      if (row.right === 0 && unknownIn(row) === 0) problems.push(`${name}: never exercised`);
+      if (row.wrong > 0) problems.push(`${name}: ${row.wrong} wrong`);
+      for (const [code, count] of Object.entries(row.unexplained))
+        problems.push(`${name}: ${count} unknown (${code}) that nothing explains`);
+    }
+    // The proxies dial from addresses that no client has.
+    const loops = this.#refused['ERR_INTERCEPT_LOOP'] ?? 0;
+    if (loops > 0) problems.push(`${loops} dials were taken for loops`);
+    return problems;
+  }
+
+  /** A row for each kind, and what is unknown by cause. */
+  print(): void {
     const width = Math.max(...KINDS.map(({ name }) => name.length));
     const line = (name: string, cells: readonly (string | number)[]): void =>
       console.log([name.padEnd(width), ...cells.map((cell) => String(cell).padStart(11))].join(' '));
     line('', ['begun', 'established', 'right', 'unknown', 'wrong', 'unjudged', 'gone before']);
-    const causes: Record<string, number> = {};
-    const total = emptyRow();
-    for (const [index, { name, protocol }] of KINDS.entries()) {
-      if (!this.#planned[index]) continue;
-      const row = this.rows[index]!;
-      const unknown = sum(row.unknown) + sum(row.unexplained);
-      const all = protocol === 'tcp' ? row.established : row.begun;
-      line(name, [
-        row.begun,
-        all,
-        row.right,
-        unknown,
-        row.wrong,
-        all - row.right - unknown - row.wrong,
-        row.gone,
-      ]);
-      for (const key of ['begun', 'established', 'right', 'wrong', 'gone'] as const) total[key] += row[key];
-      add(causes, row.unknown);
-      if (row.right === 0 && unknown === 0) this.problems.push(`${name}: never exercised`);
-      if (row.wrong > 0) this.problems.push(`${name}: ${row.wrong} wrong`);
-      for (const [code, count] of Object.entries(row.unexplained))
-        this.problems.push(`${name}: ${count} unknown (${code}) that nothing explains`);
+    for (const protocol of ['tcp', 'udp'] as const) {
+      const total = emptyRow();
+      for (const [index, kind] of KINDS.entries()) {
+        if (!this.#planned.has(index) || kind.protocol !== protocol) continue;
+        const row = this.rows[index]!;
+        // A datagram is neither.
+        if (protocol === 'udp') row.established = row.begun;
+        line(kind.name, cellsOf(row));
+        for (const key of ['begun', 'established', 'right', 'wrong', 'gone'] as const) total[key] += row[key];
+        add(total.unknown, row.unknown);
+        add(total.unexplained, row.unexplained);
+      }
+      if (total.begun > 0) line(`all ${protocol}`, cellsOf(total));
+      for (const [cause, count] of Object.entries(total.unknown).sort())
+        console.log(`  ${String(count).padStart(9)} unknown, ${cause}`);
     }
-    console.log('\nunknown, because');
-    for (const [cause, count] of Object.entries(causes).sort())
-      console.log(`  ${String(count).padStart(9)}  ${cause}`);
-    console.log(
-      `\npolicy: ${[...this.#changes.values()].flat().length} changes, ${this.#arrivals.length} arrivals at addresses ${CHANGING.from} to ${CHANGING.to}`,
-    );
-    return this.problems;
+    const changes = [...this.#changes.values()].flat().length;
+    console.log(`\n${changes} changes of the policy, ${this.#arrivals.length} arrivals where it changes`);
+    console.log(`dials refused: ${JSON.stringify(this.#refused)}`);
+    console.log(`${this.#silent} connections that said nothing, ${this.#dropped} datagrams dropped`);
   }
 }

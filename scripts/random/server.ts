@@ -24,11 +24,17 @@ export interface PolicyChange {
   at: string;
 }
 
-export type FromServer =
-  | { ready: true }
-  | { wrong: Wrong }
-  | { change: PolicyChange }
-  | { done: { tallies: [number, Tally][]; silent: number; dropped: number } };
+export interface Done {
+  tallies: [number, Tally][];
+  /** Connections whose client has not said where it was going. */
+  silent: number;
+  /** Datagrams. */
+  dropped: number;
+  /** Dials that the relay servers have refused, by the error's code. */
+  refused: Record<string, number>;
+}
+
+export type FromServer = { ready: true } | { wrong: Wrong } | { change: PolicyChange } | { done: Done };
 
 export interface ToServer {
   /** Whether the event loop is held up now and then. */
@@ -151,10 +157,12 @@ async function listen(listener: Listener): Promise<void> {
   });
   server.listen(port, host);
   await once(server, 'listening');
+  relayServers.push(server);
   if (port === PORTS.relay) void changePolicy(server);
 }
 
 const sockets: ReturnType<typeof createDatagramSocket>[] = [];
+const relayServers: RelayServer[] = [];
 
 async function holdUp(): Promise<never> {
   for (;;) {
@@ -170,7 +178,11 @@ process.on('message', (message: ToServer) => {
   if (!message.finish) return;
   let dropped = 0;
   for (const socket of sockets) dropped += socket.stats.dropped;
-  tell({ done: { tallies: [...judge.tallies], silent, dropped } });
+  const refused: Record<string, number> = {};
+  for (const { stats } of relayServers) {
+    for (const [code, count] of Object.entries(stats.refused)) refused[code] = (refused[code] ?? 0) + count;
+  }
+  tell({ done: { tallies: [...judge.tallies], silent, dropped, refused } });
 });
 process.on('disconnect', () => process.exit());
 

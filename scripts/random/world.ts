@@ -191,16 +191,27 @@ const CLOSED = `chain in {
   }`;
 
 /**
- * Where nothing is tracked any more, the entries of before are left, and SO_ORIGINAL_DST tells of them to whoever comes
+ * Where nothing is translated any more, the entries of before are left, and SO_ORIGINAL_DST tells of them to whoever comes
  * from the same port: no program can see that they are old. So they have to be deleted before anything begins there.
  */
 export async function change(to: keyof typeof CHANGES, flush: () => Promise<void>): Promise<void> {
-  if (to === 'no rules' || to === 'not tracked') {
+  if (to !== 'redirect') {
     replace(CLOSED);
+    note('closed');
     await flush();
+    note('flushed');
   }
   replace(CHANGES[to]);
+  note(to);
 }
+
+function note(what: string): void {
+  changes.push(`${what} at ${(Number(process.hrtime.bigint()) / 1e6).toFixed(2)}`);
+  if (changes.length > 100) changes.shift();
+}
+
+/** What became of the rules and when (CLOCK_MONOTONIC, ms), as far as a report may need it. */
+export const changes: string[] = [];
 
 /** One transaction: the chains of before are gone when these are there. */
 function replace(chains: string): void {
