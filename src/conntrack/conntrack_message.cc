@@ -228,18 +228,18 @@ int parse_conntrack_deletion(const uint8_t* message, size_t length, ConntrackDel
   memcpy(&header, message, sizeof(header));
   if (header.nlmsg_len < start || header.nlmsg_len > length) return -EBADMSG;
   if (header.nlmsg_type != kDeleted) return -EBADMSG;
-  bool found = false;
+  bool found[2] = {};
   Attributes entry(message + start, header.nlmsg_len - start);
   for (Attribute a; entry.next(&a);) {
     if (a.type == CTA_TIMEOUT) deletion->time_left = true;
-    if (a.type != CTA_TUPLE_REPLY) continue;
+    if (a.type != CTA_TUPLE_ORIG && a.type != CTA_TUPLE_REPLY) continue;
+    const int direction = a.type == CTA_TUPLE_ORIG ? 0 : 1;
     Tuple tuple;
-    found = read_tuple(a, &tuple) && tuple.source.family == tuple.destination.family;
-    deletion->local = tuple.source;
-    deletion->peer = tuple.destination;
+    found[direction] = read_tuple(a, &tuple) && tuple.source.family == tuple.destination.family;
+    deletion->directions[direction] = {tuple.source, tuple.destination};
     deletion->protocol = tuple.protocol;
   }
-  return found ? 0 : -EBADMSG;
+  return found[0] && found[1] ? 0 : -EBADMSG;
 }
 
 }  // namespace original_dst

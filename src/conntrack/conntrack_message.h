@@ -34,10 +34,16 @@ size_t write_conntrack_question(const ConntrackQuestion& question, uint32_t sequ
 int parse_conntrack_answer(const uint8_t* message, size_t length, uint32_t sequence,
                            ConntrackAnswer* answer);
 
-// An entry that has gone: the addresses of its reply tuple, as in ConntrackQuestion.
-struct ConntrackDeletion {
+// One direction of an entry. Whoever sends in it calls the two ends `local` and `peer`, as in
+// ConntrackQuestion.
+struct ConntrackDirection {
   Endpoint local;
   Endpoint peer;
+};
+
+// An entry that has gone: the direction of its first packet, and the one of the answers.
+struct ConntrackDeletion {
+  ConntrackDirection directions[2];
   uint8_t protocol;
   bool time_left;  // it did not time out; never true before Linux 5.8, which does not say
 };

@@ -28,25 +28,39 @@ constexpr uint32_t kAttributes = sizeof(nlmsghdr) + sizeof(nfgenmsg);
 constexpr uint32_t kAttribute = static_cast<uint32_t>(SKF_AD_OFF) + SKF_AD_NLATTR;
 constexpr uint32_t kNested = static_cast<uint32_t>(SKF_AD_OFF) + SKF_AD_NLATTR_NEST;
 
-// Lets pass what has that source port in CTA_TUPLE_REPLY. Without it the queue would be full of
-// everybody's connections.
+// Lets pass what has that source port in one of its directions. Without it the queue would be full
+// of everybody's connections.
 int attach_filter(int fd, uint16_t port) {
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_IMM, kAttributes),
       BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_REPLY),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAttribute),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 10, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 9, 0),
       BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_PROTO),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 7, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 0),
       BPF_STMT(BPF_LDX | BPF_IMM, CTA_PROTO_SRC_PORT),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
       BPF_STMT(BPF_MISC | BPF_TAX, 0),
       BPF_STMT(BPF_LD | BPF_H | BPF_IND, sizeof(nlattr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, ~0U),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 14, 0),
+      // The same for the other direction.
+      BPF_STMT(BPF_LD | BPF_IMM, kAttributes),
+      BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_ORIG),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAttribute),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 9, 0),
+      BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_PROTO),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 0),
+      BPF_STMT(BPF_LDX | BPF_IMM, CTA_PROTO_SRC_PORT),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
+      BPF_STMT(BPF_MISC | BPF_TAX, 0),
+      BPF_STMT(BPF_LD | BPF_H | BPF_IND, sizeof(nlattr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, ~0U),
   };
   const sock_fprog filter = {sizeof(program) / sizeof(program[0]), program};
   return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0 ? 0 : -errno;
@@ -78,6 +92,7 @@ int Deletions::start(uint16_t port) {
   char events[2];
   read_start("/proc/sys/net/netfilter/nf_conntrack_events", events);
   if (events[0] == '0') return -EOPNOTSUPP;
+  port_ = port;
   says_time_left_ = says_time_left();
   OwnedFd opened(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER));
   if (!opened.valid()) return -errno;
@@ -102,6 +117,13 @@ int Deletions::start(uint16_t port) {
 
 int Deletions::next(Endpoint* local, Endpoint* peer) {
   for (;;) {
+    while (left_ > 0) {
+      const ConntrackDirection& direction = entry_.directions[--left_];
+      if (direction.local.port != port_) continue;
+      *local = direction.local;
+      *peer = direction.peer;
+      return 1;
+    }
     uint8_t message[4096];
     sockaddr_nl sender = {};
     socklen_t length = sizeof(sender);
@@ -110,14 +132,10 @@ int Deletions::next(Endpoint* local, Endpoint* peer) {
     if (received < 0) return errno == EAGAIN ? 0 : -errno;
     if (sender.nl_pid != 0) continue;  // another process can send to our port too
     if (static_cast<size_t>(received) > sizeof(message)) return -ENOBUFS;
-    ConntrackDeletion entry;
-    if (parse_conntrack_deletion(message, static_cast<size_t>(received), &entry) != 0) {
+    if (parse_conntrack_deletion(message, static_cast<size_t>(received), &entry_) != 0) {
       return -ENOBUFS;
     }
-    if (entry.protocol != IPPROTO_UDP || (says_time_left_ && !entry.time_left)) continue;
-    *local = entry.local;
-    *peer = entry.peer;
-    return 1;
+    if (entry_.protocol == IPPROTO_UDP && (!says_time_left_ || entry_.time_left)) left_ = 2;
   }
 }
 

@@ -34,7 +34,10 @@ void check_deletion(const std::vector<uint8_t>& message) {
   const int status =
       original_dst::parse_conntrack_deletion(message.data(), message.size(), &deletion);
   check(status == 0 || status == -EBADMSG);
-  if (status == 0) check(deletion.local.family == deletion.peer.family);
+  if (status != 0) return;
+  for (const original_dst::ConntrackDirection& direction : deletion.directions) {
+    check(direction.local.family == direction.peer.family);
+  }
 }
 
 void check_question(FuzzedDataProvider& input) {

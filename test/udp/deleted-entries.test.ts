@@ -85,6 +85,25 @@ await inNamespace(t, import.meta.url, async () => {
       });
     }
 
+    await t.test(`${type}: an entry that an answer has made`, async (t) => {
+      const { socket, from } = await open(t, type, self);
+      // Where a redirection leads to as well.
+      const here = type === 'udp4' ? '127.0.0.1' : '::1';
+      const sendHere = async (): Promise<void> => {
+        await new Promise<void>((resolve) => from.send(here, 15053, here, () => resolve()));
+      };
+      await sendHere();
+      const [data, info] = await nextMessage(socket);
+      t.equal(found(data, info), 'direct right');
+      flushConntrack();
+      t.equal(socket.reply('answer', info), undefined);
+      socket.pause();
+      await sendHere();
+      flushConntrack();
+      await send(from, second);
+      t.same(await read(socket, 2), Array(2).fill('unknown ENOENT'));
+    });
+
     await t.test(`${type}: an entry whose time was up is nobody else’s`, async (t) => {
       const { socket, from } = await open(t, type, self);
       sh('sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1');
