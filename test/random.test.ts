@@ -15,7 +15,7 @@ if (reason !== undefined) {
   if (process.env['CI'] === 'true') t.fail(`cannot make a namespace: ${reason}`);
   else t.pass('skipped', { skip: reason });
 } else {
-  const args = [script, '--connections', '3000', '--datagrams', '0'];
+  const args = [script, '--connections', '3000', '--datagrams', '1500'];
   const run = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = once(run, 'exit');
   const [output, errors] = await Promise.all([text(run.stdout), text(run.stderr)]);

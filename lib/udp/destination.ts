@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import { type Endpoint, isWildcard } from '../address.ts';
-import { conntrackActive, conntrackPresent } from '../recover/tracking.ts';
+import { conntrackActive, conntrackPresent, conntrackSeen } from '../recover/tracking.ts';
 import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
 import { codedError, systemError } from '../errors.ts';
 import { isOwnAddress } from '../recover/own-address.ts';
@@ -119,6 +119,7 @@ export class DestinationFinder {
     const flow = flowOf(source, local);
     if (typeof entry === 'object') {
       if (!watching) return notWatched();
+      conntrackSeen(local.family === 'IPv4' ? 4 : 6);
       if (this.#deleted.has(flow)) return anotherEntry();
     }
     const lasts = typeof entry === 'object' ? Math.min(BELIEVED_MS, entry.seconds * 1000) : 0;
@@ -157,11 +158,10 @@ export class DestinationFinder {
       }
     }
     if (!this.#dialable(local)) return { kind: 'tproxy', destination: local };
+    if (typeof entry === 'object') return { kind: 'direct', destination: local };
+    if (this.#deleted.has(flowOf(source, local))) return anotherEntry();
     // Without an entry nobody can have redirected it, provided that entries are made at all.
-    if (typeof entry === 'object' || this.#untracked(local.family)) {
-      return { kind: 'direct', destination: local };
-    }
-    return unknown(entry);
+    return this.#untracked(local.family) ? { kind: 'direct', destination: local } : unknown(entry);
   }
 
   /** Can a client have sent to this address and have reached this socket by that? */
@@ -185,7 +185,7 @@ function unknown(errno: number, hint?: string): DatagramDestination {
 function anotherEntry(): DatagramDestination {
   return unknown(
     -ENOENT,
-    'the entry that this datagram came through may have been deleted while it waited to be read: the one that is there now may be a later one',
+    'the entry that this datagram came through may have been deleted while it waited to be read: one that is there now may be a later one',
   );
 }
 

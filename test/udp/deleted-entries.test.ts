@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { createDatagramSocket, type DatagramInfo, type InterceptedDatagramSocket } from '../../lib/index.ts';
 import { DeletedFlows } from '../../lib/udp/deleted-flows.ts';
-import { flushConntrack } from '../fixtures/connections.ts';
+import { beliefsExpired, flushConntrack } from '../fixtures/connections.ts';
 import { defaultRoutes, inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { client, nextMessage, redirectRules } from '../fixtures/udp.ts';
 
@@ -113,6 +113,26 @@ await inNamespace(t, import.meta.url, async () => {
       await delay(1200);
       await send(from, second);
       t.equal(found(...(await nextMessage(socket))), 'redirect right');
+    });
+  }
+
+  for (const [how, last] of Object.entries({
+    deleted: async () => flushConntrack(),
+    'out of time': async () => delay(1200),
+  })) {
+    await t.test(`rules that go while a datagram waits, and its entry, ${how}`, async (t) => {
+      beliefsExpired();
+      sh('sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1');
+      t.teardown(() => sh('sysctl -qw net.netfilter.nf_conntrack_udp_timeout=30'));
+      const { socket, from } = await open(t, 'udp4', '192.0.2.1');
+      await send(from, '198.51.100.7');
+      t.equal(found(...(await nextMessage(socket))), 'redirect right');
+      socket.pause();
+      await send(from, '198.51.100.8');
+      nft('delete table inet udp_redirect');
+      t.teardown(() => nft(redirectRules(15053)));
+      await last();
+      t.same(await read(socket, 1), ['unknown ENOENT']);
     });
   }
 
