@@ -4,16 +4,20 @@ import { codedError, type CodedError } from './errors.ts';
 
 /** The addon's exports (src/glue/addon.cc). A status is 0 or a negative errno. */
 export interface Binding {
-  /** The memory that readFacts and getOriginalDst fill; laid out as struct Facts of src/socket/original_dst.h. */
-  readonly facts: ArrayBuffer;
-  /** The address as text, its port and family in `facts`; or a negative errno. */
+  /** Addresses by role (lib/recover/kernel-answer.ts) and statuses; laid out as struct KernelAnswer of src/glue/kernel_answer.h. */
+  readonly kernelAnswer: ArrayBuffer;
+  /** The address as text, its port and family in the role `scratch`; or a negative errno. */
   getOriginalDst(fd: number): string | number;
+  /** Fills all but `scratch`. */
   readFacts(fd: number): number;
-  addressText(slot: number): string;
+  addressText(role: number): string;
+  /** Of what readFacts has found out: does C++ know where that was going, without TypeScript? Then it is in `scratch`. */
+  certainDestination(listenerPort: number, localIsKnown: boolean): boolean;
   conntrackActive(family: 4 | 6): number;
-  /** For facts' local and peer; the seconds that the entry has left, its destination in facts' original. */
-  conntrackLookup(protocol: number, zone: number): number;
-  isInterfaceAddress(): number;
+  /** The seconds that the entry of the flow between two addresses has left, its destination in a third role. */
+  conntrackLookup(protocol: number, zone: number, local: number, peer: number, original: number): number;
+  /** 1, 0 or a negative errno. */
+  isInterfaceAddress(role: number): number;
   setTransparent(fd: number, on: boolean): number;
   getTransparent(fd: number): number;
   setFreebind(fd: number, on: boolean): number;
@@ -71,7 +75,7 @@ export interface Binding {
   /**
    * `onUndecided` gets a connection's token, which goes to relayDial, relayRefuse or relayTake, and what readFacts
    * answers and fills; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
-   * 1 the client's, 2 the client's with its port. `fd` other than -1: this bound socket. The bound address is left in facts' local.
+   * 1 the client's, 2 the client's with its port. `fd` other than -1: this bound socket. The bound address is left in the role `scratch`.
    */
   relayListen(
     address: string | null,

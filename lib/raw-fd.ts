@@ -3,7 +3,7 @@ import type { Endpoint } from './address.ts';
 import { binding } from './binding.ts';
 import { checkBoolean, checkFd, checkInteger } from './arguments.ts';
 import { codedError, systemError } from './errors.ts';
-import { endpointAt, Slot } from './recover/kernel-answer.ts';
+import { endpointAt, Role } from './recover/kernel-answer.ts';
 
 const { ENOENT, ENOPROTOOPT, EOPNOTSUPP } = constants.errno;
 const AF_INET = 2;
@@ -50,7 +50,7 @@ function setOption(option: string, fd: number, status: number): void {
 export function getOriginalDst(fd: number): Endpoint | null {
   checkFd(fd);
   const answer = binding().getOriginalDst(fd);
-  if (typeof answer === 'string') return endpointAt(Slot.original, answer);
+  if (typeof answer === 'string') return endpointAt(Role.scratch, answer);
   if (answer === -ENOENT) return null;
   refuseOtherSockets('getOriginalDst', fd, 'a TCP socket');
   if (answer === -ENOPROTOOPT || answer === -EOPNOTSUPP) return null;

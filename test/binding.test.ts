@@ -89,7 +89,12 @@ t.test('the binary itself takes no stray argument for fd 0', async (t) => {
     }
     t.equal(raw['setMark']!(bad, 1), EBADF);
   }
-  for (const slot of [undefined, 'x', -1, 3, 0.5]) t.equal(raw['addressText']!(slot), undefined);
+  const EINVAL = -22;
+  for (const role of [undefined, 'x', -1, 4, 0.5, NaN]) {
+    t.equal(raw['addressText']!(role), undefined);
+    t.equal(raw['isInterfaceAddress']!(role), EINVAL);
+    t.equal(raw['conntrackLookup']!(6, 0, 2, 3, role), EINVAL);
+  }
   for (const name of ['getOriginalDst', 'readFacts', 'setTransparent', 'setMark']) {
     t.equal(raw[name]!(), EBADF, `${name}()`);
   }

@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { type Endpoint, formatEndpoint } from '../address.ts';
 import { binding } from '../binding.ts';
-import { endpointAt, Slot } from './kernel-answer.ts';
+import { type AddressRole, endpointAt, Role } from './kernel-answer.ts';
 
 const { EEXIST, ENOENT } = constants.errno;
 
@@ -18,8 +18,8 @@ export interface ConntrackEntry {
 }
 
 /**
- * ctnetlink (`NETLINK_NETFILTER`, `IPCTNL_MSG_CT_GET`) by the reply tuple: the entry of the flow whose addresses are
- * facts.local and facts.peer, in one of the given conntrack zones.
+ * ctnetlink (`NETLINK_NETFILTER`, `IPCTNL_MSG_CT_GET`) by the reply tuple: the entry of the flow between this
+ * host's `local` address and `peer`, in one of the given conntrack zones.
  *
  * @returns the entry, or a negative errno: `ENOENT` (no entry), `EPERM` (needs CAP_NET_ADMIN), `EEXIST` (two zones
  *   disagree, and nothing tells which one the packet went through), others where the kernel has no ctnetlink
@@ -28,13 +28,15 @@ export interface ConntrackEntry {
 export function lookupEntry(
   protocol: typeof TCP | typeof UDP,
   zones: readonly number[],
+  local: AddressRole,
+  peer: AddressRole,
 ): ConntrackEntry | number {
   let found: ConntrackEntry | undefined;
   for (const zone of zones) {
-    const answer = binding().conntrackLookup(protocol, zone);
+    const answer = binding().conntrackLookup(protocol, zone, local, peer, Role.scratch);
     if (answer === -ENOENT) continue;
     if (answer < 0) return answer;
-    const original = endpointAt(Slot.original);
+    const original = endpointAt(Role.scratch);
     if (found && formatEndpoint(found.original) !== formatEndpoint(original)) return -EEXIST;
     found = { original, seconds: answer };
   }

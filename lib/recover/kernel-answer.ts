@@ -1,16 +1,19 @@
 import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 
-/** The three addresses of an accepted connection. */
-export const Slot = { original: 0, local: 1, peer: 2 } as const;
-export type Slot = (typeof Slot)[keyof typeof Slot];
+/**
+ * The addresses that the addon's memory holds: those of an accepted connection, and a place for an address that is no
+ * part of an answer.
+ */
+export const Role = { scratch: 0, original: 1, local: 2, peer: 3 } as const;
+export type AddressRole = (typeof Role)[keyof typeof Role];
 
-/** struct Facts of src/socket/original_dst.h: three Endpoints of 24 bytes, then three statuses. */
+/** struct KernelAnswer of src/glue/kernel_answer.h: four Endpoints of 24 bytes, then three statuses. */
 const WORDS_PER_ENDPOINT = 6;
 const HALVES_PER_ENDPOINT = 12;
-const ORIGINAL_STATUS = 18;
-const PEER_STATUS = 19;
-const ENTRY_STATUS = 20;
+const ORIGINAL_STATUS = 24;
+const PEER_STATUS = 25;
+const ENTRY_STATUS = 26;
 
 /** The same memory in two widths: views keep the machine's own byte order, as the addon does. */
 interface Memory {
@@ -20,20 +23,20 @@ interface Memory {
 
 let memory: Memory | undefined;
 
-function facts(): Memory {
+function answer(): Memory {
   if (memory) return memory;
-  const buffer = binding().facts;
+  const buffer = binding().kernelAnswer;
   return (memory = { words: new Int32Array(buffer), halves: new Uint16Array(buffer) });
 }
 
 /** 0 or the negative errno of SO_ORIGINAL_DST in the last readFacts. */
 export function originalStatus(): number {
-  return facts().words[ORIGINAL_STATUS]!;
+  return answer().words[ORIGINAL_STATUS]!;
 }
 
 /** 0 or the negative errno of getpeername in the last readFacts. */
 export function peerStatus(): number {
-  return facts().words[PEER_STATUS]!;
+  return answer().words[PEER_STATUS]!;
 }
 
 /**
@@ -41,20 +44,20 @@ export function peerStatus(): number {
  * connection is over, its addresses are free for another), `EADDRINUSE` (segments came to the socket that were not its own).
  */
 export function entryStatus(): number {
-  return facts().words[ENTRY_STATUS]!;
+  return answer().words[ENTRY_STATUS]!;
 }
 
 /** Puts an address found elsewhere, from word `at` of `source`, where the functions below and the addon look. */
-export function setSlot(slot: Slot, source: Int32Array, at: number): void {
-  const { words } = facts();
+export function setAddress(role: AddressRole, source: Int32Array, at: number): void {
+  const { words } = answer();
   for (let word = 0; word < WORDS_PER_ENDPOINT; word++) {
-    words[slot * WORDS_PER_ENDPOINT + word] = source[at + word]!;
+    words[role * WORDS_PER_ENDPOINT + word] = source[at + word]!;
   }
 }
 
 /** Are two of the addresses the same, port included? The interface of a link-local address is not compared. */
-export function sameEndpoint(a: Slot, b: Slot): boolean {
-  const { words } = facts();
+export function sameEndpoint(a: AddressRole, b: AddressRole): boolean {
+  const { words } = answer();
   const left = a * WORDS_PER_ENDPOINT;
   const right = b * WORDS_PER_ENDPOINT;
   return (
@@ -67,12 +70,12 @@ export function sameEndpoint(a: Slot, b: Slot): boolean {
 }
 
 /** 4 or 6. */
-export function familyAt(slot: Slot): 4 | 6 {
-  return facts().halves[slot * HALVES_PER_ENDPOINT] as 4 | 6;
+export function familyAt(role: AddressRole): 4 | 6 {
+  return answer().halves[role * HALVES_PER_ENDPOINT] as 4 | 6;
 }
 
-export function portAt(slot: Slot): number {
-  return facts().halves[slot * HALVES_PER_ENDPOINT + 1]!;
+export function portAt(role: AddressRole): number {
+  return answer().halves[role * HALVES_PER_ENDPOINT + 1]!;
 }
 
 /**
@@ -80,6 +83,6 @@ export function portAt(slot: Slot): number {
  *
  * @param address its text, where the caller has it already
  */
-export function endpointAt(slot: Slot, address = binding().addressText(slot)): Endpoint {
-  return { address, port: portAt(slot), family: familyAt(slot) === 4 ? 'IPv4' : 'IPv6' };
+export function endpointAt(role: AddressRole, address = binding().addressText(role)): Endpoint {
+  return { address, port: portAt(role), family: familyAt(role) === 4 ? 'IPv4' : 'IPv6' };
 }

@@ -14,7 +14,7 @@ import {
   peerStatus,
   portAt,
   sameEndpoint,
-  Slot,
+  Role,
 } from './kernel-answer.ts';
 import { isOwnAddress } from './own-address.ts';
 import { acceptingServer, underlyingSocket, withFd } from '../node/socket-fd.ts';
@@ -70,31 +70,31 @@ function unknown(errno: number, syscall: string, option?: string): UnknownDst {
 /** Can a client have dialled the accepted socket's local address and have reached this listener by that? */
 function dialable(boundTo: BoundTo | undefined): boolean {
   const listener = boundTo?.();
-  if (listener === undefined) return isOwnAddress();
-  if (portAt(Slot.local) !== listener.port) return false;
-  if (isWildcard(listener.address)) return isOwnAddress();
-  return canonicalAddress(listener.address) === endpointAt(Slot.local).address;
+  if (listener === undefined) return isOwnAddress(Role.local);
+  if (portAt(Role.local) !== listener.port) return false;
+  if (isWildcard(listener.address)) return isOwnAddress(Role.local);
+  return canonicalAddress(listener.address) === endpointAt(Role.local).address;
 }
 
 /**
  * MPTCP sockets do not answer SO_ORIGINAL_DST; their first subflow is a TCP connection with the same addresses,
- * which conntrack can be asked about by netlink. 0 with the answer in facts.original, or a negative errno.
+ * which conntrack can be asked about by netlink. 0 with the answer in the role `original`, or a negative errno.
  */
 function originalOfMptcp(): number {
-  return Math.min(0, binding().conntrackLookup(TCP, 0));
+  return Math.min(0, binding().conntrackLookup(TCP, 0, Role.local, Role.peer, Role.original));
 }
 
 /** Is there no answer because no connection here has one? */
 function neverTracked(errno: number): boolean {
   if (errno === -ENOPROTOOPT) return !conntrackPresent();
-  return conntrackActive(familyAt(Slot.local)) === false;
+  return conntrackActive(familyAt(Role.local)) === false;
 }
 
 /** What it means that the kernel has no answer for a connection whose local address could be a plain listener's. */
 function withoutAnswer(errno: number, syscall: string, option: string): OriginalDst {
   // Without conntrack there is no NAT, so nobody can have redirected it. With conntrack at work every connection
   // has an entry, so this one's was lost, and the local address may be the proxy's own.
-  if (neverTracked(errno)) return { ...endpointAt(Slot.local), kind: 'direct' };
+  if (neverTracked(errno)) return { ...endpointAt(Role.local), kind: 'direct' };
   return unknown(errno, syscall, option);
 }
 
@@ -120,26 +120,26 @@ export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): 
   const mptcp = originalStatus() === -EOPNOTSUPP;
   const answer = mptcp ? originalOfMptcp() : originalStatus();
   if (answer !== 0) {
-    if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+    if (!dialable(boundTo)) return { ...endpointAt(Role.local), kind: 'tproxy' };
     return mptcp
       ? withoutAnswer(answer, 'netlink', 'IPCTNL_MSG_CT_GET')
       : withoutAnswer(answer, 'getsockopt', 'SO_ORIGINAL_DST');
   }
-  conntrackSeen(familyAt(Slot.local));
-  if (sameEndpoint(Slot.original, Slot.local)) {
-    if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+  conntrackSeen(familyAt(Role.local));
+  if (sameEndpoint(Role.original, Role.local)) {
+    if (!dialable(boundTo)) return { ...endpointAt(Role.local), kind: 'tproxy' };
     if (entryStatus() !== 0) return ofAnother(entryStatus());
-    return { ...endpointAt(Slot.local), kind: 'direct' };
+    return { ...endpointAt(Role.local), kind: 'direct' };
   }
   // Without the peer's address the next check cannot be made, and without it the answer may be the client itself.
   if (peerStatus() !== 0) return ofAnother(peerStatus());
-  if (sameEndpoint(Slot.original, Slot.peer)) {
+  if (sameEndpoint(Role.original, Role.peer)) {
     // Conntrack saw the proxy's packet first (the client's were notrack) and took the proxy for the client.
-    if (!dialable(boundTo)) return { ...endpointAt(Slot.local), kind: 'tproxy' };
+    if (!dialable(boundTo)) return { ...endpointAt(Role.local), kind: 'tproxy' };
     return unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
   }
   if (entryStatus() !== 0) return ofAnother(entryStatus());
-  return { ...endpointAt(Slot.original), kind: 'redirect' };
+  return { ...endpointAt(Role.original), kind: 'redirect' };
 }
 
 /**

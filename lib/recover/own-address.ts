@@ -1,5 +1,5 @@
 import { binding } from '../binding.ts';
-import { endpointAt, Slot } from './kernel-answer.ts';
+import { type AddressRole, endpointAt } from './kernel-answer.ts';
 
 /** How long an address is believed to be this host's, in milliseconds: the list of interfaces costs 25 µs to read. */
 const BELIEVED_MS = 1000;
@@ -8,18 +8,18 @@ const MAX_REMEMBERED = 256;
 const believedUntil = new Map<string, number>();
 
 /**
- * `getifaddrs(3)`: is the local address of the last readFacts one of this host's interfaces?
+ * `getifaddrs(3)`: is the address in that role one of this host's interfaces?
  *
  * Only "yes" is remembered. An answer out of date by a second can call a connection `direct` that was `tproxy`,
  * but the destination is the local address in both.
  */
-export function isOwnAddress(): boolean {
-  const { address } = endpointAt(Slot.local);
+export function isOwnAddress(role: AddressRole): boolean {
+  const { address } = endpointAt(role);
   const now = performance.now();
   const until = believedUntil.get(address);
   if (until !== undefined && now < until) return true;
   // An error (no memory, no fd) counts as "yes": the cautious side, from which `unknown` is still possible.
-  const own = binding().isInterfaceAddress() !== 0;
+  const own = binding().isInterfaceAddress(role) !== 0;
   if (own) {
     if (believedUntil.size >= MAX_REMEMBERED) believedUntil.clear();
     believedUntil.set(address, now + BELIEVED_MS);

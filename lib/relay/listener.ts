@@ -9,7 +9,7 @@ import { dialError } from '../dial/dial-error.ts';
 import { systemError } from '../errors.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
 import type { Origin } from '../policy/own-dials.ts';
-import { endpointAt, Slot } from '../recover/kernel-answer.ts';
+import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { engine } from './engine.ts';
 import type { RelayLimits } from './timeouts.ts';
@@ -74,7 +74,7 @@ export class Listener {
     this.#id = id;
     this.stats = stats;
     this.#mark = mark;
-    this.address = endpointAt(Slot.local);
+    this.address = endpointAt(Role.scratch);
     claimPort(this.address.port);
   }
 

@@ -9,7 +9,7 @@ import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { destinationRefusal } from '../policy/refusal.ts';
-import { endpointAt, Slot } from '../recover/kernel-answer.ts';
+import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { annotate, recoverFromFacts, type OriginalDst } from '../recover/original-dst.ts';
 import { isPromiseLike, readDecision, type RelayDecision, type RelayVerdict } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions } from './listener.ts';
@@ -174,7 +174,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   #onUndecided(token: number, status: number, origin: Origin): void {
     const { address } = this.#listener!;
     const destination = recoverFromFacts(status, () => address);
-    const client = endpointAt(Slot.peer);
+    const client = endpointAt(Role.peer);
     const path = origin > 0 ? origin : address.port;
     const one = new Undecided(token, { destination, client, revocations: this.#revocations, path });
     const about = { server: this, client };

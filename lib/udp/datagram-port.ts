@@ -3,7 +3,7 @@ import type { Endpoint } from '../address.ts';
 import { binding, type NativeDatagramHub } from '../binding.ts';
 import { EndpointCache } from './endpoint-cache.ts';
 import { systemError, type SystemError, type SystemErrorContext } from '../errors.ts';
-import { setSlot, Slot } from '../recover/kernel-answer.ts';
+import { setAddress, Role } from '../recover/kernel-answer.ts';
 
 /** Where the fields of struct Datagram (src/datagram/datagram.h) are, in 32-bit words. */
 const RECORD_WORDS = 16;
@@ -185,11 +185,11 @@ export class DatagramPort {
     }
   }
 
-  /** Puts that datagram's addresses where the addon looks for them: facts.peer and facts.local. */
-  toFacts(index: number): void {
+  /** Puts that datagram's addresses where the addon looks for them: into the roles `peer` and `local`. */
+  toRoles(index: number): void {
     const { records } = this.#hub;
-    setSlot(Slot.peer, records, index * RECORD_WORDS);
-    setSlot(Slot.local, records, index * RECORD_WORDS + DESTINATION);
+    setAddress(Role.peer, records, index * RECORD_WORDS);
+    setAddress(Role.local, records, index * RECORD_WORDS + DESTINATION);
   }
 
   /** Asks for one more call of onReadable. */

@@ -287,7 +287,7 @@ class DatagramSocket extends EventEmitter<DatagramSocketEvents> implements Inter
   }
 
   #decide(port: DatagramPort, finder: DestinationFinder, index: number): DatagramDestination {
-    port.toFacts(index);
+    port.toRoles(index);
     return finder.decide(port.source(index), port.local(index)!);
   }
 

@@ -3,6 +3,7 @@ import { type Endpoint, isWildcard } from '../address.ts';
 import { conntrackActive, conntrackPresent, conntrackSeen } from '../recover/tracking.ts';
 import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
 import { codedError, systemError } from '../errors.ts';
+import { Role } from '../recover/kernel-answer.ts';
 import { isOwnAddress } from '../recover/own-address.ts';
 import { DeletedFlows, type DeletionSource, flowOf } from './deleted-flows.ts';
 
@@ -105,19 +106,20 @@ export class DestinationFinder {
     return this.#last !== undefined && this.#now <= this.#last.until ? this.#last.decided : undefined;
   }
 
-  /** Asks the kernel about the flow of the last recall(), whose addresses facts.peer and facts.local hold too. */
+  /** Asks the kernel about the flow of the last recall(), whose addresses are in the roles `peer` and `local` too. */
   decide(source: Endpoint, local: Readonly<Endpoint>): DatagramDestination {
     // A datagram for one of the addresses that this program has answered from, led to the socket that answered: by
     // a TPROXY rule's `socket` match, or because the kernel prefers it. Nothing has rewritten it: NAT leads to where
     // somebody listens.
-    if (this.#reply && !isOwnAddress()) {
+    if (this.#reply && !isOwnAddress(Role.local)) {
       return this.#believe({ kind: 'tproxy', destination: local }, this.#now + FOREIGN_MS);
     }
     const watching = this.#deleted.watch();
-    const entry = lookupEntry(UDP, this.#zones);
+    const entry = lookupEntry(UDP, this.#zones, Role.local, Role.peer);
     this.#deleted.learn(this.#forget);
     const flow = flowOf(source, local);
     if (typeof entry === 'object') {
+      conntrackSeen(local.family === 'IPv4' ? 4 : 6);
       if (!watching) return notWatched();
       conntrackSeen(local.family === 'IPv4' ? 4 : 6);
       if (this.#deleted.has(flow)) return anotherEntry();
@@ -167,7 +169,7 @@ export class DestinationFinder {
   /** Can a client have sent to this address and have reached this socket by that? */
   #dialable(local: Endpoint): boolean {
     if (!isWildcard(this.#bound.address)) return local.address === this.#bound.address;
-    return isOwnAddress() || isShared(local.address);
+    return isOwnAddress(Role.local) || isShared(local.address);
   }
 
   #untracked(family: Endpoint['family']): boolean {

@@ -1,5 +1,5 @@
 import type { Endpoint } from '../address.ts';
-import { endpointAt, setSlot, Slot } from '../recover/kernel-answer.ts';
+import { endpointAt, setAddress, Role } from '../recover/kernel-answer.ts';
 
 const WORDS = 6;
 const SCOPE = 1;
@@ -42,8 +42,8 @@ export class EndpointCache {
   }
 
   #make(at: number): Readonly<Endpoint> {
-    setSlot(Slot.original, this.#words, at);
-    return Object.freeze(endpointAt(Slot.original));
+    setAddress(Role.scratch, this.#words, at);
+    return Object.freeze(endpointAt(Role.scratch));
   }
 
   #isLast(at: number): boolean {

@@ -8,12 +8,14 @@
 #include "glue/arguments.h"
 #include "glue/datagram_glue.h"
 #include "glue/dial_glue.h"
+#include "glue/kernel_answer.h"
 #include "glue/loop_glue.h"
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "host/cgroup_bpf.h"
 #include "host/file_lock.h"
 #include "host/interface_address.h"
+#include "socket/certain_destination.h"
 #include "socket/endpoint.h"
 #include "socket/original_dst.h"
 #include "socket/owned_fd.h"
@@ -26,13 +28,14 @@ class Addon : public Napi::Addon<Addon> {
  public:
   Addon(Napi::Env env, Napi::Object exports) {
     // Shared with lib/binding.ts; lives as long as this instance, which outlives every call.
-    facts_ = static_cast<Facts*>(shared_memory(env, sizeof(Facts), &facts_buffer_));
-    if (facts_ == nullptr) return;  // and nothing is exported
+    answer_ = static_cast<KernelAnswer*>(shared_memory(env, sizeof(KernelAnswer), &answer_buffer_));
+    if (answer_ == nullptr) return;  // and nothing is exported
     DefineAddon(exports, {
-                             InstanceValue("facts", facts_buffer_.Value()),
+                             InstanceValue("kernelAnswer", answer_buffer_.Value()),
                              InstanceMethod("getOriginalDst", &Addon::GetOriginalDst),
                              InstanceMethod("readFacts", &Addon::ReadFacts),
                              InstanceMethod("addressText", &Addon::AddressText),
+                             InstanceMethod("certainDestination", &Addon::CertainDestination),
                              InstanceMethod("canonicalAddress", &Addon::CanonicalAddress),
                              InstanceMethod("conntrackActive", &Addon::ConntrackActive),
                              InstanceMethod("conntrackLookup", &Addon::ConntrackLookup),
@@ -48,12 +51,25 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("lockFile", &Addon::LockFile),
                          });
     init_dial(env, exports);
-    loop_.init(env, exports, facts_);
-    init_relay(env, exports, facts_, loop_.dials());
+    loop_.init(env, exports, &answer_->facts);
+    init_relay(env, exports, answer_, loop_.dials());
     init_datagram(env, exports);
   }
 
  private:
+  // One of the addresses in the shared memory, in the order of enum Role in
+  // lib/recover/kernel-answer.ts; null for anything else.
+  Endpoint* RoleArgument(const Napi::CallbackInfo& info, size_t index) {
+    Endpoint* const roles[] = {&answer_->scratch, &answer_->facts.original, &answer_->facts.local,
+                               &answer_->facts.peer};
+    double value = 0;
+    if (napi_get_value_double(info.Env(), info[index], &value) != napi_ok) return nullptr;
+    for (size_t role = 0; role < 4; role++) {
+      if (value == static_cast<double>(role)) return roles[role];
+    }
+    return nullptr;
+  }
+
   static Napi::Value Text(napi_env env, const Endpoint& endpoint) {
     char text[kAddressTextSize];
     const size_t length = endpoint_text(endpoint, text);
@@ -64,24 +80,30 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Value(env, value);
   }
 
-  // (fd) → the address as text, the rest is in facts.original; or -errno. One call for the whole
-  // answer: a second one, for the text alone, costs a tenth of the system call.
+  // (fd) → the address as text, the rest is in scratch; or -errno. One call for the whole answer: a
+  // second one, for the text alone, costs a tenth of the system call.
   Napi::Value GetOriginalDst(const Napi::CallbackInfo& info) {
-    const int status = original_dst(fd_argument(info), &facts_->original);
-    return status == 0 ? Text(info.Env(), facts_->original) : Napi::Number::New(info.Env(), status);
+    const int status = original_dst(fd_argument(info), &answer_->scratch);
+    return status == 0 ? Text(info.Env(), answer_->scratch) : Napi::Number::New(info.Env(), status);
   }
 
   // (fd) → 0 or -errno; fills all of facts.
   Napi::Value ReadFacts(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), read_facts(fd_argument(info), facts_));
+    return Napi::Number::New(info.Env(), read_facts(fd_argument(info), &answer_->facts));
   }
 
-  // (which: 0 original, 1 local, 2 peer) → the address as text
+  // (role) → the address as text
   Napi::Value AddressText(const Napi::CallbackInfo& info) {
-    const Endpoint* slots[] = {&facts_->original, &facts_->local, &facts_->peer};
-    const int32_t which = fd_argument(info);
-    if (which < 0 || which > 2) return info.Env().Undefined();
-    return Text(info.Env(), *slots[which]);
+    const Endpoint* const address = RoleArgument(info, 0);
+    return address == nullptr ? info.Env().Undefined() : Text(info.Env(), *address);
+  }
+
+  // (listener's port, is the local address known?) → is it certain, without TypeScript, where the
+  // connection that the facts are about was going? Then that is in scratch.
+  Napi::Value CertainDestination(const Napi::CallbackInfo& info) {
+    const auto port = static_cast<uint16_t>(number_argument(info, 0));
+    const auto certain = flag_argument(info, 1) ? certain_destination : certain_without_local;
+    return Napi::Boolean::New(info.Env(), certain(answer_->facts, port, &answer_->scratch));
   }
 
   // (address) → its one spelling, or -errno
@@ -97,22 +119,30 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Number::New(info.Env(), conntrack_active(fd_argument(info)));
   }
 
-  // (IP protocol, conntrack zone) → the seconds that the entry of facts.local and facts.peer has
-  // left, its destination in facts.original; or -errno
+  // (IP protocol, conntrack zone, role of the local address, of the peer's, of the answer) → the
+  // seconds that the entry has left; or -errno
   Napi::Value ConntrackLookup(const Napi::CallbackInfo& info) {
-    const ConntrackQuestion question = {facts_->local, facts_->peer,
+    const Endpoint* const local = RoleArgument(info, 2);
+    const Endpoint* const peer = RoleArgument(info, 3);
+    Endpoint* const original = RoleArgument(info, 4);
+    if (local == nullptr || peer == nullptr || original == nullptr) {
+      return Napi::Number::New(info.Env(), -EINVAL);
+    }
+    const ConntrackQuestion question = {*local, *peer,
                                         static_cast<uint8_t>(number_argument(info, 0)),
                                         static_cast<uint16_t>(number_argument(info, 1))};
     ConntrackAnswer answer;
     const int status = conntrack_.lookup(question, &answer);
     if (status != 0) return Napi::Number::New(info.Env(), status);
-    facts_->original = answer.original;
+    *original = answer.original;
     return Napi::Number::New(info.Env(), answer.seconds);
   }
 
-  // () → is facts.local an address of this host's interfaces? 1, 0 or -errno
+  // (role) → is it an address of this host's interfaces? 1, 0 or -errno
   Napi::Value IsInterfaceAddress(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), is_interface_address(facts_->local));
+    const Endpoint* const address = RoleArgument(info, 0);
+    const int status = address == nullptr ? -EINVAL : is_interface_address(*address);
+    return Napi::Number::New(info.Env(), status);
   }
 
   Napi::Value SetTransparent(const Napi::CallbackInfo& info) {
@@ -167,8 +197,8 @@ class Addon : public Napi::Addon<Addon> {
   }
 
   LoopGlue loop_;
-  Facts* facts_ = nullptr;
-  Napi::Reference<Napi::ArrayBuffer> facts_buffer_;
+  KernelAnswer* answer_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> answer_buffer_;
   Conntrack conntrack_;
 };
 

@@ -8,21 +8,21 @@
 
 #include <memory>
 
+#include "glue/kernel_answer.h"
 #include "glue/undecided.h"
 #include "host/recent_dials.h"
 #include "relay/listener.h"
 #include "relay/relay.h"
 #include "relay/thread.h"
-#include "socket/original_dst.h"
 
 namespace original_dst {
 
 // All relays of one environment. Made with the exports and deleted by the environment's cleanup.
 class RelayGlue {
  public:
-  // `facts`: the memory that TypeScript decides from. Both outlive every call and every thread.
-  RelayGlue(Napi::Env env, Facts* facts, RecentDials* dials)
-      : env_(env), facts_(facts), dials_(dials) {}
+  // `answer`: the memory that TypeScript decides from. Both outlive every call and every thread.
+  RelayGlue(Napi::Env env, KernelAnswer* answer, RecentDials* dials)
+      : env_(env), answer_(answer), dials_(dials) {}
 
   // (onClosed: (count) => void, onGone: (token) => void) → the memory in which `count` ids of
   // closed relays are left before each call of onClosed, or -errno. onGone: see Watch.
@@ -47,7 +47,7 @@ class RelayGlue {
   // (address | null, port, listening fd that becomes the addon's | -1, backlog, transparent, mark |
   // null, enum DialPlan::Source, port fallback, struct RelayLimits as a Uint32Array, onUndecided:
   // (token, status, origin) => void) → [listener, memory of its struct ListenerStats] and the bound
-  // address in facts.local, or [-errno, enum DialStep]. Each connection that there is no verdict
+  // address in scratch, or [-errno, enum DialStep]. Each connection that there is no verdict
   // about is given to onUndecided, with what readFacts answers and fills and what originOf answers,
   // and its token goes to Dial, Refuse or Take; -1 says that the listener was closed and no relay
   // of its is left.
@@ -108,7 +108,7 @@ class RelayGlue {
   void Report(napi_value callback, uint32_t count);
 
   const Napi::Env env_;
-  Facts* const facts_;
+  KernelAnswer* const answer_;
   RecentDials* const dials_;
   napi_threadsafe_function on_news_ = nullptr;
   Napi::FunctionReference on_gone_;
@@ -123,7 +123,7 @@ class RelayGlue {
 };
 
 // Adds relayStart and the other functions of relays and of servers that relay to the exports.
-void init_relay(Napi::Env env, Napi::Object exports, Facts* facts, RecentDials* dials);
+void init_relay(Napi::Env env, Napi::Object exports, KernelAnswer* answer, RecentDials* dials);
 
 }  // namespace original_dst
 

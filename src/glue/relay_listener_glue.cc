@@ -34,13 +34,13 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
     failed = kNoStep;
     status = StartThread(0);
   }
-  if (status == 0) status = local_endpoint(listener->fd.get(), &facts_->local);
+  if (status == 0) status = local_endpoint(listener->fd.get(), &answer_->scratch);
   if (status != 0) return Pair(status, Status(failed));
   Napi::Reference<Napi::ArrayBuffer> stats;
   void* const memory = shared_memory(env_, sizeof(ListenerStats), &stats);
   if (memory == nullptr) return Pair(-ENOMEM, Status(kNoStep));
   listener->id = id;
-  listener->port = facts_->local.port;
+  listener->port = answer_->scratch.port;
   const bool marked = info[5].IsNumber();
   listener->plan = {marked, marked ? number_argument(info, 5) : 0,
                     static_cast<DialPlan::Source>(number_argument(info, 6)), flag_argument(info, 7),
@@ -144,7 +144,7 @@ void RelayGlue::DrainNews() {
       callback.Call({Status(-1), Status(0), Status(0)});
       continue;
     }
-    *facts_ = one->facts;
+    answer_->facts = one->facts;
     const Napi::Value status = Status(one->status);
     // On this thread, and so after what it has dialled is noted: the relay thread, which wakes as
     // soon as connect(2) has sent its packet, would often be too early to know.

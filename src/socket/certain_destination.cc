@@ -23,20 +23,19 @@ bool certain_destination(const Facts& facts, uint16_t listener_port, Endpoint* d
   return true;
 }
 
+bool certain_without_local(const Facts& facts, uint16_t listener_port, Endpoint* destination) {
+  if (facts.original_status != 0 || facts.entry_status != 0 || facts.peer_status != 0) return false;
+  if (facts.original.port == listener_port) return false;
+  if (same_address(facts.original, facts.peer)) return false;
+  *destination = facts.original;
+  return true;
+}
+
 bool find_destination(int fd, uint16_t listener_port, Facts* facts, Endpoint* destination) {
   if (facts->peer_status != 0) return false;
   facts->original_status = original_dst_of(fd, facts->peer, &facts->original);
-  if (facts->original_status == 0) {
-    facts->entry_status = check_entry(fd, &facts->peer);
-    // Without the local address: whatever that is, the connection was going to where its own entry
-    // says, if that is neither a port of the listener's (which may be a plain connection to it) nor
-    // the peer (which is a reversed entry). Under TPROXY the two are the same.
-    if (facts->entry_status == 0 && facts->original.port != listener_port &&
-        !same_address(facts->original, facts->peer)) {
-      *destination = facts->original;
-      return true;
-    }
-  }
+  if (facts->original_status == 0) facts->entry_status = check_entry(fd, &facts->peer);
+  if (certain_without_local(*facts, listener_port, destination)) return true;
   return local_endpoint(fd, &facts->local) == 0 &&
          certain_destination(*facts, listener_port, destination);
 }

@@ -13,6 +13,11 @@ namespace original_dst {
 // an answer by asking more: then it is to be asked.
 bool certain_destination(const Facts& facts, uint16_t listener_port, Endpoint* destination);
 
+// The same without the local address: whatever that is, the connection was going to where its own
+// entry says, if that is neither a port of the listener's (which may be a plain connection to it)
+// nor the peer (which is a reversed entry). Under TPROXY the two are the same.
+bool certain_without_local(const Facts& facts, uint16_t listener_port, Endpoint* destination);
+
 // The same for an accepted socket of which accept4(2) has told the peer (`facts->peer` and
 // `facts->peer_status`), with as few system calls as the answer takes. Leaves in `facts` what it
 // has found out; `facts->local` may be missing (family 0).

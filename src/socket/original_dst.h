@@ -44,7 +44,7 @@ struct Facts {
   int32_t peer_status;      // 0 or -errno, as peer_endpoint()
   int32_t entry_status;     // 0 or -errno, as check_entry(); 0 where there is no entry
 };
-static_assert(sizeof(Facts) == 84, "lib/binding.ts knows this layout");
+static_assert(sizeof(Facts) == 84, "lib/recover/kernel-answer.ts knows this layout");
 
 // Returns 0, or the -errno of getsockname(2): without a local address there is nothing to decide
 // from.

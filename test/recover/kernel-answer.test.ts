@@ -10,7 +10,7 @@ import {
   peerStatus,
   portAt,
   sameEndpoint,
-  Slot,
+  Role,
 } from '../../lib/recover/kernel-answer.ts';
 import { socketFd } from '../../lib/node/socket-fd.ts';
 import { inNamespace } from '../fixtures/netns.ts';
@@ -38,34 +38,33 @@ await inNamespace(t, import.meta.url, async () => {
       t.equal(binding().readFacts(socketFd(socket)!), 0);
       t.equal(originalStatus(), -constants.errno.ENOENT);
       t.equal(peerStatus(), 0);
-      t.same(endpointAt(Slot.local), { address: dial, port, family });
-      t.same(endpointAt(Slot.local, 'known already'), { address: 'known already', port, family });
-      t.same(endpointAt(Slot.peer), {
+      t.same(endpointAt(Role.local), { address: dial, port, family });
+      t.same(endpointAt(Role.local, 'known already'), { address: 'known already', port, family });
+      t.same(endpointAt(Role.peer), {
         address: (client.address() as AddressInfo).address,
         port: (client.address() as AddressInfo).port,
         family,
       });
-      t.equal(familyAt(Slot.local), family === 'IPv4' ? 4 : 6);
-      t.equal(portAt(Slot.peer), client.localPort);
-      t.ok(sameEndpoint(Slot.local, Slot.local));
-      t.notOk(sameEndpoint(Slot.local, Slot.peer), 'the ports differ');
-      t.notOk(sameEndpoint(Slot.local, Slot.original), 'no answer is no address');
-      const kept = endpointAt(Slot.local);
+      t.equal(familyAt(Role.local), family === 'IPv4' ? 4 : 6);
+      t.equal(portAt(Role.peer), client.localPort);
+      t.ok(sameEndpoint(Role.local, Role.local));
+      t.notOk(sameEndpoint(Role.local, Role.peer), 'the ports differ');
+      t.notOk(sameEndpoint(Role.local, Role.original), 'no answer is no address');
+      const kept = endpointAt(Role.local);
       binding().readFacts(-1);
       t.same(kept, { address: dial, port, family }, 'a copy, not a view');
     });
   }
 
   await t.test('two addresses differ in any of their bytes, not in their interface', async (t) => {
-    const { facts } = binding();
-    const bytes = new Uint8Array(facts);
+    const bytes = new Uint8Array(binding().kernelAnswer);
     const [size, head] = [24, 8];
     for (let at = 0; at < size; at++) {
       bytes.fill(0);
-      t.ok(sameEndpoint(Slot.original, Slot.peer));
-      bytes[2 * size + at] = 1;
+      t.ok(sameEndpoint(Role.original, Role.peer));
+      bytes[Role.peer * size + at] = 1;
       const scope = at >= 4 && at < head;
-      t.equal(sameEndpoint(Slot.original, Slot.peer), scope, `byte ${at}`);
+      t.equal(sameEndpoint(Role.original, Role.peer), scope, `byte ${at}`);
     }
   });
 });
