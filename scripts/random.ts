@@ -117,10 +117,10 @@ try {
   compile(directory);
   makeWorld();
   const far = await startFar(directory, onLine);
-  const servers = [
-    await Server.start('gateway', seed, onMessage),
-    await Server.start('changing', seed + 1, onMessage),
-  ];
+  const servers = {
+    gateway: await Server.start('gateway', seed, onMessage),
+    changing: await Server.start('changing', seed + 1, onMessage),
+  };
   await phase(directory, 0.1, CALM);
   const end = new AbortController();
   const weather = storm(directory, servers, seed, end.signal);
@@ -129,7 +129,7 @@ try {
   const done = await weather;
   await delay(SETTLE_MS);
   await Promise.all(histories);
-  for (const server of servers) report.addFound(await server.end());
+  for (const server of Object.values(servers)) report.addFound(await server.end());
   const farDone = far.said('done');
   const farEnded = far.end();
   report.addCounts(await farDone);

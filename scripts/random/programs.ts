@@ -163,6 +163,19 @@ export class Server {
     this.#child.send(message);
   }
 
+  /** Waits until it has read what was waiting for it. */
+  async settle(): Promise<void> {
+    this.tell({ settle: true });
+    await new Promise<void>((resolve) => {
+      const listen = (message: FromServer): void => {
+        if (!('settled' in message)) return;
+        this.#child.off('message', listen);
+        resolve();
+      };
+      this.#child.on('message', listen);
+    });
+  }
+
   /** All of its threads stand still for so long: clients come and go meanwhile. */
   stop(ms: number): void {
     this.#child.kill('SIGSTOP');

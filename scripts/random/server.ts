@@ -34,16 +34,20 @@ export interface Done {
   refused: Record<string, number>;
 }
 
-export type FromServer = { ready: true } | { wrong: Wrong } | { change: PolicyChange } | { done: Done };
+export type FromServer =
+  { ready: true } | { settled: true } | { wrong: Wrong } | { change: PolicyChange } | { done: Done };
 
 export interface ToServer {
   /** Whether the event loop is held up now and then. */
   pauses?: boolean;
+  settle?: true;
   finish?: true;
 }
 
 /** How long a connection may say nothing. */
 const PATIENCE_MS = 5000;
+/** Many turns of the event loop, in each of which waiting datagrams are read. */
+const SETTLE_MS = 30;
 /** Reports are of use as long as they can be read. */
 const MOST_REPORTS = 200;
 
@@ -175,6 +179,7 @@ async function holdUp(): Promise<never> {
 
 process.on('message', (message: ToServer) => {
   pauses = message.pauses ?? pauses;
+  if (message.settle) setTimeout(() => tell({ settled: true }), SETTLE_MS);
   if (!message.finish) return;
   let dropped = 0;
   for (const socket of sockets) dropped += socket.stats.dropped;

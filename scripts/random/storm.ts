@@ -1,5 +1,6 @@
 // What makes it hard: entries are deleted, rules change, the proxies stand still.
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Lane } from './kinds.ts';
 import { startFlushing, type Server } from './programs.ts';
 import { Random } from './random-numbers.ts';
 import { change, CHANGES } from './world.ts';
@@ -15,7 +16,7 @@ export interface Storm {
 /** Goes on until the signal is aborted, and then leaves the rules as it found them. */
 export async function storm(
   directory: string,
-  servers: readonly Server[],
+  servers: Record<Lane['proxy'], Server>,
   seed: number,
   signal: AbortSignal,
 ): Promise<Storm> {
@@ -30,29 +31,30 @@ export async function storm(
     flushing.changing.write('\n');
     await answer;
   };
-  for (const server of servers) server.tell({ pauses: true });
+  const settle = async (): Promise<void> => servers.changing.settle();
+  for (const server of Object.values(servers)) server.tell({ pauses: true });
 
   const stopping = async (): Promise<void> => {
     while (!signal.aborted) {
       await delay(30 + random.below(300));
       // Now and then long enough for a SYN to be sent again, and for the entries of what was reset to end.
       const ms = random.below(20) === 0 ? 300 + random.below(1200) : 5 + random.below(45);
-      random.pick(servers).stop(ms);
+      random.pick(Object.values(servers)).stop(ms);
       done.stops++;
       await delay(ms);
     }
   };
   const changing = async (): Promise<void> => {
     while (!signal.aborted) {
-      await change(random.pick(STATES), flush);
+      await change(random.pick(STATES), { flush, settle });
       done.changes++;
       await delay(10 + random.below(300));
     }
   };
   await Promise.all([stopping(), changing()]);
 
-  await change('redirect', flush);
-  for (const server of servers) server.tell({ pauses: false });
+  await change('redirect', { flush, settle });
+  for (const server of Object.values(servers)) server.tell({ pauses: false });
   for (const one of Object.values(flushing)) {
     const times = one.said('flushed');
     const ended = one.end();

@@ -185,22 +185,24 @@ export const CHANGES = {
 
 /** Nothing begins here. */
 const CLOSED = `chain in {
-    type filter hook prerouting priority raw
-    tcp flags & (syn | ack) == syn drop
+    type filter hook input priority 0
+    tcp flags & (syn | ack) == syn reject with tcp reset
     meta l4proto udp drop
   }`;
 
 /**
  * Where nothing is translated any more, the entries of before are left, and SO_ORIGINAL_DST tells of them to whoever comes
  * from the same port: no program can see that they are old. So they have to be deleted before anything begins there.
+ * And where translation begins, a datagram that has come before it, and waits, is told from a later one by nothing but
+ * an entry of its own: what waits has to be read first.
  */
-export async function change(to: keyof typeof CHANGES, flush: () => Promise<void>): Promise<void> {
-  if (to !== 'redirect') {
-    replace(CLOSED);
-    note('closed');
-    await flush();
-    note('flushed');
-  }
+export async function change(
+  to: keyof typeof CHANGES,
+  { flush, settle }: Record<'flush' | 'settle', () => Promise<void>>,
+): Promise<void> {
+  replace(CLOSED);
+  note('closed');
+  await (to === 'redirect' ? settle : flush)();
   replace(CHANGES[to]);
   note(to);
 }
