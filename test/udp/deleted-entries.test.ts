@@ -97,6 +97,10 @@ await inNamespace(t, import.meta.url, async () => {
       t.equal(found(data, info), 'direct right');
       flushConntrack();
       t.equal(socket.reply('answer', info), undefined);
+      await sendHere();
+      t.equal(found(...(await nextMessage(socket))), 'unknown ENOENT');
+      await sendHere();
+      t.equal(found(...(await nextMessage(socket))), 'direct right', 'by the entry of the answer');
       socket.pause();
       await sendHere();
       flushConntrack();
