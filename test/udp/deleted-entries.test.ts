@@ -140,6 +140,17 @@ await inNamespace(t, import.meta.url, async () => {
     });
   }
 
+  await t.test('rules of which nothing is known but that an entry was deleted', async (t) => {
+    beliefsExpired();
+    const { socket, from } = await open(t, 'udp4', '192.0.2.1');
+    socket.pause();
+    await send(from, '198.51.100.8');
+    nft('delete table inet udp_redirect');
+    t.teardown(() => nft(redirectRules(15053)));
+    flushConntrack();
+    t.same(await read(socket, 1), ['unknown ENOENT']);
+  });
+
   await t.test('more deletions than are told at a time', async (t) => {
     const { socket, from } = await open(t, 'udp4', '192.0.2.1');
     socket.pause();
