@@ -5,6 +5,7 @@ import type { Family } from '../config/config.ts';
 import { checkName } from '../config/settings.ts';
 import type { Backend, Difference, RulePlan, RunStep, Step } from '../types.ts';
 import { bridgeInTheWay, refuseBridges } from './bridges.ts';
+import { nameCgroups } from './cgroups.ts';
 import { heldByAnother, thisProcess } from './holder.ts';
 import { installSteps } from './install-steps.ts';
 import { readInstalled, type Installed, type Needs } from './installed.ts';
@@ -80,7 +81,8 @@ async function planned(
   const before = await readInstalled(plan.name, needsOf(plan, backend), run);
   checkHolder(before, takeOver);
   await refuseBridges(plan, run);
-  const target = targetOf(plan, backend, hold ? thisProcess() : undefined);
+  const named = await nameCgroups(plan, backend, run);
+  const target = targetOf(named, backend, hold ? thisProcess() : undefined);
   return { before, steps: installSteps(target, before) };
 }
 
@@ -148,7 +150,8 @@ export async function verify(plan: RulePlan, options: ApplyOptions = {}): Promis
   checkName(plan.name);
   return locked(async () => {
     const installed = await readInstalled(plan.name, needsOf(plan, backend), run);
-    return firstDifference(targetOf(plan, backend), installed) ?? (await bridgeInTheWay(plan, run));
+    const target = targetOf(await nameCgroups(plan, backend, run), backend);
+    return firstDifference(target, installed) ?? (await bridgeInTheWay(plan, run));
   });
 }
 
