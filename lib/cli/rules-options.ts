@@ -184,14 +184,8 @@ const CONFIG_OPTIONS = new Set(['config', 'backend', 'json', 'yes']);
 
 function presetConfig(command: Command, options: RulesOptions): RulesConfig {
   const stray = Object.keys(options).find((name) => !PRESET_OPTIONS.has(name));
-  const several = [options.exemptUid, options.exemptGid].find((ids) => ids !== undefined && ids.length > 1);
-  if (stray !== undefined || several !== undefined || typeof options.dns === 'number') {
-    const what =
-      stray === undefined
-        ? several === undefined
-          ? 'a port of --dns'
-          : 'several proxies'
-        : flagOf(command, stray);
+  if (stray !== undefined || typeof options.dns === 'number') {
+    const what = stray === undefined ? 'a port of --dns' : flagOf(command, stray);
     command.error(`error: --preset sidecar cannot be combined with ${what}`, { exitCode: 2 });
   }
   return sidecar(
@@ -202,8 +196,8 @@ function presetConfig(command: Command, options: RulesOptions): RulesConfig {
       excludeOutboundPorts: options.excludePorts,
       excludeOutboundCidrs: options.exclude,
       dns: options.dns === true ? true : undefined,
-      proxyUid: options.exemptUid?.[0],
-      proxyGid: options.exemptGid?.[0],
+      proxyUid: options.exemptUid,
+      proxyGid: options.exemptGid,
     }),
   );
 }

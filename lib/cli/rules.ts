@@ -4,6 +4,7 @@ import {
   applyCommands,
   type ApplyOptions,
   commandLine,
+  installedNames,
   planRules,
   remove,
   removeCommands,
@@ -169,8 +170,13 @@ function removeCommand(): Command {
     .action(async (name: string, { yes }: { yes?: true }) => {
       const steps = yes ? [] : await removeCommands(name);
       const found = yes ? await uninterrupted(() => remove(name)) : steps.length > 0;
-      if (!found) process.stderr.write(`# Nothing is installed under the name ${name}.\n`);
-      else if (!yes) dryRun(steps);
+      if (found) {
+        if (!yes) dryRun(steps);
+        return;
+      }
+      const others = await installedNames();
+      const hint = others.length > 0 ? ` There are rules under ${others.join(', ')}.` : '';
+      process.stderr.write(`# Nothing is installed under the name ${name}.${hint}\n`);
     });
   return addSections(
     command,

@@ -27,6 +27,7 @@ export type {
   Protocol,
   RulesConfig,
 } from './config/config.ts';
+export { installedNames } from './install/names.ts';
 export { draining } from './chains/draining.ts';
 export { toIptables } from './text/iptables.ts';
 export { toNftables } from './text/nftables.ts';
@@ -40,6 +41,7 @@ export type {
   AddressType,
   Backend,
   Chain,
+  ChainId,
   Condition,
   Difference,
   MarkRoute,

@@ -25,6 +25,8 @@ export interface Condition {
   gid?: number;
   cgroup?: string;
   mark?: number;
+  /** The bits of the mark that are compared; default: all. */
+  markMask?: number;
   notMark?: number;
   connmark?: number;
   notConnmark?: number;
@@ -56,10 +58,15 @@ export interface Rule {
   why: string;
 }
 
+/** What the chains of a plan may be called. iptables has room for 7 characters beside the name of the plan. */
+export const CHAIN_IDS = ['in', 'out', 'gw', 'loop', 'answer', 'invalid', 'zone-i', 'zone-o'] as const;
+
+export type ChainId = (typeof CHAIN_IDS)[number];
+
 /** Rules that one hook runs through, in this order, until one of them decides. */
 export interface Chain {
-  /** Unique within its table; at most 7 characters. */
-  id: string;
+  /** Unique within its table. */
+  id: ChainId;
   table: 'raw' | 'mangle' | 'nat';
   hook: 'PREROUTING' | 'OUTPUT';
   rules: readonly Rule[];

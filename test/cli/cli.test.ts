@@ -67,7 +67,6 @@ t.test('wrong command lines end with 2 and say why', async (t) => {
     ['rules print --preset sidecar --port 1', /give one of/],
     ['rules print --preset sidecar --ports 80', /cannot be combined with --ports/],
     ['rules print --preset sidecar --dns 53', /cannot be combined with a port of --dns/],
-    ['rules print --preset sidecar --exempt-uid 1,2', /cannot be combined with several/],
     ['rules print --port 15001 --dns', /--dns needs the port/],
     ['rules print --port 15001 --ports 80-', /a port \(80\) or a range/],
     ['rules print --port 15001 --family 5', /It must be 4 or 6/],

@@ -45,5 +45,18 @@ await inNamespace(t, import.meta.url, async () => {
     t.same(none, { status: 0, stdout: '', stderr: '# Nothing is installed under the name default.\n' });
     t.match(misnamed!.stderr, /^original-dst: 'Default' cannot name rules/);
     t.equal(traces(), before);
+
+    const [, , elsewhere] = cliBatch([
+      'rules apply --port 15001 --exempt-mark 7 --name proxy --yes',
+      'rules apply --port 15002 --exempt-mark 8 --name a-b --backend iptables --yes',
+      'rules remove --yes',
+      'rules remove proxy --yes',
+      'rules remove a-b --yes',
+    ]);
+    t.equal(
+      elsewhere!.stderr,
+      '# Nothing is installed under the name default. There are rules under a-b, proxy.\n',
+    );
+    t.equal(traces(), before);
   });
 });

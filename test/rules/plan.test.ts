@@ -198,6 +198,10 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     'ERR_RULES_INTERFACE',
     /is no interface name/,
   ],
+  ['interface in bytes', matching({ interfaces: ['größegrößeä'] }), 'ERR_RULES_INTERFACE', /15 bytes/],
+  ['interface alias', matching({ interfaces: ['eth0:1'] }), 'ERR_RULES_INTERFACE', /is no interface name/],
+  ['every interface', matching({ interfaces: ['*'] }), 'ERR_RULES_INTERFACE', /is no interface name/],
+  ['interface with plus', matching({ interfaces: ['wg+'] }), 'ERR_RULES_INTERFACE', /not a \+/],
   ['interface type', matching({ interfaces: [1 as unknown as string] }), 'ERR_RULES_INTERFACE', /'1'/],
   ['interfaces overlap', matching({ interfaces: ['eth1', 'eth*'] }), 'ERR_RULES_OVERLAP', /eth\* and eth1/],
   ['interfaces twice', matching({ interfaces: ['eth1', 'eth1'] }), 'ERR_RULES_OVERLAP', /eth1 and eth1/],
@@ -209,6 +213,32 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     /no option 'users'/,
   ],
   ['uid', outbound({}, { exempt: { uids: [-1] } }), 'ERR_OUT_OF_RANGE', /"exempt.uids"/],
+  ['mark', outbound({}, { exempt: { marks: [-1] } }), 'ERR_OUT_OF_RANGE', /"exempt.marks"/],
+  [
+    'mark as text',
+    outbound({}, { exempt: { marks: ['7' as '7/7'] } }),
+    'ERR_INVALID_ARG_TYPE',
+    /"exempt.marks"/,
+  ],
+  ['mask of nothing', outbound({}, { exempt: { marks: ['0/0'] } }), 'ERR_OUT_OF_RANGE', /\(mask\)/],
+  [
+    'mark beyond its mask',
+    outbound({}, { exempt: { marks: ['0x1539/0xfff'] } }),
+    'ERR_RULES_CONTRADICTION',
+    /0x1539\/0xfff has bits set/,
+  ],
+  [
+    'mark twice',
+    outbound({}, { exempt: { marks: [7, '7/0xffffffff'] } }),
+    'ERR_RULES_OVERLAP',
+    /exempt.marks/,
+  ],
+  [
+    'masked mark is routed back',
+    { ...outbound({ mode: 'tproxy' }), exempt: { marks: ['0x39/0xff'] } },
+    'ERR_RULES_LOOP',
+    /mark 1337 are routed/,
+  ],
   ['uid twice', outbound({}, { exempt: { uids: [1, 1] } }), 'ERR_RULES_OVERLAP', /exempt.uids/],
   ['uid of nobody', outbound({}, { exempt: { uids: [2 ** 32 - 1] } }), 'ERR_OUT_OF_RANGE', /"exempt.uids"/],
   ['cgroup', outbound({}, { exempt: { cgroups: ['/system.slice'] } }), 'ERR_RULES_CGROUP', /no cgroup path/],
@@ -513,6 +543,8 @@ t.test('sidecar options', async (t) => {
     inbound: { ...sidecar().inbound, include: [{ ports: [80] }] },
     exempt: { uids: [5], gids: [6], sources: ['127.0.0.6'] },
   });
+  t.same(sidecar({ proxyUid: [5, 6], proxyGid: [7, 8] }).exempt?.uids, [5, 6]);
+  t.same(sidecar({ excludeOutboundPorts: [22] }).outbound?.exclude, [{ ports: [15020, 22] }]);
   t.same(sidecar({ outboundPorts: [443] }).outbound?.include, [{}], 'all includes all ports');
   t.same(sidecar({ outboundCidrs: [], outboundPorts: [443] }).outbound?.include, [{ ports: [443] }]);
 });

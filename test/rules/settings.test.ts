@@ -84,6 +84,9 @@ function within(narrow: Condition, wide: Condition): boolean {
 const GOES_ON = new Set(['mark', 'connmark', 'save', 'restore', 'zone']);
 const CAPTURES = new Set(['redirect', 'tproxy', 'connmark', 'mark']);
 
+/** Exclusions may take one family of what is captured whole: that is what they are for. */
+const takes = ({ action, why }: Rule): boolean => !GOES_ON.has(action.do) && !why.startsWith('excluded');
+
 /** Rules that capture nothing, because an earlier one takes all their packets. */
 function unreachable(given: RulesConfig): Rule[] {
   return Object.values(planRules(given).chains)
@@ -92,7 +95,7 @@ function unreachable(given: RulesConfig): Rule[] {
       rules.filter(
         ({ when, action }, i) =>
           CAPTURES.has(action.do) &&
-          rules.slice(0, i).some((earlier) => !GOES_ON.has(earlier.action.do) && within(when, earlier.when)),
+          rules.slice(0, i).some((earlier) => takes(earlier) && within(when, earlier.when)),
       ),
     );
 }

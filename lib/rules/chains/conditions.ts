@@ -1,6 +1,7 @@
 import { DNS_PORT, isPortsOnly } from '../config/checks.ts';
 import type { Family, Protocol } from '../config/config.ts';
 import { covers, formatPorts, mergeRanges, toPrefixes, type Range } from '../config/ranges.ts';
+import { ALL_BITS } from '../config/marks.ts';
 import type { Direction, Match, Settings } from '../config/settings.ts';
 import type { Condition, Rule } from '../types.ts';
 
@@ -51,21 +52,34 @@ export function perProtocol(
     .flatMap((condition) => protocols.map((protocol) => ({ ...condition, protocol })));
 }
 
+/** Does it name interfaces and nothing else? */
+function isInterfacesOnly({ interfaces, ...more }: Match): boolean {
+  return interfaces !== undefined && Object.keys(more).length === 0;
+}
+
 /**
- * The exclusions of a direction. Those that name ports alone come before everything else: whatever goes to such
- * a port is left alone, the proxy's own calls to this host included.
+ * The exclusions of a direction that come before everything else: whatever goes to such a port or by such an interface
+ * is left alone, DNS queries and the proxy's own calls to this host included.
  */
-export function exclusions(
-  direction: Direction,
-  family: Family,
-  side: 'in' | 'out',
-  portsOnly: boolean,
-): Rule[] {
-  const chosen = direction.exclude.filter((match) => isPortsOnly(match) === portsOnly);
+export function wholeExclusions(direction: Direction, family: Family, side: 'in' | 'out'): Rule[] {
+  const byInterface = direction.exclude.filter(isInterfacesOnly).map((match): Rule => ({
+    when: toCondition(match, family, side)!,
+    action: { do: 'return' },
+    why: 'excluded interface',
+  }));
+  const byPort = perProtocol(direction.exclude.filter(isPortsOnly), direction.protocols, family, side).map(
+    (when): Rule => ({ when, action: { do: 'return' }, why: 'excluded port' }),
+  );
+  return [...byInterface, ...byPort];
+}
+
+/** The other exclusions of a direction. */
+export function exclusions(direction: Direction, family: Family, side: 'in' | 'out'): Rule[] {
+  const chosen = direction.exclude.filter((match) => !isPortsOnly(match) && !isInterfacesOnly(match));
   return perProtocol(chosen, direction.protocols, family, side).map((when) => ({
     when,
     action: { do: 'return' },
-    why: portsOnly ? 'excluded port' : 'excluded connection',
+    why: 'excluded connection',
   }));
 }
 
@@ -74,7 +88,7 @@ export function ownPackets({ exempt }: Settings): Condition[] {
   return [
     ...exempt.uids.map((uid) => ({ uid })),
     ...exempt.gids.map((gid) => ({ gid })),
-    ...exempt.marks.map((mark) => ({ mark })),
+    ...exempt.marks.map(({ mark, mask }) => (mask === ALL_BITS ? { mark } : { mark, markMask: mask })),
     ...exempt.cgroups.map((cgroup) => ({ cgroup })),
   ];
 }

@@ -1,4 +1,4 @@
-import { ownPackets, queries } from './conditions.ts';
+import { ownPackets, queries, wholeExclusions } from './conditions.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
@@ -24,7 +24,11 @@ export function dnsZoneChains(settings: Settings, family: Family): Chain[] {
   // translated (masquerade) in the default zone: there the proxy stays in that zone too. Two zones are enough.
   const apart = gateway === undefined;
   const own = ownPackets(settings);
+  // What is not captured stays where a firewall expects it.
+  const alone = (side: 'in' | 'out'): Rule[] =>
+    wholeExclusions(outbound, family, side).filter(({ when }) => when.inInterfaces ?? when.outInterfaces);
   const output = [
+    ...alone('out'),
     ...own.flatMap((owner): Rule[] => [
       apart
         ? zoneRule({ protocol: 'udp', ports: ['53'], ...owner }, PROXY_ZONE)
@@ -45,7 +49,16 @@ export function dnsZoneChains(settings: Settings, family: Family): Chain[] {
   );
   return [
     { id: 'zone-o', table: 'raw', hook: 'OUTPUT', rules: output },
-    ...(apart ? [{ id: 'zone-i', table: 'raw', hook: 'PREROUTING', rules: answers } satisfies Chain] : []),
+    ...(apart
+      ? [
+          {
+            id: 'zone-i',
+            table: 'raw',
+            hook: 'PREROUTING',
+            rules: [...alone('in'), ...answers],
+          } satisfies Chain,
+        ]
+      : []),
   ];
 }
 

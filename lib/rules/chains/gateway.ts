@@ -1,5 +1,5 @@
 import { notForwarded } from './unicast.ts';
-import { exclusions, perProtocol, queries } from './conditions.ts';
+import { exclusions, perProtocol, queries, wholeExclusions } from './conditions.ts';
 import { matchCovers } from '../config/checks.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
@@ -34,13 +34,13 @@ function natChain(settings: Settings, gateway: Gateway, family: Family): Chain {
     hook: 'PREROUTING',
     rules: [
       ...notForwarded(gateway, family),
-      ...exclusions(gateway, family, 'in', true),
+      ...wholeExclusions(gateway, family, 'in'),
       ...clientQueries(settings, gateway, family).map((when): Rule => ({
         when,
         action: { do: 'redirect', port: settings.dns!.port },
         why: 'DNS query',
       })),
-      ...(redirecting ? exclusions(gateway, family, 'in', false) : []),
+      ...(redirecting ? exclusions(gateway, family, 'in') : []),
       ...perProtocol(redirecting ? gateway.include : [], gateway.protocols, family, 'in').map(
         (when): Rule => ({
           when,
@@ -83,13 +83,13 @@ function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chai
       // wrote, and no packet finds it here, before NAT: handed to the listener again, it would be reset.
       // Never a SYN: inbound.ts says why.
       ...(gateway.protocols.includes('tcp') ? [translated(settings)] : []),
-      ...exclusions(gateway, family, 'in', true),
+      ...wholeExclusions(gateway, family, 'in'),
       ...clientQueries(settings, gateway, family).map((when): Rule => ({
         when,
         action: { do: 'return' },
         why: 'DNS query',
       })),
-      ...exclusions(gateway, family, 'in', false),
+      ...exclusions(gateway, family, 'in'),
       ...perProtocol(gateway.include, gateway.protocols, family, 'in').flatMap((when): Rule[] => [
         { when, action: { do: 'connmark', mark: captured }, why: 'captured connection' },
         { when, action: { do: 'tproxy', port: gateway.port, mark }, why: 'captured connection' },

@@ -1,5 +1,12 @@
 import { notUnicast } from './unicast.ts';
-import { exclusions, hairpinCalls, LOCALHOST, passthrough, perProtocol } from './conditions.ts';
+import {
+  exclusions,
+  hairpinCalls,
+  LOCALHOST,
+  passthrough,
+  perProtocol,
+  wholeExclusions,
+} from './conditions.ts';
 import type { Family, Protocol } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
@@ -13,7 +20,7 @@ function notForThisHost(inbound: Inbound, family: Family): Rule[] {
 }
 
 function allExclusions(inbound: Inbound, family: Family): Rule[] {
-  return [...exclusions(inbound, family, 'in', true), ...exclusions(inbound, family, 'in', false)];
+  return [...wholeExclusions(inbound, family, 'in'), ...exclusions(inbound, family, 'in')];
 }
 
 /** Loopback needs no rule: what a nat chain did not change on its way out (OUTPUT) no other one sees on its way in. */

@@ -1,5 +1,13 @@
 import { notUnicast } from './unicast.ts';
-import { exclusions, hairpinCalls, ownPackets, passthrough, perProtocol, queries } from './conditions.ts';
+import {
+  exclusions,
+  hairpinCalls,
+  ownPackets,
+  passthrough,
+  perProtocol,
+  queries,
+  wholeExclusions,
+} from './conditions.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Rule } from '../types.ts';
@@ -46,7 +54,7 @@ function natChain(settings: Settings, outbound: Outbound, family: Family): Chain
     hook: 'OUTPUT',
     rules: [
       ...notUnicast(outbound, family),
-      ...exclusions(outbound, family, 'out', true),
+      ...wholeExclusions(outbound, family, 'out'),
       ...passthrough(settings, family, 'out'),
       ...hairpin(settings, outbound, family),
       ...exemptions(settings),
@@ -56,7 +64,7 @@ function natChain(settings: Settings, outbound: Outbound, family: Family): Chain
         action: { do: 'redirect', port: settings.dns!.port },
         why: 'DNS query',
       })),
-      ...(redirecting ? exclusions(outbound, family, 'out', false) : []),
+      ...(redirecting ? exclusions(outbound, family, 'out') : []),
       ...perProtocol(redirecting ? outbound.include : [], outbound.protocols, family, 'out').map(
         (when): Rule => ({
           when,
@@ -85,7 +93,7 @@ function markChain(settings: Settings, outbound: Outbound, family: Family): Chai
       { when: { connmark: captured }, action: { do: 'deliver', mark: captured }, why: 'captured before' },
       { when: { state: 'not new' }, action: { do: 'return' }, why: 'decided before' },
       ...notUnicast(outbound, family),
-      ...exclusions(outbound, family, 'out', true),
+      ...wholeExclusions(outbound, family, 'out'),
       ...passthrough(settings, family, 'out'),
       ...exemptions(settings),
       ...loopback(settings, outbound),
@@ -94,7 +102,7 @@ function markChain(settings: Settings, outbound: Outbound, family: Family): Chai
         action: { do: 'return' },
         why: 'DNS query',
       })),
-      ...exclusions(outbound, family, 'out', false),
+      ...exclusions(outbound, family, 'out'),
       ...perProtocol(outbound.include, outbound.protocols, family, 'out').map((when): Rule => ({
         when,
         action: { do: 'connmark', mark: captured },

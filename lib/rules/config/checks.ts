@@ -3,6 +3,7 @@ import { checkReach, checkRouting, checkServers } from './reach.ts';
 import { contradiction } from './refusals.ts';
 import { covers, parseCidr, type Range } from './ranges.ts';
 import type { Family, RulesConfig } from './config.ts';
+import { hasMark } from './marks.ts';
 import type { Direction, Match, Settings } from './settings.ts';
 
 export const DNS_PORT: Range = { first: 53n, last: 53n };
@@ -87,7 +88,7 @@ function checkDns({ dns, outbound, inbound, gateway }: Settings): void {
   }
 }
 
-/** Does it name ports and nothing else? Such exclusions hold before every other rule. */
+/** Does it name ports and nothing else? */
 export function isPortsOnly(match: Match): boolean {
   return match.destinations === undefined && match.sources === undefined && match.interfaces === undefined;
 }
@@ -100,7 +101,8 @@ function checkOwnTraffic({ outbound, inbound, gateway, exempt, families, mark }:
     });
   }
   const usesMarks = [outbound, inbound, gateway].some((direction) => direction?.mode === 'tproxy');
-  const clash = usesMarks ? marks.find((own) => own >= mark && own <= mark + 2) : undefined;
+  const routed = [mark, mark + 1, mark + 2];
+  const clash = usesMarks ? routed.find((one) => marks.some((own) => hasMark(one, own))) : undefined;
   if (clash !== undefined) {
     throw codedError(
       'ERR_RULES_LOOP',

@@ -38,7 +38,10 @@ export interface DirectionRules {
   protocols?: readonly Protocol[];
   /** What is captured: a connection that matches one of these. Default: everything; `[]`: nothing (DNS alone). */
   include?: FlowMatch | readonly FlowMatch[];
-  /** What is left alone though it is included: a connection that matches one of these. Default: nothing. */
+  /**
+   * What is left alone though it is included: a connection that matches one of these. What names ports alone or
+   * interfaces alone holds before all else, also for DNS and the proxy's own calls to this host. Default: nothing.
+   */
   exclude?: FlowMatch | readonly FlowMatch[];
 }
 
@@ -94,8 +97,8 @@ export interface ExemptRules {
   uids?: readonly number[];
   /** Numeric group ids. */
   gids?: readonly number[];
-  /** Packet marks (SO_MARK), compared as a whole. */
-  marks?: readonly number[];
+  /** Packet marks (SO_MARK), compared as a whole or, written as `'0x539/0xfff'`, by the bits of a mask. */
+  marks?: readonly (number | `${number}/${number}`)[];
   /** cgroup v2 paths below the mount point, `system.slice/proxy.service`; must exist when the rules are loaded. */
   cgroups?: readonly string[];
   /** Loopback sources, by which the proxy dials programs of this host: `127.0.0.6`, `::6`. */

@@ -11,6 +11,8 @@ import type {
   Protocol,
   RulesConfig,
 } from './config.ts';
+import { readMarks, type Masked } from './marks.ts';
+import { overlap } from './refusals.ts';
 import { mergeRanges, parseCidr, parsePorts, type Range } from './ranges.ts';
 
 /** A FlowMatch that has been read: sorted ranges, addresses by family. */
@@ -43,7 +45,7 @@ export interface Settings {
   exempt: {
     uids: readonly number[];
     gids: readonly number[];
-    marks: readonly number[];
+    marks: readonly Masked[];
     cgroups: readonly string[];
     sources: Record<Family, Range[]>;
   };
@@ -55,12 +57,6 @@ export interface Settings {
 
 const FAMILIES: readonly Family[] = ['IPv4', 'IPv6'];
 const MAX_ID = 2 ** 32 - 2;
-
-function overlap(option: string, what: string): never {
-  throw codedError('ERR_RULES_OVERLAP', `${option}: ${what} overlap`, {
-    hint: 'name every address and port once; a wider entry makes the narrower one superfluous',
-  });
-}
 
 /** Throws unless `value` is an object whose properties are all known: a misspelt option must not go unnoticed. */
 function checkObject(option: string, value: unknown, known: readonly string[]): void {
@@ -127,13 +123,25 @@ function addresses(
   return { IPv4: of('IPv4'), IPv6: of('IPv6') };
 }
 
+/**
+ * All that the kernel takes for a name (dev_valid_name), without what nft or iptables would take for something else: a
+ * quote ends the name, a backslash quotes, and to iptables a + at the end means all that begin so.
+ */
+function isInterface(name: string): boolean {
+  return (
+    Buffer.byteLength(name) <= 15 &&
+    /^[^\s/:%"\\\p{Cc}]+$/u.test(name) &&
+    !name.endsWith('+') &&
+    !['.', '..', '*'].includes(name)
+  );
+}
+
 function interfaces(option: string, value: readonly string[]): string[] {
   const names = [...list(option, value)].sort();
   for (const [i, name] of names.entries()) {
-    // At most 15 characters, as in the kernel; a quote or a newline would end the name in nft's or iptables' text.
-    if (typeof name !== 'string' || !/^(?=.{1,15}$)[\w.:@-]+\*?$/.test(name)) {
+    if (typeof name !== 'string' || !isInterface(name)) {
       throw codedError('ERR_RULES_INTERFACE', `${option}: '${String(name)}' is no interface name`, {
-        hint: 'at most 15 letters, digits and . _ - : @, with a * at the end for all that begin so',
+        hint: 'at most 15 bytes without spaces and / : % " \\, with a * (not a +) at the end for all that begin so',
       });
     }
     const wider = names
@@ -254,7 +262,7 @@ function exempt(value: RulesConfig['exempt'], families: readonly Family[]): Sett
   return {
     uids: ids('exempt.uids', given.uids, MAX_ID),
     gids: ids('exempt.gids', given.gids, MAX_ID),
-    marks: ids('exempt.marks', given.marks, 2 ** 32 - 1),
+    marks: readMarks('exempt.marks', list<number | string>('exempt.marks', given.marks)),
     cgroups,
     sources: addresses('exempt.sources', given.sources, families),
   };

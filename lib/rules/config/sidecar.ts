@@ -12,19 +12,20 @@ export interface SidecarOptions {
   inboundPorts?: readonly PortRange[];
   /** Beside 15020, 15021, 15090 and 15008. */
   excludeInboundPorts?: readonly PortRange[];
-  /** Interfaces whose incoming connections are left alone. */
+  /** Interfaces that are left alone in both directions. */
   excludeInterfaces?: readonly string[];
   /** Captured whatever their destination is, beside what `outboundCidrs` captures. Default: none. */
   outboundPorts?: readonly PortRange[];
   /** Default: all. */
   outboundCidrs?: readonly string[];
+  /** Beside 15020. */
   excludeOutboundPorts?: readonly PortRange[];
   excludeOutboundCidrs?: readonly string[];
   /** Capture DNS too: all queries, or those to these resolvers. Default false. */
   dns?: boolean | { servers: readonly string[] };
-  /** User and group of the proxy. Default 1337. */
-  proxyUid?: number;
-  proxyGid?: number;
+  /** User and group of the proxy, or several. Default 1337. */
+  proxyUid?: number | readonly number[];
+  proxyGid?: number | readonly number[];
   /** Default true. */
   dropInvalid?: boolean;
 }
@@ -33,7 +34,9 @@ const OUTBOUND = 15001;
 const INBOUND = 15006;
 const HBONE = 15008;
 const DNS = 15053;
-const TELEMETRY = [15020, 15021, 15090];
+/** Where the agent beside the proxy answers probes; other proxies of the mesh ask it too. */
+const STATUS = 15020;
+const TELEMETRY = [STATUS, 15021, 15090];
 
 /** Loopback addresses that the proxy dials its pod's program from. */
 const PASSTHROUGH: Record<Family, string> = { IPv4: '127.0.0.6', IPv6: '::6' };
@@ -81,12 +84,17 @@ export function sidecar(options: SidecarOptions = {}): RulesConfig {
       // All includes all ports; naming them too would be refused as superfluous.
       include: everything ? [{}] : [...one('ports', outboundPorts), ...one('destinations', outboundCidrs)],
       exclude: [
-        ...one('ports', options.excludeOutboundPorts),
+        ...one('interfaces', options.excludeInterfaces),
+        { ports: [STATUS, ...(options.excludeOutboundPorts ?? [])] },
         ...one('destinations', options.excludeOutboundCidrs),
       ],
     },
     ...(options.dns ? { dns: { port: DNS, ...(options.dns === true ? {} : options.dns) } } : {}),
-    exempt: { uids: [proxyUid], gids: [proxyGid], sources: families.map((family) => PASSTHROUGH[family]) },
+    exempt: {
+      uids: [proxyUid].flat(),
+      gids: [proxyGid].flat(),
+      sources: families.map((family) => PASSTHROUGH[family]),
+    },
     dropInvalid: options.dropInvalid ?? true,
     ...(inbound === 'tproxy' ? { mark: 1337, table: 133 } : {}),
   };

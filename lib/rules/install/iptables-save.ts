@@ -1,6 +1,6 @@
 // What iptables has: the chains of a plan, read from iptables-save.
 import type { Family } from '../config/config.ts';
-import { CHAIN_IDS, chainName, type IptablesTable } from '../text/iptables.ts';
+import { CHAIN_SUFFIX, chainName, type IptablesTable } from '../text/iptables.ts';
 import { printable } from './printable.ts';
 import { unreadable } from './undo.ts';
 
@@ -14,11 +14,11 @@ export interface SavedTables {
 }
 
 /** A chain of whatever plan. */
-const ANY_PLAN = new RegExp(`^${chainName('[a-z0-9-]+', '')}(?:${CHAIN_IDS})$`);
+const ANY_PLAN = new RegExp(`^${chainName('[a-z0-9-]+', '')}(?:${CHAIN_SUFFIX})$`);
 
 /** What the chains of a plan are called. */
 export function ownChains(name: string): RegExp {
-  return new RegExp(`^${chainName(name, '')}(?:${CHAIN_IDS})$`);
+  return new RegExp(`^${chainName(name, '')}(?:${CHAIN_SUFFIX})$`);
 }
 
 /**

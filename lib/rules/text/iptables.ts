@@ -1,5 +1,5 @@
 import type { Family } from '../config/config.ts';
-import type { Action, Chain, Condition, RulePlan } from '../types.ts';
+import { CHAIN_IDS, type Action, type Chain, type ChainId, type Condition, type RulePlan } from '../types.ts';
 
 /** The rules of a plan in one of iptables' tables. */
 export interface IptablesTable {
@@ -13,12 +13,12 @@ export interface IptablesTable {
 }
 
 /** What an own chain of a plan is called: at most 28 characters. */
-export function chainName(name: string, id: string): string {
+export function chainName(name: string, id: ChainId | 'record' | ''): string {
   return `odst-${name}-${id}`;
 }
 
-/** What may follow the name: `odst-a-` also begins the chains of a plan called `a-b`. */
-export const CHAIN_IDS = 'in|out|gw|loop|answer|invalid|zone-[io]|record';
+/** What may follow the name, as a pattern: `odst-a-` also begins the chains of a plan called `a-b`. */
+export const CHAIN_SUFFIX = [...CHAIN_IDS, 'record'].join('|');
 
 /** multiport holds fifteen ports; a range counts twice. */
 const MAX_PORTS = 15;
@@ -69,6 +69,7 @@ const STATES = {
 function matches(when: Condition): string[] {
   const { protocol = '', ports, notPorts, sourcePort } = when;
   const hex = (mark: number): string => `0x${mark.toString(16)}`;
+  const mask = (bits: number | undefined): string => (bits === undefined ? '' : `/${hex(bits)}`);
   const name = (pattern: string): string => pattern.replace(/\*$/, '+');
   const always = (word: string | false | undefined): string[] => [word || ''];
   // In iptables-save's order, which verify compares with.
@@ -94,7 +95,7 @@ function matches(when: Condition): string[] {
     always(when.uid !== undefined && `-m owner --uid-owner ${when.uid}`),
     always(when.gid !== undefined && `-m owner --gid-owner ${when.gid}`),
     always(when.cgroup !== undefined && `-m cgroup --path ${when.cgroup}`),
-    always(when.mark !== undefined && `-m mark --mark ${hex(when.mark)}`),
+    always(when.mark !== undefined && `-m mark --mark ${hex(when.mark)}${mask(when.markMask)}`),
     always(when.notMark !== undefined && `-m mark ! --mark ${hex(when.notMark)}`),
     always(when.state && `-m conntrack ${STATES[when.state]}`),
     always(when.connmark !== undefined && `-m connmark --mark ${hex(when.connmark)}`),

@@ -69,7 +69,10 @@ function matches(when: Condition, family: Family): string[] {
     when.uid !== undefined && `meta skuid ${when.uid}`,
     when.gid !== undefined && `meta skgid ${when.gid}`,
     when.cgroup !== undefined && `socket cgroupv2 level ${when.cgroup.split('/').length} "${when.cgroup}"`,
-    when.mark !== undefined && `meta mark ${hex(when.mark)}`,
+    when.mark !== undefined &&
+      (when.markMask === undefined
+        ? `meta mark ${hex(when.mark)}`
+        : `meta mark & ${hex(when.markMask)} == ${hex(when.mark)}`),
     when.notMark !== undefined && `meta mark != ${hex(when.notMark)}`,
     when.state && `ct state ${STATES[when.state]}`,
     when.connmark !== undefined && `ct mark ${hex(when.connmark)}`,
