@@ -5,7 +5,8 @@
 // and use their ports again, and the proxies stand still now and then. A tenth of it runs without all that, where every
 // `unknown` but those of clients that have gone is a failure too.
 //
-// `--only` leaves all lanes of kinds.ts out but those whose name has the text in it. The same seed makes the same plans, but not the same timing.
+// `--only` leaves all lanes of kinds.ts out but those whose name has the text in it. The same seed makes the same plans,
+// but not the same timing.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -43,9 +44,10 @@ if (!Object.values(totals).every((total) => total >= 0) || !Number.isInteger(see
   throw new Error('usage: random [--connections N] [--datagrams N] [--seed N] [--only TEXT]');
 
 if (process.env[INSIDE] !== '1') {
-  ensureTools('cc', 'nft', 'ip', 'unshare');
-  // With a process namespace: whatever ends this program ends all that it has started.
-  const unshare = 'exec unshare -Urnmpf --kill-child --mount-proc --propagation private "$@"';
+  ensureTools('cc', 'nft', 'ip', 'unshare', 'setpriv');
+  // With a process namespace, and not to outlive this process: whatever ends it ends all that it has started.
+  const unshare =
+    'exec setpriv --pdeathsig KILL unshare -Urnmpf --kill-child --mount-proc --propagation private "$@"';
   const limit = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"';
   const { status } = spawnSync('sh', ['-c', `${limit}; ${unshare}`, 'sh', ...process.argv], {
     stdio: 'inherit',
@@ -101,7 +103,11 @@ async function phase(directory: string, part: number, manners: typeof CALM): Pro
   clients.clear();
   const done = lanes.map(async (lane) => {
     const number = LANES.indexOf(lane);
-    const plan = { ...manners, count: countOf(lane, part), seed: seed * 100 + number };
+    const plan = {
+      ...manners,
+      count: countOf(lane, part),
+      seed: seed * 1000 + Math.round(part * 100) + number,
+    };
     const one = startClients(directory, lane, plan, onLine);
     clients.set(number, one);
     report.addCounts(await one.said('done'));

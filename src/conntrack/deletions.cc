@@ -28,40 +28,37 @@ constexpr uint32_t kAttributes = sizeof(nlmsghdr) + sizeof(nfgenmsg);
 constexpr uint32_t kAttribute = static_cast<uint32_t>(SKF_AD_OFF) + SKF_AD_NLATTR;
 constexpr uint32_t kNested = static_cast<uint32_t>(SKF_AD_OFF) + SKF_AD_NLATTR_NEST;
 
+constexpr size_t kTestLength = 13;
+
+// Instructions that skip `to_accept` of those behind them if that direction of the entry begins at
+// the port.
+void write_test(uint16_t direction, uint16_t port, uint8_t to_accept, sock_filter* at) {
+  const sock_filter test[kTestLength] = {
+      BPF_STMT(BPF_LD | BPF_IMM, kAttributes),
+      BPF_STMT(BPF_LDX | BPF_IMM, direction),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAttribute),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 9, 0),
+      BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_PROTO),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 0),
+      BPF_STMT(BPF_LDX | BPF_IMM, CTA_PROTO_SRC_PORT),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
+      BPF_STMT(BPF_MISC | BPF_TAX, 0),
+      BPF_STMT(BPF_LD | BPF_H | BPF_IND, sizeof(nlattr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, to_accept, 0),
+  };
+  memcpy(at, test, sizeof(test));
+}
+
 // Lets pass what has that source port in one of its directions. Without it the queue would be full
 // of everybody's connections.
 int attach_filter(int fd, uint16_t port) {
-  sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_IMM, kAttributes),
-      BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_REPLY),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAttribute),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 9, 0),
-      BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_PROTO),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 0),
-      BPF_STMT(BPF_LDX | BPF_IMM, CTA_PROTO_SRC_PORT),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
-      BPF_STMT(BPF_MISC | BPF_TAX, 0),
-      BPF_STMT(BPF_LD | BPF_H | BPF_IND, sizeof(nlattr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 14, 0),
-      // The same for the other direction.
-      BPF_STMT(BPF_LD | BPF_IMM, kAttributes),
-      BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_ORIG),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAttribute),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 9, 0),
-      BPF_STMT(BPF_LDX | BPF_IMM, CTA_TUPLE_PROTO),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, 0),
-      BPF_STMT(BPF_LDX | BPF_IMM, CTA_PROTO_SRC_PORT),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNested),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
-      BPF_STMT(BPF_MISC | BPF_TAX, 0),
-      BPF_STMT(BPF_LD | BPF_H | BPF_IND, sizeof(nlattr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, 0),
-      BPF_STMT(BPF_RET | BPF_K, ~0U),
-  };
+  sock_filter program[2 * kTestLength + 2];
+  write_test(CTA_TUPLE_REPLY, port, kTestLength + 1, program);
+  write_test(CTA_TUPLE_ORIG, port, 1, program + kTestLength);
+  program[2 * kTestLength] = BPF_STMT(BPF_RET | BPF_K, 0);
+  program[2 * kTestLength + 1] = BPF_STMT(BPF_RET | BPF_K, ~0U);
   const sock_fprog filter = {sizeof(program) / sizeof(program[0]), program};
   return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0 ? 0 : -errno;
 }
