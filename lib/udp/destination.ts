@@ -124,7 +124,9 @@ export class DestinationFinder {
       conntrackSeen(local.family === 'IPv4' ? 4 : 6);
       if (this.#deleted.has(flow)) return anotherEntry();
     }
-    const lasts = typeof entry === 'object' ? Math.min(BELIEVED_MS, entry.seconds * 1000) : 0;
+    // Of an entry that this socket began, the kernel's news is about the client's port, and does not come here.
+    const told = typeof entry === 'object' && !same(entry.original, source);
+    const lasts = told ? Math.min(BELIEVED_MS, entry.seconds * 1000) : 0;
     const decided = this.#judge(entry, source, local);
     const believed = this.#believe(decided, this.#now + lasts);
     if (lasts > 0) {

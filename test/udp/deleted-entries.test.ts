@@ -151,6 +151,18 @@ await inNamespace(t, import.meta.url, async () => {
     t.same(await read(socket, 1), ['unknown ENOENT']);
   });
 
+  await t.test('an entry that the socket itself began, deleted behind an answer to it', async (t) => {
+    const { socket, from } = await open(t, 'udp4', '192.0.2.1');
+    const source = { address: '127.0.0.1', port: 15053 };
+    socket.send('question', { destination: from.address(), source });
+    await nextMessage(from);
+    from.send('answer', 15053, '127.0.0.1');
+    t.match((await nextMessage(socket))[1], { kind: 'direct' });
+    flushConntrack();
+    await send(from, '198.51.100.7');
+    t.not(found(...(await nextMessage(socket))), 'direct wrong', 'what was found out before is not believed');
+  });
+
   await t.test('more deletions than are told at a time', async (t) => {
     const { socket, from } = await open(t, 'udp4', '192.0.2.1');
     socket.pause();
