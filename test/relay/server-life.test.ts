@@ -4,11 +4,17 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import t from 'tap';
 import { binding } from '../../lib/binding.ts';
-import { createRelayServer, type Relay, type RelayServer, type RelayServerOptions } from '../../lib/index.ts';
+import {
+  createRelayServer,
+  relay,
+  type Relay,
+  type RelayServer,
+  type RelayServerOptions,
+} from '../../lib/index.ts';
 import { fileFd } from '../fixtures/descriptors.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { startFarEcho } from '../fixtures/programs/far-echo.ts';
-import { closed, readAll } from '../fixtures/relay-world.ts';
+import { closed, readAll, world } from '../fixtures/relay-world.ts';
 
 const decide = (): 'relay' => 'relay';
 
@@ -51,9 +57,9 @@ await inNamespace(t, import.meta.url, async () => {
   for (const ttl of [0, 60_000]) {
     await t.test(`a dial that nobody answers, ttl ${ttl}`, async (t) => {
       const server = await start({ connectTimeout: 100, decide: () => ({ action: 'relay', ttl }) });
-      const relay = once(server, 'relay') as Promise<[Relay]>;
+      const begun = once(server, 'relay') as Promise<[Relay]>;
       t.equal((await readAll(dial('192.0.2.9'))).end, 'ECONNRESET');
-      const [joined] = await relay;
+      const [joined] = await begun;
       const outcome = joined.outcome ?? ((await once(joined, 'close')) as unknown[])[0];
       t.match(outcome, {
         reason: 'error',
@@ -65,6 +71,27 @@ await inNamespace(t, import.meta.url, async () => {
       t.match(server.stats, { undecided: ttl === 0 ? 2 : 1, relayed: 2, failed: 2, open: 0 });
     });
   }
+
+  await t.test('relay(): an upstream that nobody answers for, with a limit and without', async (t) => {
+    for (const engine of ['native', 'pipe'] as const) {
+      const { left, client } = await world(t);
+      const joined = relay(client, connect(7001, '192.0.2.9'), { engine, connectTimeout: 100 });
+      t.match(await once(joined, 'close'), [
+        { reason: 'error', side: 'upstream', error: { code: 'ETIMEDOUT', syscall: 'connect' } },
+      ]);
+      await closed(left);
+      const none = { idleTimeout: 0, halfCloseTimeout: 0, connectTimeout: 0, deadPeerTimeout: 0 };
+      const two = await world(t);
+      const patient = relay(two.client, connect(7001, '192.0.2.9'), { engine, ...none });
+      t.equal(patient.outcome, undefined);
+      patient.destroy();
+      const three = await world(t);
+      const open = relay(three.client, three.upstream, { engine, ...none });
+      three.left.end('through');
+      t.equal(String((await readAll(three.right)).data), 'through');
+      open.destroy();
+    }
+  });
 
   await t.test('close() waits for relays that were decided about here, destroy() ends them', async (t) => {
     const server = await start({});
@@ -100,12 +127,12 @@ await inNamespace(t, import.meta.url, async () => {
 
   await t.test('a peer that is gone without a word', async (t) => {
     const server = await start({ deadPeerTimeout: 2000 });
-    const relay = once(server, 'relay') as Promise<[Relay]>;
+    const begun = once(server, 'relay') as Promise<[Relay]>;
     const client = dial('192.0.2.2');
     client.write('hello');
     await once(client, 'data');
     sh("ip netns exec far nft 'table ip t { chain i { type filter hook input priority 0; policy drop; }; }'");
-    const [joined] = await relay;
+    const [joined] = await begun;
     const [outcome] = (await once(joined, 'close')) as [object];
     t.match(outcome, {
       reason: 'error',
