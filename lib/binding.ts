@@ -1,3 +1,4 @@
+// The one place that loads the addon, with the types of what it exports.
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { codedError, type CodedError } from './errors.ts';

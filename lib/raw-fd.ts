@@ -1,3 +1,4 @@
+// The system calls on bare descriptors: SO_ORIGINAL_DST, IP_TRANSPARENT, IP_FREEBIND, SO_MARK.
 import { constants } from 'node:os';
 import type { Endpoint } from './address.ts';
 import { binding } from './binding.ts';

@@ -1,3 +1,4 @@
+// Reads what the scenarios program has printed.
 import type { ScenarioOutcome } from '../test/fixtures/programs/scenarios.ts';
 
 /** What test/fixtures/programs/scenarios.ts has printed, other output in between or not. */

@@ -1,3 +1,4 @@
+// Loading the addon, and what is said where that fails.
 import { execFileSync } from 'node:child_process';
 import t from 'tap';
 import { binding } from '../lib/binding.ts';

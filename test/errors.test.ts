@@ -1,3 +1,4 @@
+// The shape and the hints of errors.
 import { constants } from 'node:os';
 import t from 'tap';
 import { codedError, systemError } from '../lib/errors.ts';

@@ -1,3 +1,4 @@
+// The system calls on bare descriptors.
 import { constants } from 'node:os';
 import t from 'tap';
 import {

@@ -1,3 +1,4 @@
+// createServer() and intercept(): servers whose connections come with their true destination.
 import { createServer as createNetServer, Server, Socket, type ServerOpts } from 'node:net';
 import { binding } from '../binding.ts';
 import { checkBoolean, invalidType, outOfRange } from '../arguments.ts';

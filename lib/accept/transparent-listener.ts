@@ -1,3 +1,4 @@
+// IP_TRANSPARENT on a listening socket, set between Node's bind(2) and listen(2).
 import type { Server } from 'node:net';
 import { constants } from 'node:os';
 import { binding } from '../binding.ts';

@@ -1,3 +1,4 @@
+// One listener for many destinations: hands each connection to the target of its destination.
 import { Server, type Socket } from 'node:net';
 import { canonicalAddress, familyOf, type Endpoint } from '../address.ts';
 import { checkInteger, invalidType } from '../arguments.ts';

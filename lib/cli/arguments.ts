@@ -1,3 +1,4 @@
+// What the command's arguments may be: numbers, ports, marks, addresses.
 import { InvalidArgumentError } from 'commander';
 import { canonicalAddress } from '../address.ts';
 import type { Family, PortRange } from '../rules/index.ts';

@@ -1,3 +1,4 @@
+// `original-dst demo`.
 import { Command } from 'commander';
 import { runDemo } from '../demo/run.ts';
 import { addSections, common, EXIT_STATUS } from './help.ts';

@@ -1,3 +1,4 @@
+// `original-dst doctor`.
 import { Command } from 'commander';
 import { diagnose, type DiagnoseOptions, type Finding, type Level, worst } from '../doctor/index.ts';
 import { mark, port } from './arguments.ts';

@@ -1,3 +1,4 @@
+// The end of a proxy: new connections pass it by, open ones come to their end, then the rules go.
 import { apply, type ApplyOptions, draining, type RulePlan } from '../rules/index.ts';
 import type { Forwarder } from './forwarder.ts';
 import type { RulesGuard } from './rules-guard.ts';

@@ -1,3 +1,4 @@
+// --allow and --deny as egress policies.
 import { BlockList } from 'node:net';
 import { familyOf } from '../address.ts';
 import type { EgressPolicy } from '../policy/egress.ts';

@@ -1,3 +1,4 @@
+// The server of `original-dst proxy`: each connection is dialled on, relayed and recorded.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { canonicalAddress, type Endpoint } from '../address.ts';

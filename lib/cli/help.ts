@@ -1,3 +1,4 @@
+// What all help texts of the command have in common, and its exit codes.
 import { type Command, Option } from 'commander';
 import { styled } from './output.ts';
 

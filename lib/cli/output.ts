@@ -1,3 +1,4 @@
+// Words, colours and numbers on the terminal.
 import { inspect } from 'node:util';
 import type { Command } from 'commander';
 

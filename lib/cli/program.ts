@@ -1,3 +1,4 @@
+// The `original-dst` command: its parts, and how it ends.
 import { Command, CommanderError } from 'commander';
 import { createRequire } from 'node:module';
 import { doctorCommand } from './doctor.ts';

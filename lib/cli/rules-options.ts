@@ -1,3 +1,4 @@
+// The options that describe rules, and the configuration that they make.
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import {

@@ -1,3 +1,4 @@
+// `original-dst rules`.
 import { Command } from 'commander';
 import {
   apply,

@@ -1,3 +1,4 @@
+// The kernel's table of TCP sockets: has everything been accepted, acknowledged?
 import { readFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,3 +1,4 @@
+// The clients of the demo: curl, and a plain TCP client.
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';

@@ -1,3 +1,4 @@
+// The proxy of the demo.
 import { once } from 'node:events';
 import { canonicalAddress, formatEndpoint } from '../address.ts';
 import { connectOriginal } from '../dial/connect-original.ts';

@@ -1,3 +1,4 @@
+// What the demo has shown, as text.
 import { canonical } from './proxy.ts';
 import type { Outcome, Scenario } from './scenarios.ts';
 import { REDIRECT_PORT, TPROXY_PORT } from './stage.ts';

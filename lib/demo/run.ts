@@ -1,3 +1,4 @@
+// The demo from outside: its tools, its namespaces, its exit code.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

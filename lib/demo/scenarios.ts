@@ -1,3 +1,4 @@
+// What the demo tries, and what must come out.
 import type { Endpoint } from '../address.ts';
 import { type Call, curl, plainTcp, type Told } from './clients.ts';
 import { canonical, type Visit } from './proxy.ts';

@@ -1,3 +1,4 @@
+// The network of the demo: two namespaces and the rules between them.
 import { execFileSync } from 'node:child_process';
 import { programPath } from '../programs.ts';
 

@@ -1,3 +1,4 @@
+// Tables on the terminal.
 import { styleText } from 'node:util';
 
 export interface Column {

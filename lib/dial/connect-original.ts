@@ -1,3 +1,4 @@
+// connectOriginal(): dials where an intercepted connection was going.
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { canonicalAddress } from '../address.ts';

@@ -1,3 +1,4 @@
+// connect(): net.connect with the source, mark and options that a proxy needs.
 import { lookup as dnsLookup } from 'node:dns';
 import { connect as netConnect, Socket, type LookupFunction } from 'node:net';
 import { canonicalAddress, dialledAddress, familyOf } from '../address.ts';

@@ -1,3 +1,4 @@
+// What a dial failed at, as an error.
 import type { Endpoint } from '../address.ts';
 import { systemError, type SystemError } from '../errors.ts';
 

@@ -1,3 +1,4 @@
+// What every check of the doctor is given.
 import { findListeners, type FoundListener } from './found-listeners.ts';
 import { findRules, type FoundRule, type FoundRules } from './found-rules.ts';
 import type { Finding } from './finding.ts';

@@ -1,3 +1,4 @@
+// What a check has to say.
 /** `ok`: as it should be. `warning`: works, or may, with a catch. `problem`: interception does not work like this. */
 export type Level = 'ok' | 'warning' | 'problem';
 

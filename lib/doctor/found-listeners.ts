@@ -1,3 +1,4 @@
+// The TCP listeners of this network namespace, and whom they can hear.
 import { canonicalAddress, familyOf } from '../address.ts';
 import type { Host } from './host.ts';
 

@@ -1,3 +1,4 @@
+// The rules of this network namespace that lead connections to a port of this host.
 import type { Host } from './host.ts';
 
 /** A rule of this network namespace that sends connections to a port of this host. */

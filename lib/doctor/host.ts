@@ -1,3 +1,4 @@
+// The machine as the doctor sees it: files, commands, system calls.
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { binding } from '../binding.ts';
 import { runStep } from '../rules/install/run.ts';

@@ -1,3 +1,4 @@
+// diagnose(): what keeps interception from working here, and what to do about it.
 /**
  * What keeps interception from working here, and what to do about it.
  *

@@ -1,3 +1,4 @@
+// A network namespace to try things in.
 import type { StepResult } from '../rules/types.ts';
 import type { Host } from './host.ts';
 

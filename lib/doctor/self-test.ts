@@ -1,3 +1,4 @@
+// The self-test of the doctor: real rules and real connections in a namespace of their own.
 import { fileURLToPath } from 'node:url';
 import { formatEndpoint } from '../address.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';

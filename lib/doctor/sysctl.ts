@@ -1,3 +1,4 @@
+// Settings under /proc/sys.
 import type { Host } from './host.ts';
 
 /** A setting under /proc/sys as a number; undefined where this kernel has none. `net.ipv4.ip_forward` */

@@ -1,3 +1,4 @@
+// RST in place of FIN.
 import type { Socket } from 'node:net';
 
 /** close(2) with SO_LINGER 0: the peer gets RST, and knows that nothing it sent was taken. */

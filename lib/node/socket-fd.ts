@@ -1,3 +1,4 @@
+// The one place that reads Node's private handles: descriptors of sockets and servers.
 import { type Server, Socket } from 'node:net';
 import type { WriteStream } from 'node:tty';
 import { binding } from '../binding.ts';

@@ -1,3 +1,4 @@
+// Where a dial may go.
 import { BlockList } from 'node:net';
 import { canonicalAddress, dialledAddress, familyOf, formatEndpoint, type Endpoint } from '../address.ts';
 import { invalidType } from '../arguments.ts';

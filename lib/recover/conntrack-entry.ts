@@ -1,3 +1,4 @@
+// ctnetlink: the conntrack entry of one connection or flow.
 import { constants } from 'node:os';
 import { type Endpoint, formatEndpoint } from '../address.ts';
 import { binding } from '../binding.ts';

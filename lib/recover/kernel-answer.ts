@@ -1,3 +1,4 @@
+// What the kernel has said of an accepted connection, in the memory shared with the addon.
 import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 

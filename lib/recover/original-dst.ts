@@ -1,3 +1,4 @@
+// Where a connection was going: what the kernel's answer means.
 import { Socket, type Server } from 'node:net';
 import { constants } from 'node:os';
 import { type Endpoint, canonicalAddress, isWildcard } from '../address.ts';

@@ -1,3 +1,4 @@
+// Is an address one of this host's?
 import { binding } from '../binding.ts';
 import { type AddressRole, endpointAt } from './kernel-answer.ts';
 

@@ -1,3 +1,4 @@
+// Is conntrack at work here?
 import { existsSync } from 'node:fs';
 import { binding } from '../binding.ts';
 

@@ -1,3 +1,4 @@
+// The relays that the addon's threads run, and the memory that they share with TypeScript.
 import { binding } from '../binding.ts';
 import { dialError, type DialEnds } from '../dial/dial-error.ts';
 import { checkInteger } from '../arguments.ts';

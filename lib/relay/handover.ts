@@ -1,3 +1,4 @@
+// Takes two of Node's sockets out of Node's hands, without losing a byte.
 import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { codedError, type CodedError } from '../errors.ts';

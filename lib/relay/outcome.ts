@@ -1,3 +1,4 @@
+// How relays end, and what moves their bytes.
 import type { CodedError, SystemError } from '../errors.ts';
 
 /** One of a relay's two sockets. */

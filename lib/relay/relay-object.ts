@@ -1,3 +1,4 @@
+// One relay, as its user sees it.
 import { EventEmitter } from 'node:events';
 import type { Mover, RelayOutcome } from './outcome.ts';
 

@@ -1,3 +1,4 @@
+// relay(): joins two sockets.
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { binding } from '../binding.ts';

@@ -1,3 +1,4 @@
+// The relay over Node's streams, for sockets that the addon cannot take.
 import type { Socket } from 'node:net';
 import { abandon } from './handover.ts';
 import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';

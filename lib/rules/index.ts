@@ -1,3 +1,4 @@
+// The names of `original-dst/rules`.
 /**
  * Rules that intercept connections: a configuration becomes a plan, a plan becomes nftables or iptables rules,
  * which can be printed, installed, compared with what is there, and removed.

@@ -1,3 +1,4 @@
+// planRules(): a configuration becomes a plan.
 import { checkSettings } from './config/checks.ts';
 import type { Family, RulesConfig } from './config/config.ts';
 import { dnsZoneChains } from './chains/dns-zones.ts';

@@ -1,3 +1,4 @@
+// What a plan consists of.
 import type { Family, Protocol } from './config/config.ts';
 
 /** `local`: an address of this host; `anycast`: one that it shares with others (IPv6). */

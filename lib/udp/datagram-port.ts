@@ -1,3 +1,4 @@
+// One UDP socket of the addon, and the memory that it fills.
 import { constants } from 'node:os';
 import type { Endpoint } from '../address.ts';
 import { binding, type NativeDatagramHub } from '../binding.ts';

@@ -1,3 +1,4 @@
+// createDatagramSocket(): datagrams with their true destination, and answers from there.
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';

@@ -1,3 +1,4 @@
+// Where a datagram was going.
 import { constants } from 'node:os';
 import { type Endpoint, isWildcard } from '../address.ts';
 import { conntrackActive, conntrackPresent, conntrackSeen } from '../recover/tracking.ts';

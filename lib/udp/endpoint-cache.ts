@@ -1,3 +1,4 @@
+// Addresses in the addon's memory as objects, each made once.
 import type { Endpoint } from '../address.ts';
 import { endpointAt, setAddress, Role } from '../recover/kernel-answer.ts';
 

@@ -1,3 +1,4 @@
+// The sockets that answers leave from.
 import { formatEndpoint } from '../address.ts';
 
 interface Kept<S> {

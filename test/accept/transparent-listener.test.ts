@@ -1,3 +1,4 @@
+// IP_TRANSPARENT on listeners, with and without the right.
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// Hand-over to virtual listeners.
 import { once } from 'node:events';
 import { createServer as createHttpServer, get, type IncomingMessage } from 'node:http';
 import { Socket, type Server } from 'node:net';

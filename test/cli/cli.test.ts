@@ -1,3 +1,4 @@
+// The command without a network: help texts, arguments, exit codes.
 import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';

@@ -1,3 +1,4 @@
+// The text of the demo's report.
 import t from 'tap';
 import type { Visit } from '../../lib/demo/proxy.ts';
 import { report } from '../../lib/demo/report.ts';

@@ -1,3 +1,4 @@
+// The demo's plain TCP client.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';

@@ -1,3 +1,4 @@
+// connectOriginal() behind redirect rules.
 import { execFile } from 'node:child_process';
 import { on as events, once } from 'node:events';
 import { readFileSync } from 'node:fs';

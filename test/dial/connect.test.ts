@@ -1,3 +1,4 @@
+// connect(): sources, marks, options, errors.
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import {

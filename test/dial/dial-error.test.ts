@@ -1,3 +1,4 @@
+// Errors of each step of a dial.
 import t from 'tap';
 import { dialError } from '../../lib/dial/dial-error.ts';
 

@@ -1,3 +1,4 @@
+// The small examples, run as their headers say.
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

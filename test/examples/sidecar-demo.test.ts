@@ -1,3 +1,4 @@
+// The sidecar's demo, as a whole.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';

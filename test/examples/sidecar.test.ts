@@ -1,3 +1,4 @@
+// The sidecar behind its own rules.
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {

@@ -1,3 +1,4 @@
+// Descriptors behind Node's sockets and servers.
 import { fstatSync, openSync } from 'node:fs';
 import { once } from 'node:events';
 import { connect, createServer, Socket, type AddressInfo } from 'node:net';

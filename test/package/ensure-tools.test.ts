@@ -1,3 +1,4 @@
+// scripts/ensure-tools.sh on machines that lack this or that.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,3 +1,4 @@
+// The shipped binaries: made from these sources, and what they ask for.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,3 +1,4 @@
+// Dials that would come back, in all threads and cluster workers.
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createNetServer } from 'node:net';

@@ -1,3 +1,4 @@
+// Entries asked for by ctnetlink, in several zones.
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';

@@ -1,3 +1,4 @@
+// What the kernel says of plain connections, address by address.
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { constants } from 'node:os';

@@ -1,3 +1,4 @@
+// Where TypeScript decides: answers, errors, caches.
 import { once } from 'node:events';
 import * as http2 from 'node:http2';
 import { createServer, Socket, type AddressInfo } from 'node:net';

@@ -1,3 +1,4 @@
+// This host's addresses as they come and go.
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import t, { type Test } from 'tap';

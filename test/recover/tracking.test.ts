@@ -1,3 +1,4 @@
+// Conntrack at work or not.
 import { once } from 'node:events';
 import t from 'tap';
 import { createServer, type InterceptedSocket } from '../../lib/index.ts';

@@ -1,3 +1,4 @@
+// The relay engine at every stage of a relay's life, and over several threads.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';

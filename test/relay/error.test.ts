@@ -1,3 +1,4 @@
+// Errors that are no resets.
 import { once } from 'node:events';
 import t from 'tap';
 import { relay } from '../../lib/index.ts';

@@ -1,3 +1,4 @@
+// createRelayServer(): verdicts, events, counts.
 import { once } from 'node:events';
 import { BlockList, connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,3 +1,4 @@
+// relay(): bytes, ends, timeouts, errors.
 import { once } from 'node:events';
 import { connect, createServer, Socket, type AddressInfo } from 'node:net';
 import { TLSSocket } from 'node:tls';

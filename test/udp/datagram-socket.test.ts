@@ -1,3 +1,4 @@
+// createDatagramSocket(): arguments, events, life.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';

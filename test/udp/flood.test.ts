@@ -1,3 +1,4 @@
+// More datagrams than can be read.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';

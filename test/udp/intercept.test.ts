@@ -1,3 +1,4 @@
+// Datagrams behind TPROXY rules.
 import t from 'tap';
 import { createDatagramSocket } from '../../lib/index.ts';
 import { tproxyRoutes } from '../fixtures/connections.ts';

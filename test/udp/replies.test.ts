@@ -1,3 +1,4 @@
+// Answers from the original destination.
 import { once } from 'node:events';
 import { createSocket } from 'node:dgram';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,3 +1,4 @@
+// Does the addon load?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

@@ -1,3 +1,4 @@
+// Has this process the rights that interception needs?
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { systemError } from '../../errors.ts';

@@ -1,3 +1,4 @@
+// Do eBPF programs at connect(2) take connections before the rules see them?
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Check } from '../context.ts';

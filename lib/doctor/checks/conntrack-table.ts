@@ -1,3 +1,4 @@
+// Is the conntrack table full?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import { sysctl } from '../sysctl.ts';

@@ -1,3 +1,4 @@
+// Is there connection tracking, and is it at work?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import { sysctl } from '../sysctl.ts';

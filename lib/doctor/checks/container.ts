@@ -1,3 +1,4 @@
+// Is this a container, and which rights does it lack?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

@@ -1,3 +1,4 @@
+// Is this gVisor, whose network has no interception?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

@@ -1,3 +1,4 @@
+// Are packets of others passed on, as a gateway must?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import { sysctl } from '../sysctl.ts';

@@ -1,3 +1,4 @@
+// Are there rules of both iptables back-ends?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

@@ -1,3 +1,4 @@
+// Does IPv6 go past the rules?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

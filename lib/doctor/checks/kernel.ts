@@ -1,3 +1,4 @@
+// Is the kernel new enough?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

@@ -1,3 +1,4 @@
+// Does somebody listen where the rules lead to, as they need it?
 import type { Check, Context } from '../context.ts';
 import { type Finding, Findings } from '../finding.ts';
 import { type FoundListener, onLoopbackOnly, takesFamily } from '../found-listeners.ts';

@@ -1,3 +1,4 @@
+// Can a network namespace be made here?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

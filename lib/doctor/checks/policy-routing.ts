@@ -1,3 +1,4 @@
+// Are there the policy routes that TPROXY needs?
 import type { Check, Context } from '../context.ts';
 import { type Finding, Findings } from '../finding.ts';
 import { sysctl } from '../sysctl.ts';

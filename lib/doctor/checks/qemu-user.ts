@@ -1,3 +1,4 @@
+// Is this qemu-user, which cannot pass on the socket options?
 import { constants } from 'node:os';
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';

@@ -1,3 +1,4 @@
+// Do packets from outside reach a listener on 127.0.0.1?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import { perInterface, sysctl } from '../sysctl.ts';

@@ -1,3 +1,4 @@
+// Are there rules, and do packets meet them?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import type { FoundRule } from '../found-rules.ts';

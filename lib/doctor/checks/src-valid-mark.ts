@@ -1,3 +1,4 @@
+// Does the reverse path filter know of marks?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import { perInterface, sysctl } from '../sysctl.ts';

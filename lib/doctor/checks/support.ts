@@ -1,3 +1,4 @@
+// Can this kernel do NAT and TPROXY?
 import type { Check, Context } from '../context.ts';
 import { type Finding, Findings } from '../finding.ts';
 import type { Host } from '../host.ts';

@@ -1,3 +1,4 @@
+// Are the programs there that install rules?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

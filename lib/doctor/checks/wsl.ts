@@ -1,3 +1,4 @@
+// Is this Windows Subsystem for Linux?
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 

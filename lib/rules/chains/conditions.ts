@@ -1,3 +1,4 @@
+// Conditions that several chains share.
 import { DNS_PORT, isPortsOnly } from '../config/checks.ts';
 import type { Family, Protocol } from '../config/config.ts';
 import { covers, formatPorts, mergeRanges, toPrefixes, type Range } from '../config/ranges.ts';

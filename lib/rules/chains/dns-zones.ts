@@ -1,3 +1,4 @@
+// Conntrack zones that keep the proxy's DNS queries apart from everybody else's.
 import { ownPackets, queries, wholeExclusions } from './conditions.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';

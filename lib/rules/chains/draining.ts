@@ -1,3 +1,4 @@
+// The plan of a proxy that takes no new connections.
 import type { Family } from '../config/config.ts';
 import { directQueries } from './dns-zones.ts';
 import type { Action, Chain, Rule, RulePlan } from '../types.ts';

@@ -1,3 +1,4 @@
+// Chains for connections that pass through this host.
 import { notForwarded } from './unicast.ts';
 import { exclusions, perProtocol, queries, wholeExclusions } from './conditions.ts';
 import { matchCovers } from '../config/checks.ts';

@@ -1,3 +1,4 @@
+// Chains for connections to this host.
 import { notUnicast } from './unicast.ts';
 import {
   exclusions,

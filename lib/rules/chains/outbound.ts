@@ -1,3 +1,4 @@
+// Chains for what programs of this host dial.
 import { notUnicast } from './unicast.ts';
 import {
   exclusions,

@@ -1,3 +1,4 @@
+// Settings that contradict each other.
 import { codedError } from '../../errors.ts';
 import { checkReach, checkRouting, checkServers } from './reach.ts';
 import { contradiction } from './refusals.ts';

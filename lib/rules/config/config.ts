@@ -1,3 +1,4 @@
+// The configuration that users write.
 import type { Endpoint } from '../../address.ts';
 
 export type Family = Endpoint['family'];

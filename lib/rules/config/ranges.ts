@@ -1,3 +1,4 @@
+// Ranges of addresses and ports: read, merged, written.
 import { SocketAddress } from 'node:net';
 import { canonicalAddress, familyOf } from '../../address.ts';
 import { codedError } from '../../errors.ts';

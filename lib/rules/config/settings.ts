@@ -1,3 +1,4 @@
+// A configuration, read and completed.
 import { checkInteger, invalidType } from '../../arguments.ts';
 import { codedError } from '../../errors.ts';
 import type {

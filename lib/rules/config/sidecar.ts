@@ -1,3 +1,4 @@
+// The sidecar preset: what a service mesh programs.
 import type { Family, FlowMatch, PortRange, RulesConfig } from './config.ts';
 
 /** How the preset may differ from a pod's usual rules. */

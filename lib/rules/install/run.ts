@@ -1,3 +1,4 @@
+// Runs the tools that install rules.
 import { spawn } from 'node:child_process';
 import { codedError, type CodedError } from '../../errors.ts';
 import { programPath, searchPath } from '../../programs.ts';

@@ -1,3 +1,4 @@
+// verify(): is what is installed what the plan says?
 import type { Family } from '../config/config.ts';
 import { nftRecord } from './commands.ts';
 import type { Installed } from './installed.ts';

@@ -1,3 +1,4 @@
+// The settings of a host that passes packets on.
 import type { Family } from '../config/config.ts';
 import type { Sysctl } from '../types.ts';
 

@@ -1,3 +1,4 @@
+// A plan as iptables-restore text, and back.
 import type { Family } from '../config/config.ts';
 import { CHAIN_IDS, type Action, type Chain, type ChainId, type Condition, type RulePlan } from '../types.ts';
 

@@ -1,3 +1,4 @@
+// A plan as nftables text, and back.
 import type { Family } from '../config/config.ts';
 import { formatAddresses, mergeRanges, parseCidr } from '../config/ranges.ts';
 import type { Action, Chain, Condition, Rule, RulePlan } from '../types.ts';

@@ -1,3 +1,4 @@
+// Policy routes as ip(8) commands, and back.
 import type { Family } from '../config/config.ts';
 import type { MarkRoute, RulePlan } from '../types.ts';
 
