@@ -93,13 +93,13 @@ t.test('includes in src/ only go down, and napi.h is the glue’s alone', (t) =>
 
 t.test('tests lie where their subject lies', (t) => {
   // What has no folder of lib/: several parts at once behind real rules, the package as such, the examples, C++.
-  const apart = ['pod', 'package', 'examples', 'fixtures', 'fuzz', 'native'];
+  const apart = new Set(['pod', 'package', 'examples', 'fixtures', 'fuzz', 'native']);
   const subjects = readdirSync(join(root, 'lib'));
   // Several files of lib/ at once, or the whole of it in a process, a worker and other runtimes.
   const whole = ['exit', 'worker', 'properties', 'scenarios', 'random'];
   const misplaced = readdirSync(join(root, 'test'), { withFileTypes: true }).filter((entry) =>
     entry.isDirectory()
-      ? !apart.includes(entry.name) && !subjects.includes(entry.name)
+      ? !apart.has(entry.name) && !subjects.includes(entry.name)
       : ![...whole.map((name) => `${name}.ts`), ...subjects].includes(entry.name.replace('.test.ts', '.ts')),
   );
   t.same(
