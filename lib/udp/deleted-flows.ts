@@ -1,3 +1,4 @@
+// Which flows have lost their conntrack entry lately.
 import type { Endpoint } from '../address.ts';
 
 /** Tells of the conntrack entries that were deleted since it was asked last: DatagramPort. */

@@ -71,9 +71,7 @@ static int freed_count;
 static long endings[kMaxKinds][kEndings], established[kMaxKinds], errnos[kErrnos];
 static int epoll, conntrack, started, ended;
 static uint32_t sequence;
-
 static bool percent(int chance) { return (int)random_below(&lane.random, 100) < chance; }
-
 static uint64_t patience_ns(void) { return (uint64_t)lane.patience * 1000000; }
 
 static void forget(const struct slot *slot) {

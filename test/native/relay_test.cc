@@ -14,21 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-// After <sys/syscall.h>: numbers and structures of the filter.
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "random.h"
+#include "refusals.h"
 #include "relay/thread.h"
 
 using original_dst::kClient;
@@ -146,33 +140,6 @@ void reset(Case* one, int side) {
   end.sent_rst = true;
 }
 
-void refuse(uint32_t call, int error, bool unless_whole_pipe) {
-  constexpr uint32_t kWholePipe = 256 * 1024;
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[4])),
-      // Into a pipe the engine asks for the whole of it, out of it for what is inside.
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, unless_whole_pipe ? kWholePipe : 0xffffffff, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  // The jump past the refusal, for every other call.
-  filter[1].jf = 3;
-  const sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-    fail("seccomp", 0);
-  }
-}
-
-void set_mode(const char* mode) {
-  if (strcmp(mode, "refuse-splice") == 0) return refuse(SYS_splice, EINVAL, false);
-  if (strcmp(mode, "refuse-splice-out") == 0) return refuse(SYS_splice, EINVAL, true);
-  if (strcmp(mode, "no-pipes") == 0) return refuse(SYS_pipe2, EMFILE, false);
-  if (strcmp(mode, "splice") != 0) fail("no such mode", 0);
-}
-
 uint64_t counter(const double* from) {
   uint64_t bits = __atomic_load_n(reinterpret_cast<const uint64_t*>(from), __ATOMIC_RELAXED);
   double number;
@@ -286,7 +253,7 @@ int main(int argc, char** argv) {
       getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
     fail("listen", 0);
   }
-  set_mode(argv[1]);
+  if (!set_mode(argv[1])) fail("no such mode, or no seccomp", 0);
 
   OwnedFd notified(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   const auto notify = [](void* context) {

@@ -1,3 +1,4 @@
+// Loops between the threads and processes of one program.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

@@ -1,3 +1,4 @@
+// Connections that the program has dialled itself.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createNetServer, Socket } from 'node:net';

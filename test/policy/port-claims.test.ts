@@ -1,3 +1,4 @@
+// Ports are claimed where only the program’s own user can write.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createNetServer } from 'node:net';
