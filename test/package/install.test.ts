@@ -11,7 +11,7 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import t from 'tap';
 import { root } from '../../scripts/native.ts';
 
@@ -86,7 +86,9 @@ function use(directory: string) {
 
 t.test('it contains what it needs and no more', (t) => {
   const list = (folder: string) =>
-    (readdirSync(join(root, folder), { recursive: true }) as string[]).map((name) => `${folder}/${name}`);
+    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => relative(root, join(entry.parentPath, entry.name)));
   const lib = list('lib').filter((name) => name.endsWith('.ts'));
   const wanted = [
     'CHANGELOG.md',
