@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import t from 'tap';
 import { codedError, systemError } from '../lib/errors.ts';
 
-const { EACCES, EADDRINUSE, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOPROTOOPT, EPERM, EPROTONOSUPPORT } =
+const { EACCES, EADDRINUSE, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOTCONN, ENOPROTOOPT, EPERM, EPROTONOSUPPORT } =
   constants.errno;
 
 t.test('systemError has the shape of Node’s own', async (t) => {
@@ -53,6 +53,12 @@ t.test('hints say what can be done', async (t) => {
   t.equal(hint(-EADDRINUSE, { syscall: 'listen', port: 80 }), undefined);
   const error = systemError(-ENOENT, { syscall: 'getsockopt', option: 'SO_ORIGINAL_DST' });
   t.match(error.message, `(${error.hint})`, 'the hint is in the message too');
+});
+
+t.test('why an answer of conntrack does not count', async (t) => {
+  const discarded = systemError(-EADDRINUSE, { syscall: 'getsockopt', option: 'SO_ORIGINAL_DST' });
+  t.match(discarded.hint, /segments have come to this connection’s socket/);
+  t.match(systemError(-ENOTCONN, { syscall: 'getpeername' }).hint, /has been reset/);
 });
 
 t.test('codedError', async (t) => {

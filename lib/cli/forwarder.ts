@@ -100,6 +100,7 @@ export class Forwarder {
     const joined = relay(client, upstream, this.#options.relay);
     this.#follow(
       joined,
+      /* c8 ignore next -- a client that is gone before it could be looked at has no address */
       { address: canonicalAddress(remoteAddress) ?? '', port: remotePort },
       originalDst,
       () => refused,

@@ -32,6 +32,7 @@ export class ProxyOutput {
     this.#messages = new BoundedWriter(process.stderr, (count) => `${count} lines are missing here\n`);
     this.#status = new StatusLine(process.stderr, this.#messages, () => {
       const { open, connections, toUpstream, toClient } = totals();
+      /* c8 ignore next -- a status line beside a log that goes elsewhere, to a reader that has stopped */
       const dropped = this.#log.dropped > 0 ? `, ${this.#log.dropped} log lines dropped` : '';
       return `${open} open, ${connections} connections, ↑ ${bytes(toUpstream)} ↓ ${bytes(toClient)}${dropped}`;
     });

@@ -43,6 +43,7 @@ export class RulesGuard {
   /** The rules are gone: nothing is left to do. */
   async release(): Promise<void> {
     this.#pipe.end('released');
+    /* c8 ignore next -- it ends before that only where somebody has killed it */
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#process.ref();
     await once(this.#process, 'exit', { signal: AbortSignal.timeout(END_MS) }).catch(() => {});

@@ -9,7 +9,7 @@ const terminals = [0, 1, 2].filter((fd) => isatty(fd));
  */
 export function endWithTerminal(): void {
   if (terminals.every((fd) => isatty(fd))) return;
-  /* c8 ignore next 2 -- nothing that would count it outlives it */
+  /* c8 ignore next 3 -- nothing that would count it outlives it */
   process.removeAllListeners('SIGHUP');
   process.kill(process.pid, 'SIGHUP');
 }

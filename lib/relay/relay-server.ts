@@ -286,7 +286,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       this.#closeIfDone();
     };
     const mover = one.dial(finish);
-    /* c8 ignore next -- no memory for a command to the thread */
+    /* c8 ignore next 2 -- no memory for a command to the thread */
     if (typeof mover === 'number')
       finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });
     else joined.start(mover);

@@ -106,6 +106,7 @@ class SocketRelay extends RelayObject {
 
   /** Connecting has a time of its own; that a socket takes what was written to it is activity like any other. */
   #setWaitTimer(connecting: RelaySide | undefined): void {
+    /* c8 ignore next -- two events of the sockets before one of them has connected */
     if (this.#waitTimer && this.#waitsFor === connecting) return;
     clearTimeout(this.#waitTimer);
     this.#waitsFor = connecting;

@@ -181,6 +181,7 @@ export class DatagramPort {
         const record = (DELETED + index) * RECORD_WORDS;
         each(sources.get(record)!, destinations.get(record + DESTINATION)!);
       }
+      /* c8 ignore next -- more deletions at once than the socket's buffer has room for */
       if (count === -constants.errno.ENOBUFS) complete = false;
       else if (count < BATCH) return complete;
     }

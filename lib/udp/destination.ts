@@ -122,7 +122,6 @@ export class DestinationFinder {
     if (typeof entry === 'object') {
       conntrackSeen(local.family === 'IPv4' ? 4 : 6);
       if (!watching) return notWatched();
-      conntrackSeen(local.family === 'IPv4' ? 4 : 6);
       if (this.#deleted.has(flow)) return anotherEntry();
     }
     // Of an entry that this socket began, the kernel's news is about the client's port, and does not come here.
@@ -131,6 +130,7 @@ export class DestinationFinder {
     const decided = this.#judge(entry, source, local);
     const believed = this.#believe(decided, this.#now + lasts);
     if (lasts > 0) {
+      /* c8 ignore next -- so many flows in a tenth of a second */
       if (this.#believed.size >= MAX_REMEMBERED) this.#believed.clear();
       this.#believed.set(flow, this.#last!);
     }
@@ -143,6 +143,7 @@ export class DestinationFinder {
   }
 
   readonly #forget = (flow?: string): void => {
+    /* c8 ignore next -- more deletions at once than the socket's buffer has room for */
     if (flow === undefined) this.#believed.clear();
     else this.#believed.delete(flow);
     this.#lastSource = undefined;

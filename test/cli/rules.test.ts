@@ -5,6 +5,19 @@ import { inNamespace, sh } from '../fixtures/netns.ts';
 import { traces } from '../fixtures/traces.ts';
 
 await inNamespace(t, import.meta.url, async () => {
+  t.test('families that are asked for, by option and in a file', async (t) => {
+    const file = `${t.testdir({ 'four.json': '{"families":["IPv4"],"inbound":{"mode":"redirect","port":15006}}' })}/four.json`;
+    const [option, config] = cliBatch([
+      'rules apply --port 15001 --exempt-uid 5 --family 4',
+      `rules apply --config ${file}`,
+    ]);
+    for (const run of [option!, config!]) {
+      t.equal(run.status, 0, run.stderr);
+      t.match(run.stdout, /table ip /);
+      t.notMatch(run.stdout, /table ip6 /);
+    }
+  });
+
   t.test('rules apply, verify, remove', async (t) => {
     const before = traces();
     const flow = '--port 15001 --mode tproxy --exempt-mark 7';

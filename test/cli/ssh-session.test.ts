@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import t from 'tap';
-import { sshSessions } from '../../lib/cli/ssh-session.ts';
+import { keepSessions, sshSessions } from '../../lib/cli/ssh-session.ts';
 import { behind, cli } from '../fixtures/cli.ts';
 import { defaultRoutes, inNamespace } from '../fixtures/netns.ts';
 
@@ -11,6 +11,17 @@ const APPLY = ['rules', 'apply', '--port', '15006', '--direction', 'inbound'];
 t.test('the environment says all', async (t) => {
   t.same(sshSessions('192.0.2.9 1 192.0.2.1 22'), ['192.0.2.9 1 192.0.2.1 22']);
   t.same(sshSessions(''), []);
+});
+
+t.test('a session that the configuration names is the planner’s affair', async (t) => {
+  t.equal(keepSessions({ sshConnection: '192.0.2.9 1 192.0.2.1 22' }), undefined);
+});
+
+t.test('a parent’s environment that makes no sense', async (t) => {
+  const proc = t.testdir({
+    [`${process.ppid}`]: { environ: 'SSH_CONNECTION=nonsense\0', status: 'PPid:\t1\n' },
+  });
+  t.same(sshSessions(undefined, proc), []);
 });
 
 t.test('without /proc nothing is found', async (t) => {

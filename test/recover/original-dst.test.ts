@@ -158,4 +158,26 @@ await inNamespace(t, import.meta.url, async () => {
       cause: { code: 'ENOTCONN', syscall: 'getpeername' },
     });
   });
+
+  await t.test('an entry that a discarded segment may have found says nothing', async (t) => {
+    const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
+    for (const same of [true, false]) {
+      const mocked = await t.mockImport<typeof import('../../lib/recover/original-dst.ts')>(
+        module('recover/original-dst'),
+        {
+          [module('recover/kernel-answer')]: {
+            ...facts,
+            originalStatus: () => 0,
+            peerStatus: () => 0,
+            entryStatus: () => -constants.errno.EADDRINUSE,
+            sameEndpoint: (_: number, to: number) => same && to === facts.Role.local,
+          },
+        },
+      );
+      t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), {
+        kind: 'unknown',
+        cause: { code: 'EADDRINUSE', syscall: 'getsockopt' },
+      });
+    }
+  });
 });

@@ -140,6 +140,20 @@ await inNamespace(t, import.meta.url, async () => {
     await once(server, 'close');
   });
 
+  t.test('what nobody redirected is asked about each time', async (t) => {
+    const kinds: string[] = [];
+    const server = await start({
+      decide: ({ kind }) => {
+        kinds.push(kind);
+        return { action: 'reset', ttl: 60_000 };
+      },
+    });
+    for (let i = 0; i < 2; i++) t.equal((await talk('192.0.2.1', 15001, 'x')).end, 'ECONNRESET');
+    t.same(kinds, ['direct', 'direct']);
+    server.destroy();
+    await once(server, 'close');
+  });
+
   t.test('a verdict ends with its time', async (t) => {
     let asked = 0;
     const server = await start({

@@ -108,7 +108,7 @@ export function passthrough({ exempt }: Settings, family: Family, side: 'in' | '
  */
 export function hairpinCalls({ dns, outbound }: Settings, family: Family): Condition {
   // The proxy's own queries go to a resolver, also to one on this host.
-  const staying = [...(outbound?.hairpin?.exceptPorts ?? []), ...(dns ? [DNS_PORT] : [])];
+  const staying = [...outbound!.hairpin!.exceptPorts, ...(dns ? [DNS_PORT] : [])];
   const notPorts = portList(mergeRanges(staying, () => {}));
   return {
     protocol: 'tcp',

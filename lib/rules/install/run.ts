@@ -15,6 +15,7 @@ export async function runStep(step: Step): Promise<StepResult> {
     // A child leaves the process group only after fork(2). What reached it before that ended it ahead of execve(2):
     // the tool has not run. Seen with Ctrl-C held down, on a busy machine.
     if (!OF_A_TERMINAL.has(signal) || attempt === ATTEMPTS) return result;
+    /* c8 ignore next -- the loop ends by returning */
   }
 }
 
