@@ -42,7 +42,7 @@ def serve(seen):
 
 def round():
     seen = {}
-    server = threading.Thread(target=serve, args=[seen])
+    server = threading.Thread(target=serve, args=[seen], daemon=True)
     server.start()
     client = socket.create_connection(('127.0.0.1', relay))
     client.settimeout(20)
@@ -76,9 +76,11 @@ async function send(
   rounds: number,
 ): Promise<{ seen: Seen[]; relays: { outcome: RelayOutcome; bytes: number }[] }> {
   const ended: Promise<{ outcome: RelayOutcome; bytes: number }>[] = [];
-  let upstreamPort = 0;
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client: Socket) => {
-    const upstream = connect({ port: upstreamPort, host: '127.0.0.1', allowHalfOpen: true });
+  // The first client may be there before the port has been read.
+  let upstreamPort: Promise<[number]>;
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, async (client: Socket) => {
+    const [port] = await upstreamPort;
+    const upstream = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
     const joined = relay(client, upstream);
     ended.push(
       new Promise((resolve) => {
@@ -92,7 +94,8 @@ async function send(
   const ends = spawn('python3', ['-c', ENDS, String(port), String(rounds), JSON.stringify(parts), end]);
   t.teardown(() => ends.kill());
   ends.stderr.setEncoding('utf8');
-  [upstreamPort] = (await once(ends.stderr, 'data')) as [number];
+  upstreamPort = once(ends.stderr, 'data') as Promise<[number]>;
+  await upstreamPort;
   ends.stderr.on('data', (text: string) => void t.fail(text));
   const seen = (await json(ends.stdout)) as Seen[];
   server.close();
