@@ -17,6 +17,18 @@ t.test('a session that the configuration names is the planner’s affair', async
   t.equal(keepSessions({ sshConnection: '192.0.2.9 1 192.0.2.1 22' }), undefined);
 });
 
+t.test('the kernel’s table of IPv4 connections', async (t) => {
+  const line = (local: string, peer: string, state: string) =>
+    `   0: ${local} ${peer} ${state} 00000000:00000000\n`;
+  const tcp =
+    line('010200C0:0016', '090200C0:C350', '01') +
+    line('010200C0:0016', '00000000:0000', '0A') + // listens
+    line('010200C0:0050', '090200C0:C351', '01'); // another port
+  const proc = t.testdir({ net: { tcp } });
+  // Written in the byte order of the host: little-endian here, as on all machines that the package has binaries for.
+  t.same(sshSessions(undefined, proc), ['192.0.2.9 50000 192.0.2.1 22']);
+});
+
 t.test('a parent’s environment that makes no sense', async (t) => {
   const proc = t.testdir({
     [`${process.ppid}`]: { environ: 'SSH_CONNECTION=nonsense\0', status: 'PPid:\t1\n' },

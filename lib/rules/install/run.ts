@@ -10,13 +10,16 @@ const ATTEMPTS = 20;
 
 /** Runs one command as a child process. */
 export async function runStep(step: Step): Promise<StepResult> {
-  for (let attempt = 1; ; attempt++) {
-    const { signal, ...result } = await runOnce(step);
+  let attempts = 0;
+  let ran;
+  do {
+    ran = await runOnce(step);
+    attempts++;
     // A child leaves the process group only after fork(2). What reached it before that ended it ahead of execve(2):
     // the tool has not run. Seen with Ctrl-C held down, on a busy machine.
-    if (!OF_A_TERMINAL.has(signal) || attempt === ATTEMPTS) return result;
-    /* c8 ignore next -- the loop ends by returning */
-  }
+  } while (OF_A_TERMINAL.has(ran.signal) && attempts < ATTEMPTS);
+  const { signal: _signal, ...result } = ran;
+  return result;
 }
 
 function runOnce({
