@@ -1,19 +1,7 @@
 // Plans: tables, DNS, hairpins, prefixes, the sidecar preset.
 import t from 'tap';
-import { planRules, sidecar, toNftables, type FlowMatch, type RulesConfig } from '../../lib/rules/index.ts';
-
-const exempt = { uids: [1337] };
-
-/** A configuration that is sound but for what the test puts into it. */
-function outbound(more: Partial<NonNullable<RulesConfig['outbound']>>, rest: RulesConfig = {}): RulesConfig {
-  return { exempt, ...rest, outbound: { mode: 'redirect', port: 15001, ...more } };
-}
-
-function inbound(more: Partial<NonNullable<RulesConfig['inbound']>>, rest: RulesConfig = {}): RulesConfig {
-  return { ...rest, inbound: { mode: 'redirect', port: 15006, ...more } };
-}
-
-const matching = (include: FlowMatch): RulesConfig => outbound({ include });
+import { planRules, sidecar, toNftables } from '../../lib/rules/index.ts';
+import { inbound, matching, outbound } from '../fixtures/plan-configs.ts';
 
 t.test('a family without rules has no table', async (t) => {
   const plan = planRules(matching({ destinations: ['2001:db8::/32'] }));

@@ -2,22 +2,7 @@
 import t from 'tap';
 import { planRules, sidecar, type FlowMatch, type RulesConfig } from '../../lib/rules/index.ts';
 import type { CodedError } from '../../lib/index.ts';
-
-const exempt = { uids: [1337] };
-
-/** A configuration that is sound but for what the test puts into it. */
-function outbound(more: Partial<NonNullable<RulesConfig['outbound']>>, rest: RulesConfig = {}): RulesConfig {
-  return { exempt, ...rest, outbound: { mode: 'redirect', port: 15001, ...more } };
-}
-
-function inbound(more: Partial<NonNullable<RulesConfig['inbound']>>, rest: RulesConfig = {}): RulesConfig {
-  return { ...rest, inbound: { mode: 'redirect', port: 15006, ...more } };
-}
-
-const matching = (include: FlowMatch): RulesConfig => outbound({ include });
-
-/** What a program without types might pass. */
-const untyped = (value: unknown): RulesConfig => value as RulesConfig;
+import { exempt, inbound, matching, outbound, untyped } from '../fixtures/plan-configs.ts';
 
 const refused: [string, RulesConfig, string, RegExp][] = [
   ['nothing', {}, 'ERR_RULES_EMPTY', /no direction/],

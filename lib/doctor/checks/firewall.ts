@@ -22,10 +22,10 @@ function passes({ kind, port, mark }: FoundRule, { acceptedPorts, acceptedMarks 
 
 /** Chains at INPUT and OUTPUT that drop what no rule of theirs accepts. */
 export const firewall: Check = async (context) => {
-  // What this host sends to itself comes by loopback, which firewalls let pass.
-  const rules = (await context.rulesInQuestion()).filter(({ hook }) => hook === 'prerouting');
   const own = await context.rulesInQuestion();
   if (own.length === 0) return [];
+  // What this host sends to itself comes by loopback, which firewalls let pass.
+  const rules = own.filter(({ hook }) => hook === 'prerouting');
   const filters = await findFilters(context.host);
   const findings: Finding[] = [];
   for (const filter of filters) {
