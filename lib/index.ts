@@ -56,7 +56,8 @@ export {
   type ConnectionTarget,
   type VirtualListenerAddress,
 } from './accept/virtual-listeners.ts';
-export type { LastingVerdict, RelayDecision, RelayVerdict } from './relay/decision.ts';
+export type { LastingVerdict, RelayDecision, RelayVerdict, RoutedVerdict } from './relay/decision.ts';
+export type { RelayTarget } from './relay/target.ts';
 export type { RelayListenOptions } from './relay/listener.ts';
 export { createRelayServer, type RelayServer, type RelayServerEvents } from './relay/relay-server.ts';
 export type { RelayServerOptions } from './relay/server-options.ts';

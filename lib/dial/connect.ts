@@ -5,7 +5,7 @@ import { canonicalAddress, dialledAddress, familyOf } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
-import { codedError } from '../errors.ts';
+import { codedError, type CodedError } from '../errors.ts';
 import { noteDial, type Path } from '../policy/own-dials.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
@@ -88,6 +88,17 @@ function numberOf(address: string): 4 | 6 {
   return familyOf(address) === 'IPv4' ? 4 : 6;
 }
 
+/** The error of a dial from one family to the other, both addresses in canonical form. */
+export function sourceMismatch(destination: string, source: string): CodedError | undefined {
+  const [to, from] = [familyOf(destination), familyOf(source)];
+  if (to === from) return undefined;
+  return codedError(
+    'ERR_INVALID_ARG_VALUE',
+    `An ${to} address cannot be dialled from an ${from} source: ${destination} from ${source}`,
+    { base: TypeError },
+  );
+}
+
 /** dns.lookup for Node's socket, which gets only those addresses that the egress policy lets through. */
 function lookupFor(dialled: () => Socket, options: ConnectOptions): LookupFunction {
   const { port, egress } = options;
@@ -159,14 +170,8 @@ export function dial(options: ConnectOptions, path: Path): Socket {
     ...options.source,
     address: canonicalAddress(options.source.address)!,
   };
-  const sourceFamily = source && familyOf(source.address);
-  if (literal !== undefined && source !== undefined && familyOf(literal) !== sourceFamily) {
-    throw codedError(
-      'ERR_INVALID_ARG_VALUE',
-      `An ${familyOf(literal)} address cannot be dialled from an ${sourceFamily} source: ${literal} from ${source.address}`,
-      { base: TypeError },
-    );
-  }
+  const mismatch = literal !== undefined && source !== undefined && sourceMismatch(literal, source.address);
+  if (mismatch) throw mismatch;
   if (isSpecial(options)) {
     // Bun and Deno accept a prepared fd and ignore it: they would dial from the wrong address without a word.
     if (foreignRuntimeName() !== undefined) throw noDescriptors();

@@ -1,8 +1,18 @@
 // Why a connection is not dialled on to where it was going, and the count of such refusals.
+import type { Endpoint } from '../address.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { egressRefusal, type EgressPolicy } from './egress.ts';
 import { loopRefusal } from './loop-guard.ts';
+
+/** Why an address, in canonical form, is not dialled, or undefined when it may be. */
+export function endpointRefusal(
+  endpoint: Pick<Endpoint, 'address' | 'port'>,
+  egress: EgressPolicy | undefined,
+  mark: number | undefined,
+): CodedError | undefined {
+  return egressRefusal(egress, endpoint) ?? loopRefusal(endpoint, mark);
+}
 
 /** Why a connection is not dialled on, or undefined when it may be. */
 export function destinationRefusal(
@@ -10,8 +20,7 @@ export function destinationRefusal(
   egress: EgressPolicy | undefined,
   mark: number | undefined,
 ): CodedError | undefined {
-  if (destination.kind !== 'unknown')
-    return egressRefusal(egress, destination) ?? loopRefusal(destination, mark);
+  if (destination.kind !== 'unknown') return endpointRefusal(destination, egress, mark);
   const { cause } = destination;
   return codedError(
     'ERR_UNKNOWN_DESTINATION',

@@ -1,5 +1,7 @@
 // What a relay server's policy may answer.
 import { checkInteger, outOfRange } from '../arguments.ts';
+import { codedError } from '../errors.ts';
+import { checkTarget, type RelayTarget } from './target.ts';
 import { MAX_MS } from './timeouts.ts';
 
 /** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
@@ -11,8 +13,21 @@ export interface LastingVerdict {
   ttl: number;
 }
 
+/** Relays to another place than the one that the client dialled. It does not last. */
+export interface RoutedVerdict {
+  action: 'relay';
+  to: RelayTarget;
+}
+
 /** What a policy may answer. */
-export type RelayDecision = RelayVerdict | LastingVerdict;
+export type RelayDecision = RelayVerdict | LastingVerdict | RoutedVerdict;
+
+/** The same, every part of it. */
+export interface ReadDecision {
+  action: RelayVerdict;
+  ttl: number;
+  to?: RelayTarget;
+}
 
 export function isPromiseLike(
   decision: RelayDecision | PromiseLike<RelayDecision>,
@@ -21,12 +36,19 @@ export function isPromiseLike(
 }
 
 /** Throws unless it is a decision. */
-export function readDecision(decision: unknown): { action: RelayVerdict; ttl: number } {
+export function readDecision(decision: unknown): ReadDecision {
   if (decision === 'relay' || decision === 'reset' || decision === 'emit')
     return { action: decision, ttl: 0 };
-  const { action, ttl } = (decision ?? {}) as LastingVerdict;
+  const { action, ttl, to } = (decision ?? {}) as Partial<LastingVerdict & RoutedVerdict>;
   if (action !== 'relay' && action !== 'reset') {
     throw outOfRange('verdict', "'relay', 'reset', 'emit' or { action: 'relay' | 'reset', ttl }", decision);
+  }
+  if (to !== undefined) {
+    checkTarget('verdict.to', to);
+    if (action === 'relay' && ttl === undefined) return { action, ttl: 0, to };
+    throw codedError('ERR_INVALID_ARG_VALUE', '"verdict.to" goes with action \'relay\', and without "ttl"', {
+      base: TypeError,
+    });
   }
   checkInteger('verdict.ttl', ttl, 0, MAX_MS);
   return { action, ttl };

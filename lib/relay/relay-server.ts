@@ -8,15 +8,15 @@ import { codedError, systemError, type CodedError } from '../errors.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
-import { destinationRefusal } from '../policy/refusal.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { annotate, recoverFromFacts, type OriginalDst } from '../recover/original-dst.ts';
-import { isPromiseLike, readDecision, type RelayDecision, type RelayVerdict } from './decision.ts';
+import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions } from './listener.ts';
 import type { RelayOutcome } from './outcome.ts';
 import { type Relay, RelayObject } from './relay-object.ts';
 import { checkServerOptions, type RelayServerOptions } from './server-options.ts';
 import { type RelayServerStats, ServerCounts } from './server-stats.ts';
+import { whereTo } from './target.ts';
 import { readTimeouts, type RelayLimits } from './timeouts.ts';
 import { Undecided } from './undecided.ts';
 
@@ -229,21 +229,21 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   /** Does what the policy says. */
   #settle(one: Undecided, decision: RelayDecision): void {
     if (one.over) return;
-    let action: RelayVerdict;
-    let ttl: number;
+    let read: ReadDecision;
     try {
-      ({ action, ttl } = readDecision(decision));
+      read = readDecision(decision);
     } catch (error) {
       this.#onPolicyError(one, error as Error);
       return;
     }
+    const { action, ttl } = read;
     if (action === 'emit') {
       this.#hand(one);
     } else if (action === 'reset' || this.#destroyed) {
       this.#remember(one, 'reset', ttl);
       this.#refuse(one);
     } else {
-      this.#relay(one, ttl);
+      this.#relay(one, read);
     }
   }
 
@@ -263,18 +263,17 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     this.#closeIfDone();
   }
 
-  #relay(one: Undecided, ttl: number): void {
+  #relay(one: Undecided, { ttl, to }: ReadDecision): void {
     const { destination, client } = one.question;
-    const { mark, egress } = this.#options;
     const joined = new RelayObject();
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
     process.nextTick(() => this.emit('relay', joined, destination, client));
     this.#undecided.delete(one);
-    const refusal = destinationRefusal(destination, egress, mark);
-    if (refusal) {
-      this.#counts.refused(refusal);
+    const target = whereTo(destination, client, to, this.#options);
+    if (target instanceof Error) {
+      this.#counts.refused(target);
       one.refuse();
-      joined.finish({ reason: 'error', side: 'upstream', error: refusal });
+      joined.finish({ reason: 'error', side: 'upstream', error: target });
       this.#closeIfDone();
       return;
     }
@@ -285,7 +284,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       this.#counts.end(joined, outcome);
       this.#closeIfDone();
     };
-    const mover = one.dial(finish);
+    const mover = one.dial(target, finish);
     /* c8 ignore next 2 -- no memory for a command to the thread */
     if (typeof mover === 'number')
       finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });

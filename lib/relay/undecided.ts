@@ -3,7 +3,7 @@ import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import type { Path } from '../policy/own-dials.ts';
-import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
+import type { OriginalDst } from '../recover/original-dst.ts';
 import { engine, type NativeMover } from './engine.ts';
 import type { RelayOutcome } from './outcome.ts';
 
@@ -86,10 +86,9 @@ export class Undecided implements PendingConnection {
     return fd;
   }
 
-  /** A thread dials the destination and relays. Returns the mover, or the negative errno that prevented it. */
-  dial(onClose: (outcome: RelayOutcome) => void): NativeMover | number {
-    const { destination, client } = this.question;
-    const ends = { destination: destination as KnownDst, source: client };
+  /** A thread dials and relays. Returns the mover, or the negative errno that prevented it. */
+  dial(destination: Endpoint, onClose: (outcome: RelayOutcome) => void): NativeMover | number {
+    const ends = { destination, source: this.question.client };
     const mover = engine().dial(this.#token, ends, onClose);
     this.#finish();
     return mover;
