@@ -47,6 +47,7 @@ export {
   setMark,
   setTransparent,
 } from './raw-fd.ts';
+export type { FirstBytes } from './names/first-bytes.ts';
 export { relay, type RelayOptions } from './relay/relay.ts';
 export { setRelayThreads } from './relay/engine.ts';
 export type { Relay, RelayEvents } from './relay/relay-object.ts';

@@ -187,7 +187,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     }
     let decision: RelayDecision | PromiseLike<RelayDecision>;
     try {
-      decision = this.#options.decide(destination, client, one);
+      decision = this.#options.decide(destination, client, undefined, one);
     } catch (error) {
       this.#onPolicyError(one, error as Error);
       return;

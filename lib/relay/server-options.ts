@@ -4,6 +4,7 @@ import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
 import { checkPreserveSource } from '../dial/connect-original.ts';
 import { checkDialOptions } from '../dial/connect.ts';
 import { codedError } from '../errors.ts';
+import type { FirstBytes } from '../names/first-bytes.ts';
 import type { EgressPolicy } from '../policy/egress.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { RelayDecision } from './decision.ts';
@@ -12,12 +13,14 @@ import type { PendingConnection } from './undecided.ts';
 
 export interface RelayServerOptions extends RelayTimeouts {
   /**
-   * The policy. Asked about every connection that no lasting verdict covers; `client` is where it comes from. Of a
-   * connection that has not been decided about when its `signal` is aborted no answer is wanted any more.
+   * The policy. Asked about every connection that no lasting verdict covers; `client` is where it comes from, `first`
+   * what its first bytes say, where they were looked at. Of a connection that has not been decided about when its
+   * `signal` is aborted no answer is wanted any more.
    */
   decide: (
     destination: OriginalDst,
     client: Endpoint,
+    first: FirstBytes | undefined,
     connection: PendingConnection,
   ) => RelayDecision | PromiseLike<RelayDecision>;
   /** How long a decision may take, in milliseconds; then the client is sent RST. Default 30,000; 0: for ever. */

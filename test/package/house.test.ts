@@ -29,7 +29,7 @@ const LIB_ORDER = [
   ['rules'],
   ['relay', 'accept', 'udp'],
   ['dial'],
-  ['policy'],
+  ['names', 'policy'],
   ['raw-fd.ts'],
   ['recover'],
   ['node'],

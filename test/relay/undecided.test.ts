@@ -29,7 +29,7 @@ async function start(
   const asked: Question[] = [];
   const wanted: ((question: Question) => void)[] = [];
   const server = createRelayServer({
-    decide: (_destination, _client, connection) =>
+    decide: (_destination, _client, _first, connection) =>
       new Promise((answer, fail) => {
         const question = { connection, answer, fail };
         const waiting = wanted.shift();
