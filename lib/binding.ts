@@ -107,6 +107,14 @@ export interface Binding {
     tproxy: boolean,
   ): number;
   relayRevokeVerdicts(listener: number): number;
+  /** A descriptor of a new network namespace, or what failed (lib/namespace/create.ts). */
+  createNamespace(): number | [status: number, step: number];
+  /** A descriptor of the socket's network namespace, or a negative errno. */
+  namespaceOfSocket(fd: number): number;
+  /** A descriptor of the user namespace that owns that network namespace, or a negative errno. */
+  namespaceOwner(net: number): number;
+  /** Which network namespace a socket or a descriptor is of, or this thread's for -1; or a negative errno. */
+  namespaceNumber(where: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;
   /** flock(2), exclusive, without waiting. */
   lockFile(fd: number): number;

@@ -43,6 +43,15 @@ const CODES: Record<string, readonly [string, string]> = {
     'see the message',
   ],
   ERR_INVALID_FD_TYPE: ['The descriptor is not of the kind that the call is for', 'see the message'],
+  ERR_NAMESPACE_CLOSED: ['The `Namespace` was closed before it was used', 'close it later'],
+  ERR_NAMESPACE_TOOL_MISSING: [
+    'There is no nsenter or unshare to enter a namespace by',
+    'install util-linux',
+  ],
+  ERR_NAMESPACE_UNAVAILABLE: [
+    'No network namespace can be made by this user on this machine',
+    'the hint has the command that allows it',
+  ],
   ERR_OUT_OF_RANGE: ['An argument is outside of what is allowed', 'see the message'],
   ERR_RELAY_BUSY: ['The socket is part of a relay already', 'give each socket to one relay'],
   ERR_RELAY_DECODED: [

@@ -10,6 +10,7 @@
 #include "glue/dial_glue.h"
 #include "glue/kernel_answer.h"
 #include "glue/loop_glue.h"
+#include "glue/namespace_glue.h"
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "host/cgroup_bpf.h"
@@ -51,6 +52,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("lockFile", &Addon::LockFile),
                          });
     init_dial(env, exports);
+    init_namespace(env, exports);
     loop_.init(env, exports, &answer_->facts);
     init_relay(env, exports, answer_, loop_.dials());
     init_datagram(env, exports);

@@ -32,6 +32,7 @@ const LIB_ORDER = [
   ['names', 'policy'],
   ['raw-fd.ts'],
   ['recover'],
+  ['namespace'],
   ['node'],
   ['binding.ts', 'address.ts', 'arguments.ts', 'errors.ts', 'programs.ts'],
 ];
@@ -40,7 +41,7 @@ const LIB_ORDER = [
 const SRC_ORDER = [
   ['glue'],
   ['relay', 'datagram'],
-  ['conntrack', 'host', 'socket'],
+  ['conntrack', 'host', 'namespace', 'socket'],
   ['runtime.cc', 'exports.map'],
 ];
 
