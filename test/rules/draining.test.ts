@@ -76,7 +76,7 @@ t.test('DNS', async (t) => {
     'meta skuid 1337 return',
     'oifname "lo" tcp dport != 53 return',
     SYN,
-    'tcp dport 53 redirect to :15053',
+    'tcp dport 53 counter redirect to :15053',
   ]);
   const own = [
     'udp dport 53 meta skuid 1337 ct zone set 1',

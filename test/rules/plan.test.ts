@@ -22,7 +22,7 @@ t.test('DNS of a gateway that captures nothing else', async (t) => {
   const text = toNftables(
     planRules({ gateway: { mode: 'tproxy', port: 1, include: [] }, dns: { port: 15053 } }),
   );
-  t.match(text, /\tudp dport 53 redirect to :15053/);
+  t.match(text, /\tudp dport 53 counter redirect to :15053/);
   t.notMatch(text, /tproxy/);
 });
 
@@ -51,26 +51,32 @@ t.test('a hairpin beside DNS', async (t) => {
   const text = toNftables(
     planRules(inbound({}, outbound({ hairpin }, { exempt: own, dns: { port: 15053 } }))),
   );
-  t.match(text, 'ip daddr != 127.0.0.1 tcp dport != { 50-60, 80 } meta skuid 1337 redirect to :15006');
+  t.match(
+    text,
+    'ip daddr != 127.0.0.1 tcp dport != { 50-60, 80 } meta skuid 1337 counter redirect to :15006',
+  );
 });
 
 t.test('a hairpin without exceptions', async (t) => {
   const own = { uids: [1337], sources: ['127.0.0.6', '::6'] };
   const text = toNftables(planRules(inbound({}, outbound({ hairpin: {} }, { exempt: own }))));
-  t.match(text, 'oifname "lo" ip daddr != 127.0.0.1 meta l4proto tcp meta skuid 1337 redirect to :15006');
+  t.match(
+    text,
+    'oifname "lo" ip daddr != 127.0.0.1 meta l4proto tcp meta skuid 1337 counter redirect to :15006',
+  );
   const byGroup = { gids: [7], sources: ['127.0.0.6', '::6'] };
   const tproxy = toNftables(
     planRules(inbound({ mode: 'tproxy' }, outbound({ hairpin: {} }, { exempt: byGroup }))),
   );
   t.match(tproxy, 'ip daddr != 127.0.0.1 meta l4proto tcp meta skgid 7 meta mark set 0x0000053a');
-  t.notMatch(tproxy, /redirect to :15006/);
+  t.notMatch(tproxy, /counter redirect to :15006/);
   const redirected = toNftables(planRules(inbound({}, outbound({ hairpin: {} }, { exempt: byGroup }))));
-  t.match(redirected, 'meta skgid 7 redirect to :15006');
+  t.match(redirected, 'meta skgid 7 counter redirect to :15006');
 });
 
 t.test('prefixes', async (t) => {
   const listed = (destinations: string[]): string | undefined =>
-    /\tip6? daddr (\{.*?\}|\S+) meta l4proto tcp redirect/.exec(
+    /\tip6? daddr (\{.*?\}|\S+) meta l4proto tcp counter redirect/.exec(
       toNftables(planRules(matching({ destinations }))),
     )?.[1];
   t.equal(listed(['10.0.0.0/9', '10.128.0.0/9']), '10.0.0.0/8', 'two halves are one');

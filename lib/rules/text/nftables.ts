@@ -91,9 +91,9 @@ function statement(action: Action): string {
     case 'drop':
       return action.do;
     case 'redirect':
-      return `redirect to :${action.port}`;
+      return `counter redirect to :${action.port}`;
     case 'tproxy':
-      return `tproxy to :${action.port} meta mark set ${hex(action.mark)} accept`;
+      return `counter tproxy to :${action.port} meta mark set ${hex(action.mark)} accept`;
     case 'deliver':
       return `meta mark set ${hex(action.mark)} return`;
     case 'mark':
