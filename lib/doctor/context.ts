@@ -1,9 +1,11 @@
 // What every check of the doctor is given.
+import { findFilters, type FoundFilter } from './found-filters.ts';
 import { findListeners, type FoundListener } from './found-listeners.ts';
 import { findRules, type FoundRule, type FoundRules } from './found-rules.ts';
 import type { Finding } from './finding.ts';
 import type { Host } from './host.ts';
 import { findScratch, type Scratch } from './scratch.ts';
+import type { RunStep, StepResult } from '../rules/types.ts';
 
 /** What the diagnosis is about, where the caller says so; otherwise it is read off the rules that are there. */
 export interface Subject {
@@ -17,6 +19,7 @@ export interface Subject {
 export class Context {
   readonly host: Host;
   readonly subject: Subject;
+  #ruleset: Promise<StepResult> | undefined;
   #rules: Promise<FoundRules> | undefined;
   #listeners: Promise<FoundListener[] | undefined> | undefined;
   #scratch: Promise<Scratch> | undefined;
@@ -26,8 +29,19 @@ export class Context {
     this.subject = subject;
   }
 
+  /** For what asks by steps. */
+  readonly run: RunStep = ({ command: [program, ...args], stdin }) => this.host.run(program, args, stdin);
+
+  #nft(): Promise<StepResult> {
+    return (this.#ruleset ??= this.host.run('nft', ['-j', 'list', 'ruleset']));
+  }
+
   rules(): Promise<FoundRules> {
-    return (this.#rules ??= findRules(this.host));
+    return (this.#rules ??= this.#nft().then((listed) => findRules(this.host, listed)));
+  }
+
+  async filters(): Promise<FoundFilter[]> {
+    return findFilters(this.host, await this.#nft());
   }
 
   listeners(): Promise<FoundListener[] | undefined> {

@@ -11,7 +11,7 @@ export interface Finding {
   title: string;
   /** Plain sentences: what was seen and what follows from it. */
   detail: string;
-  /** A shell command that mends it. Never run by this package. */
+  /** A shell command that mends it, or, where that takes a decision, shows what it is about. Never run by this package. */
   remedy?: string;
 }
 

@@ -1,5 +1,6 @@
 // The chains of this network namespace that drop what no rule of theirs accepts: firewalls.
 import type { Host } from './host.ts';
+import type { StepResult } from '../rules/types.ts';
 
 /** A base chain at INPUT or OUTPUT that drops by default. */
 export interface FoundFilter {
@@ -94,9 +95,8 @@ export function iptablesFilters(saved: string, family: 4 | 6, program: string): 
   });
 }
 
-/** All of them, of both back-ends. */
-export async function findFilters(host: Host): Promise<FoundFilter[]> {
-  const listed = await host.run('nft', ['-j', 'list', 'ruleset']);
+/** All of them, of both back-ends; `listed`: `nft -j list ruleset`. */
+export async function findFilters(host: Host, listed: StepResult): Promise<FoundFilter[]> {
   const found = listed.status === 0 ? nftFilters(listed.stdout) : [];
   for (const [family, name] of [
     [4, 'iptables'],

@@ -6,8 +6,10 @@
  */
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
 import { binary } from './checks/binary.ts';
+import { bridges } from './checks/bridges.ts';
 import { capabilities } from './checks/capabilities.ts';
 import { cgroupBpf } from './checks/cgroup-bpf.ts';
+import { cgroupExemption } from './checks/cgroup-exemption.ts';
 import { conntrack } from './checks/conntrack.ts';
 import { conntrackTable } from './checks/conntrack-table.ts';
 import { container } from './checks/container.ts';
@@ -72,7 +74,9 @@ const CHECKS: readonly Check[] = [
   iptablesBackends,
   rules,
   rulesOrder,
+  cgroupExemption,
   interfaces,
+  bridges,
   listener,
   firewall,
   policyRouting,

@@ -193,20 +193,45 @@ await inNamespace(t, import.meta.url, async () => {
     for (const device of ['all', 'veth0', 'veth1']) set(`${device}/rp_filter`, 0);
     t.match(await said('rp-filter'), [{ level: 'ok' }]);
     set('veth0/rp_filter', 1);
+    const healed = async (id: string, subject: Subject = {}): Promise<void> => {
+      const [found] = await said(id, subject);
+      sh(found!.remedy!);
+      t.match(await said(id, subject), [{ level: 'ok' }], `the remedy of ${id}`);
+    };
     t.match(await said('rp-filter'), [{ level: 'warning', title: /on veth0$/ }]);
+    await healed('rp-filter');
+    for (const device of ['all', 'veth0']) set(`${device}/rp_filter`, device === 'all' ? 0 : 1);
     set('all/rp_filter', 2);
     t.match(await said('rp-filter'), [{ level: 'ok' }], 'the larger one counts');
     set('veth1/src_valid_mark', 1);
     t.match(await said('src-valid-mark'), [{ level: 'problem', title: /for veth1$/ }]);
+    await healed('src-valid-mark');
     set('veth1/route_localnet', 1);
     t.match(await said('route-localnet'), [{ level: 'warning', title: /for veth1$/ }]);
+    await healed('route-localnet');
     writeFileSync('/proc/sys/net/ipv4/ip_forward', '0');
     t.match(await said('ip-forward', { direction: 'gateway' }), [{ level: 'problem' }]);
+    await healed('ip-forward', { direction: 'gateway' });
     t.match(
       await said('ipv6-bypass'),
       [{ level: 'warning' }],
       'a rule for IPv4 only, a default route for both',
     );
+  });
+
+  t.test('DNAT to 127.0.0.1', async (t) => {
+    nft(`flush ruleset
+      table ip t {
+        chain p {
+          type nat hook prerouting priority -100
+          tcp dport 80 dnat to 127.0.0.1:15001
+        }
+      }`);
+    const [found] = await said('route-localnet');
+    t.match(found, { level: 'problem', title: /does not allow$/ });
+    sh(found!.remedy!);
+    t.match(await said('route-localnet'), [{ level: 'ok', title: 'on, and needed' }]);
+    nft('flush ruleset');
   });
 
   t.test('iptables of both kinds', async (t) => {
@@ -257,8 +282,10 @@ await inNamespace(t, import.meta.url, async () => {
 
   t.test('no scratch namespace', async (t) => {
     writeFileSync('/proc/sys/user/max_net_namespaces', '0');
-    t.match(await said('tproxy-ipv4'), [{ level: 'warning', title: /was not tried/ }]);
-    writeFileSync('/proc/sys/user/max_net_namespaces', '100');
+    const [untried] = await said('tproxy-ipv4');
+    t.match(untried, { level: 'warning', title: /was not tried/ });
+    sh(untried!.remedy!);
+    t.match(await said('tproxy-ipv4'), [{ level: 'ok' }]);
   });
 
   t.test('the self-test without nft', async (t) => {

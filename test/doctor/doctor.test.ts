@@ -103,6 +103,10 @@ t.test('tools', async (t) => {
     { level: 'warning', title: 'not installed: ip, ss' },
   ]);
   const all = { 'nft --version': { stdout: 'nftables v1\n' }, ip: {}, ss: {}, unshare: {} };
+  const busybox = { status: 1, stderr: 'BusyBox v1.35.0 (Debian 1:1.35.0-4) multi-call binary.\n' };
+  t.match((await ask({ commands: { ...all, ip: busybox, unshare: busybox } }))('tools'), [
+    { level: 'warning', title: 'ip is that of BusyBox' },
+  ]);
   t.same(await levels({ commands: all }, 'tools'), ['ok']);
 });
 
@@ -184,7 +188,7 @@ t.test('what the kernel supports', async (t) => {
     t.match(untried(id), [{ level: 'warning', detail: /Operation not permitted/ }], id);
   }
   t.equal(untried('nat-ipv4')[0]!.remedy, 'sysctl -w kernel.apparmor_restrict_unprivileged_userns=0');
-  t.match((await ask({}))('nat-ipv4'), [{ detail: /no unshare\(1\)/ }]);
+  t.match((await ask({}))('nat-ipv4'), [{ detail: /no unshare\(1\)/, remedy: undefined }]);
   const commands = {
     ...none,
     'unshare -n true': {},

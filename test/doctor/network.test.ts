@@ -1,7 +1,8 @@
 // The doctor shown networks that are not at hand: rules, listeners, routes, settings.
 import t from 'tap';
 import { type DiagnoseOptions } from '../../lib/doctor/index.ts';
-import { parseIptables, parseNftables } from '../../lib/doctor/found-rules.ts';
+import { parseIptables } from '../../lib/doctor/found-iptables.ts';
+import { parseNftables } from '../../lib/doctor/found-nftables.ts';
 import { ask, levels, ruleset, type Machine } from '../fixtures/fake-host.ts';
 
 const CONF = '/proc/sys/net/ipv4/conf';
@@ -13,12 +14,12 @@ t.test('rules of nftables', async (t) => {
     native: true,
     compat: false,
     rules: [
-      { kind: 'redirect', port: 15001, families: [4, 6], packets: 3, hook: 'output', place: 'inet t / c' },
+      { kind: 'redirect', port: 15001, families: [4, 6], packets: 3, hooks: ['output'], place: 'inet t / c' },
     ],
   });
   const mark = { mangle: { key: { meta: { key: 'mark' } }, value: 1337 } };
   t.match(parse([mark, { tproxy: { family: 'ip6', addr: '::1', port: 1 } }], 'inet', '').rules, [
-    { kind: 'tproxy', families: [6], address: '::1', mark: 1337, packets: undefined, hook: undefined },
+    { kind: 'tproxy', families: [6], address: '::1', mark: 1337, packets: undefined, hooks: [] },
   ]);
   t.match(parse([{ redirect: null }]).rules, [{ kind: 'redirect', port: undefined }], 'keeps the port');
   t.match(parse([{ dnat: { addr: { map: {} }, port: { map: {} } } }]).rules, [
@@ -42,16 +43,66 @@ COMMIT
 *mangle
 [0:0] -A PREROUTING -p tcp -j TPROXY --on-port 15006 --on-ip 0.0.0.0 --tproxy-mark 0x539/0xffffffff
 COMMIT`;
-  t.match(parseIptables(saved, 4), [
-    { via: 'iptables', kind: 'redirect', port: 15001, packets: 12, hook: 'output', place: 'nat / OUTPUT' },
-    { kind: 'redirect', port: undefined, hook: undefined },
-    { kind: 'dnat', port: 15001, address: '127.0.0.1', hook: 'prerouting' },
+  t.match(parseIptables(saved, 4).rules, [
+    { via: 'iptables', kind: 'redirect', port: 15001, packets: 12, hooks: ['output'], place: 'nat / OUTPUT' },
+    { kind: 'redirect', port: undefined, hooks: [] },
+    { kind: 'dnat', port: 15001, address: '127.0.0.1', hooks: ['prerouting'] },
     { kind: 'dnat', port: undefined, address: '10.0.0.1' },
     { kind: 'tproxy', port: 15006, address: '0.0.0.0', mark: 1337, place: 'mangle / PREROUTING' },
   ]);
-  t.match(parseIptables('[1:1] -A PREROUTING -j DNAT --to-destination [2001:db8::1]:80', 6), [
+  t.match(parseIptables('[1:1] -A PREROUTING -j DNAT --to-destination [2001:db8::1]:80', 6).rules, [
     { port: 80, address: '2001:db8::1', families: [6] },
   ]);
+});
+
+t.test('chains that others jump to', async (t) => {
+  const saved = `*mangle
+[9:9] -A PREROUTING -p tcp -j IN
+[9:9] -A OUTPUT -j OUT
+[0:0] -A OUT -o lo -g IN
+[0:0] -A IN -m mark --mark 0x1 -j MARK --set-xmark 0x2/0xffffffff
+[0:0] -A IN -i br+ -m comment --comment "left alone" -j RETURN
+[0:0] -A IN -i eth0 -p udp -j RETURN
+[0:0] -A IN -m addrtype ! --dst-type LOCAL -j RETURN
+[1:1] -A IN -i veth+ -p tcp -j TPROXY --on-port 15006 --tproxy-mark 0x1
+[0:0] -A LONELY -j LONELY
+[1:1] -A LONELY -p tcp -j REDIRECT --to-ports 2
+COMMIT`;
+  t.match(parseIptables(saved, 4).rules, [
+    { hooks: ['prerouting', 'output'], interfaces: ['veth*'], spared: ['br*'], localOnly: true },
+    { hooks: [], spared: [], localOnly: false },
+  ]);
+  const jump = (from: string, verdict: object) => ({
+    rule: { family: 'ip', table: 't', chain: from, expr: [verdict] },
+  });
+  const base = (name: string, hook: string) => ({ chain: { family: 'ip', table: 't', name, hook } });
+  const only = (op: string, left: object, right: unknown, verdict = 'return') => ({
+    rule: {
+      family: 'ip',
+      table: 't',
+      chain: 'deep',
+      expr: [{ match: { op, left, right } }, { [verdict]: null }],
+    },
+  });
+  const iif = { meta: { key: 'iifname' } };
+  const nftables = [
+    base('a', 'prerouting'),
+    base('b', 'output'),
+    jump('a', { jump: { target: 'deep' } }),
+    jump('b', { goto: { target: 'deep' } }),
+    only('==', iif, { set: ['br0', 'br1'] }),
+    only('!=', iif, 'eth0'),
+    only('==', iif, 'eth9', 'drop'),
+    jump('deep', { return: null }),
+    only('==', { fib: { result: 'type', flags: ['daddr'] } }, 'multicast'),
+    only('!=', { fib: { result: 'type', flags: ['daddr'] } }, 'local'),
+    only('==', { socket: { key: 'cgroupv2' } }, 7),
+    jump('deep', { redirect: { port: 1 } }),
+  ];
+  t.match(parseNftables(JSON.stringify({ nftables })), {
+    rules: [{ hooks: ['prerouting', 'output'], spared: ['br0', 'br1'], localOnly: true }],
+    cgroups: [{ cgroup: '7', place: 'ip t / deep' }],
+  });
 });
 
 t.test('two kinds of iptables', async (t) => {
@@ -73,6 +124,10 @@ t.test('two kinds of iptables', async (t) => {
     commands: { 'iptables-nft-save': { status: 1 }, 'iptables-save': { stdout: line } },
   });
   t.match(withoutNft('rules'), [{ level: 'ok', title: '1 rules intercept' }]);
+  t.match(withoutNft('iptables-backends'), [{ level: 'ok', title: 'nftables in use' }]);
+  const legacyOnly = await ask({ files: legacy, commands: { 'iptables-save': { stdout: line } } });
+  t.match(legacyOnly('rules'), [{ title: '1 rules intercept' }], 'not the same rule twice');
+  t.match(legacyOnly('iptables-backends'), [{ title: 'legacy iptables in use' }]);
 });
 
 t.test('rules', async (t) => {

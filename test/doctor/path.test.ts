@@ -88,7 +88,7 @@ await inNamespace(t, import.meta.url, async () => {
     t.match(await said('interfaces'), [{ level: 'warning', title: 'there is no interface wlan*' }]);
     nft(`flush ruleset`);
     sh(`iptables -t nat -A PREROUTING -i wlan+ -p tcp --dport 80 -j REDIRECT --to-ports ${PORT}`);
-    t.match(await said('interfaces'), [{ level: 'warning', title: 'there is no interface wlan+' }]);
+    t.match(await said('interfaces'), [{ level: 'warning', title: 'there is no interface wlan*' }]);
     sh('iptables -t nat -F');
   });
 

@@ -1,7 +1,7 @@
 // Does a firewall drop what the rules lead to the proxy, or what the proxy sends?
 import type { Check } from '../context.ts';
 import { type Finding, Findings } from '../finding.ts';
-import { findFilters, type FoundFilter } from '../found-filters.ts';
+import type { FoundFilter } from '../found-filters.ts';
 import type { FoundRule } from '../found-rules.ts';
 
 const finding = new Findings('firewall');
@@ -25,8 +25,8 @@ export const firewall: Check = async (context) => {
   const own = await context.rulesInQuestion();
   if (own.length === 0) return [];
   // What this host sends to itself comes by loopback, which firewalls let pass.
-  const rules = own.filter(({ hook }) => hook === 'prerouting');
-  const filters = await findFilters(context.host);
+  const rules = own.filter(({ hooks }) => hooks.includes('prerouting'));
+  const filters = await context.filters();
   const findings: Finding[] = [];
   for (const filter of filters) {
     if (filter.hook === 'output') {

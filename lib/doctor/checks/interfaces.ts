@@ -1,17 +1,13 @@
 // Do the rules name interfaces that can do what is asked of them?
 import type { Check, Context } from '../context.ts';
 import { type Finding, Findings } from '../finding.ts';
+import { named } from '../../rules/install/bridges.ts';
 
 const finding = new Findings('interfaces');
 
 interface Link {
   ifname: string;
   addr_info: { family: string; scope: string }[];
-}
-
-/** As nftables and iptables write them: `veth*`, `veth+`. */
-function named(pattern: string, name: string): boolean {
-  return /[*+]$/.test(pattern) ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }
 
 async function links({ host }: Context): Promise<Link[]> {
@@ -26,9 +22,9 @@ export const interfaces: Check = async (context) => {
   const all = await links(context);
   if (all.length === 0) return [];
   const findings = new Map<string, Finding>();
-  for (const { kind, hook, families, place, interfaces } of rules) {
+  for (const { kind, hooks, families, place, interfaces } of rules) {
     for (const pattern of interfaces) {
-      const found = all.filter(({ ifname }) => named(pattern, ifname));
+      const found = all.filter(({ ifname }) => named([pattern], ifname));
       if (found.length === 0) {
         findings.set(
           pattern,
@@ -39,7 +35,7 @@ export const interfaces: Check = async (context) => {
           ),
         );
       }
-      if (kind !== 'redirect' || hook !== 'prerouting') continue;
+      if (kind !== 'redirect' || !hooks.includes('prerouting')) continue;
       for (const { ifname, addr_info: addresses } of found) {
         const lacking = families.find(
           (family) => !addresses.some((address) => address.family === (family === 4 ? 'inet' : 'inet6')),

@@ -31,7 +31,7 @@ function reach(port: number, rules: readonly FoundRule[], listeners: readonly Fo
       `It is bound to ${addresses}, and rules in ${places} send it IPv${unserved} connections, which are refused. Listen on ::, which takes both.`,
     );
   }
-  const fromOutside = rules.find(({ kind, hook }) => kind === 'redirect' && hook === 'prerouting');
+  const fromOutside = rules.find(({ kind, hooks }) => kind === 'redirect' && hooks.includes('prerouting'));
   if (fromOutside && listeners.every(onLoopbackOnly)) {
     return finding.problem(
       `the listener at port ${port} is bound to ${addresses}`,
@@ -72,8 +72,7 @@ async function checkPort(context: Context, port: number, all: readonly FoundList
     findings.push(
       mptcp.warning(
         `the listener at port ${port} speaks MPTCP`,
-        'An accepted MPTCP socket does not answer SO_ORIGINAL_DST; only ctnetlink knows then, which needs CAP_NET_ADMIN. Node’s own servers are plain TCP; something wraps this one.',
-        'GODEBUG=multipathtcp=0, or start it without mptcpize',
+        'An accepted MPTCP socket does not answer SO_ORIGINAL_DST; only ctnetlink knows then, which needs CAP_NET_ADMIN. Node’s own servers are plain TCP; something wraps this one: start it without mptcpize, or, if it is written in Go, with GODEBUG=multipathtcp=0.',
       ),
     );
   }

@@ -12,8 +12,8 @@ export const routeLocalnet: Check = async (context) => {
   const devices = perInterface(host, 'route_localnet').filter(({ device }) => device !== 'lo');
   const open = devices.filter(({ value }) => all !== 0 || value !== 0).map(({ device }) => device);
   const needing = (await context.rulesInQuestion()).find(
-    ({ kind, hook, address }) =>
-      kind === 'dnat' && hook === 'prerouting' && address?.startsWith('127.') === true,
+    ({ kind, hooks, address }) =>
+      kind === 'dnat' && hooks.includes('prerouting') && address?.startsWith('127.') === true,
   );
   if (needing && open.length === 0) {
     return [

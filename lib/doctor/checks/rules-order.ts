@@ -14,8 +14,8 @@ export const rulesOrder: Check = async (context) => {
     (rule) =>
       rule.port !== port &&
       own.some(
-        ({ hook, priority, families }) =>
-          rule.hook === hook &&
+        ({ hooks, priority, families }) =>
+          rule.hooks.some((hook) => hooks.includes(hook)) &&
           rule.priority !== undefined &&
           rule.priority < priority! &&
           rule.families.some((family) => families.includes(family)),

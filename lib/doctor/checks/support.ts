@@ -38,14 +38,19 @@ const TPROXY: Kind = {
   modules: (family) => `nft_tproxy nf_tproxy_ipv${family}`,
 };
 
-/** The settings by which distributions forbid user namespaces; a kernel has those of its own distribution. */
-function allowNamespaces(host: Host): string {
-  const known = [
-    { name: 'kernel.unprivileged_userns_clone', allowed: 1 },
-    { name: 'kernel.apparmor_restrict_unprivileged_userns', allowed: 0 },
-    { name: 'user.max_user_namespaces', allowed: 10_000 },
-  ].filter(({ name }) => sysctl(host, name) !== undefined);
-  return `sysctl -w ${known.map(({ name, allowed }) => `${name}=${allowed}`).join(' ')}`;
+/** The settings that forbid user and network namespaces; a kernel has those of its own distribution. */
+const FORBIDDING = [
+  { name: 'kernel.unprivileged_userns_clone', forbidden: 0, allowed: 1 },
+  { name: 'kernel.apparmor_restrict_unprivileged_userns', forbidden: 1, allowed: 0 },
+  { name: 'user.max_user_namespaces', forbidden: 0, allowed: 10_000 },
+  { name: 'user.max_net_namespaces', forbidden: 0, allowed: 10_000 },
+];
+
+/** Undefined where no setting forbids them: then a sandbox does. */
+function allowNamespaces(host: Host): string | undefined {
+  const set = FORBIDDING.filter(({ name, forbidden }) => sysctl(host, name) === forbidden);
+  if (set.length === 0) return undefined;
+  return `sysctl -w ${set.map(({ name, allowed }) => `${name}=${allowed}`).join(' ')}`;
 }
 
 /** Loads a rule in a network namespace of its own: what the kernel takes there, it takes here. */

@@ -12,12 +12,23 @@ const SWITCHES: Record<Family, { sysctl: string; ofBridge: 'nf_call_iptables' | 
   IPv6: { sysctl: 'net/bridge/bridge-nf-call-ip6tables', ofBridge: 'nf_call_ip6tables' },
 };
 
-interface Bridge {
+const WHY = 'see what is installed';
+
+export interface Bridge {
   ifname: string;
   linkinfo: { info_data: Record<'nf_call_iptables' | 'nf_call_ip6tables', number> };
 }
 
-function named(patterns: readonly string[] | undefined, name: string): boolean {
+/** rtnetlink RTM_GETLINK: the bridges of this network namespace. @throws where ip(8) does not tell */
+export async function listBridges(run: RunStep): Promise<Bridge[]> {
+  const step = { why: WHY, command: ['ip', '-details', '-json', 'link', 'show', 'type', 'bridge'] } as const;
+  const listed = await run(step);
+  if (listed.status !== 0) throw stepError(step, listed);
+  return JSON.parse(listed.stdout) as Bridge[];
+}
+
+/** Is an interface one of those that a rule names? */
+export function named(patterns: readonly string[] | undefined, name: string): boolean {
   return (patterns ?? ['*']).some((pattern) =>
     pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : pattern === name,
   );
@@ -41,32 +52,50 @@ function handsOver(rules: readonly Rule[], name: string): boolean {
   );
 }
 
+/** A bridge that runs netfilter for its packets itself. */
+export interface FilteredBridge {
+  /** What is set. */
+  difference: Difference;
+  /** The command that switches it off. */
+  remedy: string;
+}
+
+/** The first of some bridges that runs netfilter for a family's packets itself. */
+export async function filteredBridge(
+  family: Family,
+  bridges: readonly Bridge[],
+  run: RunStep,
+): Promise<FilteredBridge | undefined> {
+  const [first] = bridges;
+  if (first === undefined) return undefined;
+  const { sysctl, ofBridge } = SWITCHES[family];
+  // A kernel without br_netfilter has no such setting.
+  const { stdout } = await run({ why: WHY, command: ['cat', `/proc/sys/${sysctl}`] });
+  if (stdout.trim() === '1') {
+    const where = `/proc/sys/${sysctl}, for the bridge ${first.ifname}`;
+    return { difference: { where, expected: '0', found: '1' }, remedy: `sysctl -w ${sysctl}=0` };
+  }
+  const alone = bridges.find(({ linkinfo }) => linkinfo.info_data[ofBridge] === 1);
+  if (alone === undefined) return undefined;
+  const where = `${ofBridge} of the bridge ${alone.ifname}`;
+  return {
+    difference: { where, expected: '0', found: '1' },
+    remedy: `ip link set dev ${alone.ifname} type bridge ${ofBridge} 0`,
+  };
+}
+
 /** The first bridge in the way of the plan, as what is set and should not be. */
 export async function bridgeInTheWay(plan: RulePlan, run: RunStep): Promise<Difference | undefined> {
   const chains = (family: Family) =>
     (plan.chains[family] ?? []).filter(({ rules }) => rules.some(({ action }) => action.do === 'tproxy'));
   if (chains('IPv4').length + chains('IPv6').length === 0) return undefined;
-  const why = 'see what is installed';
-  const step = { why, command: ['ip', '-details', '-json', 'link', 'show', 'type', 'bridge'] } as const;
-  const listed = await run(step);
-  if (listed.status !== 0) throw stepError(step, listed);
-  const bridges = JSON.parse(listed.stdout) as Bridge[];
+  const bridges = await listBridges(run);
   for (const family of ['IPv4', 'IPv6'] as const) {
-    const { sysctl, ofBridge } = SWITCHES[family];
     const concerned = bridges.filter(({ ifname }) =>
       chains(family).some(({ rules }) => handsOver(rules, ifname)),
     );
-    if (concerned.length === 0) continue;
-    // A kernel without br_netfilter has no such setting.
-    const { stdout } = await run({ why, command: ['cat', `/proc/sys/${sysctl}`] });
-    if (stdout.trim() === '1')
-      return {
-        where: `/proc/sys/${sysctl}, for the bridge ${concerned[0]!.ifname}`,
-        expected: '0',
-        found: '1',
-      };
-    const alone = concerned.find(({ linkinfo }) => linkinfo.info_data[ofBridge] === 1);
-    if (alone) return { where: `${ofBridge} of the bridge ${alone.ifname}`, expected: '0', found: '1' };
+    const found = await filteredBridge(family, concerned, run);
+    if (found) return found.difference;
   }
   return undefined;
 }

@@ -7,7 +7,7 @@ import type { Chain, RulePlan, RunStep, Backend } from '../types.ts';
 const MOUNTS = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'];
 
 /** The number that the kernel tells a cgroup from all others by: its inode. */
-async function numberOf(path: string, run: RunStep): Promise<string | undefined> {
+export async function cgroupNumber(path: string, run: RunStep): Promise<string | undefined> {
   for (const mount of MOUNTS) {
     const command = ['stat', '-c', '%i', `${mount}/${path}`] as const;
     const { status, stdout } = await run({ why: 'see what is installed', command });
@@ -23,7 +23,7 @@ export async function nameCgroups(plan: RulePlan, backend: Backend, run: RunStep
   const paths = new Set(rules.map(({ when }) => when.cgroup).filter((path) => path !== undefined));
   const numbers = new Map<string | undefined, string>();
   for (const path of paths) {
-    const number = await numberOf(path, run);
+    const number = await cgroupNumber(path, run);
     numbers.set(path, number === undefined ? 'no such cgroup' : `cgroup ${number}`);
   }
   const named = (chain: Chain): Chain => ({
