@@ -57,6 +57,19 @@ export function familyOf(address: string): Endpoint['family'] {
   return address.includes(':') ? 'IPv6' : 'IPv4';
 }
 
+/** The 32 or 128 bits of an address in canonical form and without an interface, as `0` and `1`. */
+export function addressBits(address: string): string {
+  if (familyOf(address) === 'IPv4')
+    return address
+      .split('.')
+      .map((byte) => Number(byte).toString(2).padStart(8, '0'))
+      .join('');
+  const [head = '', tail] = address.split('::').map((part) => (part === '' ? [] : part.split(':')));
+  const words =
+    tail === undefined ? head : [...head, ...Array<string>(8 - head.length - tail.length).fill('0'), ...tail];
+  return [...words].map((word) => Number.parseInt(word, 16).toString(2).padStart(16, '0')).join('');
+}
+
 /** Is this, in canonical form, the address of a listener on all addresses? */
 export function isWildcard(address: string): boolean {
   return address === '::' || address === '0.0.0.0';

@@ -7,7 +7,14 @@
 export type { Endpoint } from './address.ts';
 export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-original.ts';
 export { connect, type ConnectOptions, type DialOptions, type DialSource } from './dial/connect.ts';
-export type { EgressPolicy } from './policy/egress.ts';
+export type { EgressLists, EgressPolicy } from './policy/egress.ts';
+export {
+  NamePolicy,
+  type NamePolicyRules,
+  type PolicyExplanation,
+  type PolicySubject,
+} from './policy/name-policy.ts';
+export type { PolicyProtocol } from './policy/rule.ts';
 export { createDatagramSocket } from './udp/datagram-socket.ts';
 export type {
   DatagramAddress,

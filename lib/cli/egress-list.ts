@@ -1,7 +1,7 @@
 // --allow and --deny as egress policies.
 import { BlockList } from 'node:net';
 import { familyOf } from '../address.ts';
-import type { EgressPolicy } from '../policy/egress.ts';
+import type { EgressLists } from '../policy/egress.ts';
 import type { Target } from './arguments.ts';
 
 function blockList(targets: readonly Target[], port: number): BlockList {
@@ -22,9 +22,9 @@ function blockList(targets: readonly Target[], port: number): BlockList {
 export function egressPolicies(
   allow: readonly Target[] | undefined,
   deny: readonly Target[] | undefined,
-): (port: number) => EgressPolicy {
+): (port: number) => EgressLists {
   const named = new Set([...(allow ?? []), ...(deny ?? [])].flatMap(({ port }) => port ?? []));
-  const known = new Map<number, EgressPolicy>();
+  const known = new Map<number, EgressLists>();
   return (port) => {
     const key = named.has(port) ? port : 0;
     let policy = known.get(key);

@@ -112,11 +112,11 @@ function lookupFor(dialled: () => Socket, options: ConnectOptions): LookupFuncti
         return;
       }
       const addresses = found.map(({ address }) => canonicalAddress(address)!);
-      const candidates = addresses.filter((address) => !egressRefusal(egress, { address, port }));
+      const candidates = addresses.filter((address) => !egressRefusal(egress, { address, port, name }));
       const [first] = candidates;
       const refusal =
         first === undefined
-          ? egressRefusal(egress, { address: addresses[0]!, port })
+          ? egressRefusal(egress, { address: addresses[0]!, port, name })
           : wanted.all && isSpecial(options) && optionsRefusal(familyOf(first), options);
       if (refusal) {
         socket.destroy(refusal);

@@ -3,6 +3,7 @@ import { BlockList } from 'node:net';
 import { canonicalAddress, dialledAddress, familyOf, formatEndpoint, type Endpoint } from '../address.ts';
 import { invalidType } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
+import { NamePolicy, type PolicySubject } from './name-policy.ts';
 
 /**
  * Where a dial may go. A destination in `deny` is refused, and with `allow` so is every one that is not in it.
@@ -12,16 +13,23 @@ import { codedError, type CodedError } from '../errors.ts';
  * `0.0.0.0` and `::`, which connect(2) takes for this host, are judged as `127.0.0.1` and `::1`. Lists may be added
  * to at any time.
  */
-export interface EgressPolicy {
+export interface EgressLists {
   allow?: BlockList;
   deny?: BlockList;
 }
 
+/** Where a dial may go: lists of addresses, or rules by name, address, port and protocol. */
+export type EgressPolicy = EgressLists | NamePolicy;
+
+/** A dial, as far as a policy may want to know of it; the address in canonical form. */
+export type EgressSubject = Pick<Endpoint, 'address' | 'port'> &
+  Pick<PolicySubject, 'name' | 'ech' | 'protocol'>;
+
 /** Throws unless `value` is an egress policy. */
 export function checkEgress(name: string, value: unknown): asserts value is EgressPolicy | undefined {
-  if (value === undefined) return;
+  if (value === undefined || value instanceof NamePolicy) return;
   if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value);
-  const { allow, deny } = value as EgressPolicy;
+  const { allow, deny } = value as EgressLists;
   for (const [key, list] of Object.entries({ allow, deny })) {
     if (list !== undefined && !(list instanceof BlockList))
       throw invalidType(`${name}.${key}`, 'an instance of net.BlockList', list);
@@ -60,11 +68,23 @@ function contains(list: BlockList, address: string): boolean {
   return !BESIDE_MAPPED.some((beside) => list.check(beside, 'ipv6')) || ipv4Rules(list).check(bare);
 }
 
+/** Every dial of this package is TCP. */
+function ruleRefusal(policy: NamePolicy, destination: EgressSubject): CodedError | undefined {
+  const { allowed, because } = policy.explain({ protocol: 'tcp', ...destination });
+  if (allowed) return undefined;
+  const name = destination.name === undefined ? '' : `${destination.name} at `;
+  return codedError(
+    'ERR_EGRESS_DENIED',
+    `The egress policy does not allow ${name}${formatEndpoint(destination)}: ${because}`,
+  );
+}
+
 /** The error that a dial to `destination`, its address in canonical form, ends with under this policy, or undefined when it may go on. */
 export function egressRefusal(
   policy: EgressPolicy | undefined,
-  destination: Pick<Endpoint, 'address' | 'port'>,
+  destination: EgressSubject,
 ): CodedError | undefined {
+  if (policy instanceof NamePolicy) return ruleRefusal(policy, destination);
   const { allow, deny } = policy ?? {};
   // Either name of this host will do to deny it; to allow it, the one that it is dialled by.
   const dialled = dialledAddress(destination.address);

@@ -1,13 +1,12 @@
 // Why a connection is not dialled on to where it was going, and the count of such refusals.
-import type { Endpoint } from '../address.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
-import { egressRefusal, type EgressPolicy } from './egress.ts';
+import { egressRefusal, type EgressPolicy, type EgressSubject } from './egress.ts';
 import { loopRefusal } from './loop-guard.ts';
 
 /** Why an address, in canonical form, is not dialled, or undefined when it may be. */
 export function endpointRefusal(
-  endpoint: Pick<Endpoint, 'address' | 'port'>,
+  endpoint: EgressSubject,
   egress: EgressPolicy | undefined,
   mark: number | undefined,
 ): CodedError | undefined {

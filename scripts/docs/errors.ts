@@ -53,6 +53,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'the hint has the command that allows it',
   ],
   ERR_OUT_OF_RANGE: ['An argument is outside of what is allowed', 'see the message'],
+  ERR_POLICY_RULE: [
+    'A rule of a `NamePolicy` cannot be read',
+    'write `example.com`, `*.example.com:443`, `10.0.0.0/8:22` or `[2001:db8::]:443/tls`',
+  ],
   ERR_RELAY_BUSY: ['The socket is part of a relay already', 'give each socket to one relay'],
   ERR_RELAY_DECODED: [
     '`setEncoding()` was called on the socket',

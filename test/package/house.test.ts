@@ -34,7 +34,7 @@ const LIB_ORDER = [
   ['recover'],
   ['namespace'],
   ['node'],
-  ['binding.ts', 'address.ts', 'arguments.ts', 'errors.ts', 'programs.ts'],
+  ['binding.ts', 'address.ts', 'arguments.ts', 'errors.ts', 'host-name.ts', 'programs.ts'],
 ];
 
 /** The same for src/; the glue knows all, the system calls know nobody above them. */
