@@ -70,10 +70,14 @@ export interface ListenAddress {
   port: number;
 }
 
-/** `15001`, `127.0.0.1:15001`, `[::1]:15001`; port 0 lets the kernel choose. */
-export function listenAddress(text: string): ListenAddress {
+/** Makes a parser of `15001`, `127.0.0.1:15001`, `[::1]:15001`; port 0 lets the kernel choose. */
+function addressOn(anyHost: string): (text: string) => ListenAddress {
+  return (text) => parseAddress(text, anyHost);
+}
+
+function parseAddress(text: string, anyHost: string): ListenAddress {
   const [, bracketed, bare, number] = /^(?:\[([^\]]+)\]:|([^:[\]]+):)?(\d+)$/.exec(text) ?? [];
-  const host = bracketed ?? bare ?? '::';
+  const host = bracketed ?? bare ?? anyHost;
   const canonical = canonicalAddress(host);
   if (number === undefined || canonical === undefined || (bracketed && !host.includes(':'))) {
     throw new InvalidArgumentError(
@@ -82,3 +86,7 @@ export function listenAddress(text: string): ListenAddress {
   }
   return { host: canonical, port: integer(0, 65535)(number) };
 }
+
+export const listenAddress = addressOn('::');
+/** What is not for everybody: on the loopback interface unless an address is named. */
+export const localAddress = addressOn('127.0.0.1');

@@ -28,19 +28,19 @@ type ClientAddress = Pick<Endpoint, 'address' | 'port'>;
 /** A transparent TCP proxy: accepts, dials where the client was going, joins the two. */
 export class Forwarder {
   readonly #options: ForwarderOptions;
-  readonly #server: RelayServer | InterceptServer;
+  readonly server: RelayServer | InterceptServer;
   readonly #open = new Set<Relay>();
   #ended = { connections: 0, toUpstream: 0, toClient: 0 };
 
   constructor(options: ForwarderOptions) {
     this.#options = options;
-    this.#server = options.relay.engine === 'pipe' ? this.#streamServer() : this.#nativeServer();
+    this.server = options.relay.engine === 'pipe' ? this.#streamServer() : this.#nativeServer();
   }
 
   async listen({ host, port }: ListenAddress): Promise<AddressInfo> {
-    this.#server.listen(port, host);
-    await once(this.#server, 'listening');
-    return this.#server.address() as AddressInfo;
+    this.server.listen(port, host);
+    await once(this.server, 'listening');
+    return this.server.address() as AddressInfo;
   }
 
   /** Open connections, all connections, and the bytes of all. */
@@ -135,7 +135,7 @@ export class Forwarder {
   /** No more connections; those that are open have so many milliseconds to end by themselves. */
   async drain(graceMs: number): Promise<void> {
     const timer = setTimeout(() => this.destroy(), graceMs);
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await new Promise<void>((resolve) => this.server.close(() => resolve()));
     // Node's server is done with the clients' sockets a moment before the relays are with the upstreams'.
     await Promise.all([...this.#open].map((joined) => once(joined, 'close')));
     clearTimeout(timer);
@@ -143,7 +143,7 @@ export class Forwarder {
 
   /** No more connections, and no connection. */
   close(): void {
-    this.#server.close();
+    this.server.close();
     this.destroy();
   }
 

@@ -1,6 +1,6 @@
 // `original-dst proxy`: its options.
 import { Command, Option } from 'commander';
-import { integer, list, listenAddress, mark, target } from './arguments.ts';
+import { integer, list, listenAddress, localAddress, mark, target } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { paintFor } from './output.ts';
 import { OWN_MARK, unfit } from './proxy-rules.ts';
@@ -49,6 +49,11 @@ export function proxyCommand(): Command {
       'how long open connections may take to end after SIGINT or SIGTERM',
       integer(0, 86_400),
       10,
+    )
+    .option(
+      '--metrics <[address:]port>',
+      'serve metrics for Prometheus there, below /metrics (a port alone: on 127.0.0.1); needs the package prom-client',
+      localAddress,
     )
     .optionsGroup('Rules:')
     .option('--with-rules', 'install rules that lead here, and remove them at the end');

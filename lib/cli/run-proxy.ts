@@ -2,12 +2,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { formatEndpoint } from '../address.ts';
 import { apply, type ApplyOptions, remove, type RulePlan } from '../rules/index.ts';
-import type { Target } from './arguments.ts';
+import type { ListenAddress, Target } from './arguments.ts';
 import { checkDialRights } from './dial-rights.ts';
 import { drain, type ProxyRules } from './drain.ts';
 import { egressPolicies } from './egress-list.ts';
 import { Ending } from './ending.ts';
 import { Forwarder } from './forwarder.ts';
+import { MetricsServer } from './metrics-server.ts';
 import { complaint, type Paint } from './output.ts';
 import { type LogFormat, ProxyOutput } from './proxy-output.ts';
 import { ownMark, proxyPlan, type ProxyRulesOptions } from './proxy-rules.ts';
@@ -20,6 +21,7 @@ export interface ProxyOptions extends ProxyRulesOptions {
   idle: number;
   log: LogFormat;
   grace: number;
+  metrics?: ListenAddress;
 }
 
 /** How long the end of connections may take that are not waited for any longer. */
@@ -52,10 +54,15 @@ async function serve(
 ): Promise<void> {
   const { mode, withRules, backend, grace } = options;
   let rules: ProxyRules | undefined;
+  let metrics: MetricsServer | undefined;
   try {
     // Rules need more, and say so.
     if (!withRules) await checkDialRights(options.mark, options.preserveSource !== undefined);
     const address = await forwarder.listen(options.listen);
+    if (options.metrics) {
+      metrics = await MetricsServer.start(options.metrics, { proxy: forwarder.server });
+      output.say(`metrics on http://${formatEndpoint(metrics.address)}/metrics`);
+    }
     if (withRules) {
       const plan = proxyPlan(options, address.port, (message) => output.say(message));
       rules = await install(
@@ -74,6 +81,7 @@ async function serve(
     forwarder.close();
     // After a fault one of them may not tell of its end any more.
     await within(LAST_MS, forwarder.drain(0));
+    metrics?.close();
     if (rules) {
       await remove(rules.plan.name);
       await rules.guard.release();

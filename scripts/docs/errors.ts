@@ -43,6 +43,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'see the message',
   ],
   ERR_INVALID_FD_TYPE: ['The descriptor is not of the kind that the call is for', 'see the message'],
+  ERR_METRICS_CLIENT_MISSING: [
+    '`--metrics` needs a package that is not installed',
+    '`npm install prom-client`',
+  ],
   ERR_NAMESPACE_CLOSED: ['The `Namespace` was closed before it was used', 'close it later'],
   ERR_NAMESPACE_TOOL_MISSING: [
     'There is no nsenter or unshare to enter a namespace by',
