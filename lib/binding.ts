@@ -54,6 +54,10 @@ export interface Binding {
   /** Of the accepted socket that readFacts was about: 0 elsewhere, -1 a loop, -2 an own dial, else a path. */
   originOf(fd: number, listenerPort: number): number;
   closeFd(fd: number): void;
+  /** The answer of parseFirstBytes; laid out as struct FirstBytes of src/names/first_bytes.h. */
+  readonly firstBytes: ArrayBuffer;
+  /** 0: the answer stands; else how many bytes there must be before it is worth asking again. */
+  parseFirstBytes(bytes: Uint8Array): number;
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
   /**
    * Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned, `onGone` with

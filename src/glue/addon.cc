@@ -11,6 +11,7 @@
 #include "glue/kernel_answer.h"
 #include "glue/loop_glue.h"
 #include "glue/namespace_glue.h"
+#include "glue/names_glue.h"
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "host/cgroup_bpf.h"
@@ -54,6 +55,7 @@ class Addon : public Napi::Addon<Addon> {
     init_dial(env, exports);
     init_namespace(env, exports);
     loop_.init(env, exports, &answer_->facts);
+    if (!names_.init(env, exports)) return;
     init_relay(env, exports, answer_, loop_.dials());
     init_datagram(env, exports);
   }
@@ -199,6 +201,7 @@ class Addon : public Napi::Addon<Addon> {
   }
 
   LoopGlue loop_;
+  NamesGlue names_;
   KernelAnswer* answer_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> answer_buffer_;
   Conntrack conntrack_;

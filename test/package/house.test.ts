@@ -41,6 +41,7 @@ const LIB_ORDER = [
 const SRC_ORDER = [
   ['glue'],
   ['relay', 'datagram'],
+  ['names'],
   ['conntrack', 'host', 'namespace', 'socket'],
   ['runtime.cc', 'exports.map'],
 ];
