@@ -36,6 +36,19 @@ export function checkBoolean(name: string, value: unknown): asserts value is boo
   if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
 }
 
+/** Throws unless `value` is a string with something in it. */
+export function checkString(name: string, value: unknown): asserts value is string {
+  if (typeof value !== 'string' || value === '') throw invalidType(name, 'a non-empty string', value);
+}
+
+/** Throws if an object has anything but these properties: one that is misspelt would be left out without a word. */
+export function checkKnown(name: string, value: object, known: readonly string[]): void {
+  for (const [key, given] of Object.entries(value)) {
+    if (given === undefined || known.includes(key)) continue;
+    throw codedError('ERR_INVALID_ARG_VALUE', `"${name}" has no property "${key}"`, { base: TypeError });
+  }
+}
+
 /** Throws unless `fd` can be a file descriptor: a whole number from 0 to 2³¹ − 1. */
 export function checkFd(fd: unknown): asserts fd is number {
   checkInteger('fd', fd, 0, 2 ** 31 - 1);

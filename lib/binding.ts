@@ -58,6 +58,8 @@ export interface Binding {
   readonly firstBytes: ArrayBuffer;
   /** 0: the answer stands; else how many bytes there must be before it is worth asking again. */
   parseFirstBytes(bytes: Uint8Array): number;
+  /** Another fd of the same socket, or a negative errno. */
+  duplicateFd(fd: number): number;
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
   /**
    * Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned, `onGone` with

@@ -15,6 +15,9 @@ export {
   type PolicySubject,
 } from './policy/name-policy.ts';
 export type { PolicyProtocol } from './policy/rule.ts';
+export { connectVia, type ConnectViaOptions } from './dial/via.ts';
+export type { ProxiedDestination, ProxyServer } from './dial/proxy-server.ts';
+export type { ProxyError } from './dial/handshake.ts';
 export { createDatagramSocket } from './udp/datagram-socket.ts';
 export type {
   DatagramAddress,

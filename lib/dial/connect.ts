@@ -4,7 +4,7 @@ import { connect as netConnect, Socket, type LookupFunction } from 'node:net';
 import { canonicalAddress, dialledAddress, familyOf } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
-import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
+import { checkBoolean, checkInteger, checkString, invalidType } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import { noteDial, type Path } from '../policy/own-dials.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
@@ -54,10 +54,6 @@ export interface ConnectOptions extends DialOptions {
   autoSelectFamily?: boolean;
   /** As of net.connect: after so many milliseconds the next address has its turn. */
   autoSelectFamilyAttemptTimeout?: number;
-}
-
-function checkString(name: string, value: unknown): asserts value is string {
-  if (typeof value !== 'string' || value === '') throw invalidType(name, 'a non-empty string', value);
 }
 
 function checkSource(source: unknown): asserts source is DialSource {

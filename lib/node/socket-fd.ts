@@ -13,6 +13,17 @@ interface Handle {
   connect6?: ConnectCall;
 }
 
+/** What Node's handle calls when connect(2) has an answer. */
+interface ConnectRequest {
+  oncomplete: (
+    status: number,
+    handle: Handle,
+    request: ConnectRequest,
+    readable: boolean,
+    writable: boolean,
+  ) => void;
+}
+
 /** Answers 0 or a negative errno. */
 type ConnectCall = (...parameters: unknown[]) => number;
 
@@ -93,6 +104,8 @@ export interface Attempt {
   connect(): number;
   /** The fd that has been connected. */
   fd(): number | undefined;
+  /** For an attempt that was answered with 0 and not made: the socket has connected, by the fd that it has adopted. */
+  complete(): void;
 }
 
 /**
@@ -117,6 +130,10 @@ export function aroundConnect(socket: Socket, around: (attempt: Attempt) => numb
           adopt: (fd) => handle.open?.(fd) === 0 && handle.fd === fd,
           connect: () => Reflect.apply(call, handle, parameters),
           fd: () => handleFd(handle),
+          complete: () => {
+            const request = parameters[0] as ConnectRequest;
+            request.oncomplete(0, handle, request, true, true);
+          },
         });
     }
   };

@@ -61,6 +61,19 @@ const CODES: Record<string, readonly [string, string]> = {
     'A rule of a `NamePolicy` cannot be read',
     'write `example.com`, `*.example.com:443`, `10.0.0.0/8:22` or `[2001:db8::]:443/tls`',
   ],
+  ERR_PROXY_AUTH: [
+    'The proxy that was to connect wants a password, or does not take this one; `proxyStatus` is its code',
+    'give its `username` and `password`',
+  ],
+  ERR_PROXY_PROTOCOL: [
+    'What the proxy answered is not of its protocol, is cut off or has no end',
+    'see whether it speaks that protocol, at that port',
+  ],
+  ERR_PROXY_REFUSED: [
+    'The proxy has not connected; `proxyStatus` is its code',
+    'see the message: the destination or the proxy’s own rules',
+  ],
+  ERR_PROXY_TIMEOUT: ['The proxy had not connected in time', 'raise `handshakeTimeout`'],
   ERR_RELAY_BUSY: ['The socket is part of a relay already', 'give each socket to one relay'],
   ERR_RELAY_DECODED: [
     '`setEncoding()` was called on the socket',

@@ -57,10 +57,18 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   return replaced == 0 ? Napi::Number::New(env, over) : failure(env, replaced, kSocket);
 }
 
+// (fd) → another one of the same socket, or -errno
+Napi::Value DuplicateFd(const Napi::CallbackInfo& info) {
+  OwnedFd duplicate;
+  const int status = duplicate_fd(fd_argument(info), &duplicate);
+  return Napi::Number::New(info.Env(), status == 0 ? duplicate.release() : status);
+}
+
 }  // namespace
 
 void init_dial(Napi::Env env, Napi::Object exports) {
   exports["openDialSocket"] = Napi::Function::New<OpenDialSocket>(env);
+  exports["duplicateFd"] = Napi::Function::New<DuplicateFd>(env);
 }
 
 }  // namespace original_dst

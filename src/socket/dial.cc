@@ -79,4 +79,9 @@ int replace_fd(const OwnedFd& socket, int fd) {
   return dup3(socket.get(), fd, O_CLOEXEC) < 0 ? -errno : 0;
 }
 
+int duplicate_fd(int fd, OwnedFd* duplicate) {
+  duplicate->reset(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  return duplicate->valid() ? 0 : -errno;
+}
+
 }  // namespace original_dst

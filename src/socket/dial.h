@@ -48,6 +48,9 @@ int start_dial(const Dial& dial, OwnedFd* opened, DialStep* failed);
 // dup3(2): puts the socket in the place of `fd`, which keeps its number. Returns 0 or -errno.
 int replace_fd(const OwnedFd& socket, int fd);
 
+// fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same socket. Returns 0 or -errno.
+int duplicate_fd(int fd, OwnedFd* duplicate);
+
 }  // namespace original_dst
 
 #endif  // ORIGINAL_DST_SOCKET_DIAL_H_
