@@ -16,6 +16,7 @@ t.test('GET /metrics, and nothing else', async (t) => {
   const text = await response.text();
   t.match(text, 'original_dst_relays_open{server="proxy"} 0\n');
   t.match(text, 'process_cpu_seconds_total', 'those of the process, too');
+  t.same(text.match(/_total gauge$/m), null, 'a gauge is no total');
   t.equal((await fetch(`${url}/metrics`, { method: 'HEAD' })).status, 200);
   t.equal((await fetch(`${url}/metrics`, { method: 'POST' })).status, 405);
   t.equal((await fetch(url)).status, 404);
