@@ -8,6 +8,9 @@ export type { Endpoint } from './address.ts';
 export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-original.ts';
 export { connect, type ConnectOptions, type DialOptions, type DialSource } from './dial/connect.ts';
 export type { EgressLists, EgressPolicy } from './policy/egress.ts';
+export { NameTable, type NameTableOptions } from './names/name-table.ts';
+export type { NamedAddress, NamedAddresses } from './names/answer-addresses.ts';
+export { SyntheticAddresses, type SyntheticOptions } from './names/synthetic.ts';
 export {
   NamePolicy,
   type NamePolicyRules,
