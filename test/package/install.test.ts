@@ -53,10 +53,12 @@ function pack(directory: string): Packed {
 }
 
 /** The package with its dependencies as tarballs: the installs below use no network and no cache. */
-const dependencies = ['commander', 'node-addon-api', 'node-gyp-build'];
+const dependencies = ['commander', 'dns-packet', 'node-addon-api', 'node-gyp-build'];
+/** What these ask for themselves. */
+const theirs = ['@leichtgewicht/ip-codec'];
 const packed = pack('.');
-const tarballs = [packed, ...dependencies.map((name) => pack(`./node_modules/${name}`))].map(({ filename }) =>
-  join(scratch, filename),
+const tarballs = [packed, ...[...dependencies, ...theirs].map((name) => pack(`./node_modules/${name}`))].map(
+  ({ filename }) => join(scratch, filename),
 );
 
 function install(name: string, ...options: string[]): string {
