@@ -17,7 +17,12 @@
       "conditions": [
         ["OS=='linux'", {
           "sources": [
+            "src/ebpf/alias_table.cc",
+            "src/ebpf/bpf.cc",
+            "src/ebpf/capture.cc",
+            "src/ebpf/port_listener.cc",
             "src/glue/addon.cc",
+            "src/glue/ebpf_glue.cc",
             "src/host/cgroup_bpf.cc",
             "src/host/file_lock.cc",
             "src/conntrack/activity.cc",

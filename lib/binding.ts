@@ -3,6 +3,9 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { codedError, type CodedError } from './errors.ts';
 
+/** A negative errno, what has failed, and the end of the verifier's log. */
+export type BpfFailure = [status: number, step: string, log: string];
+
 /** The addon's exports (src/glue/addon.cc). A status is 0 or a negative errno. */
 export interface Binding {
   /** Addresses by role (lib/recover/kernel-answer.ts) and statuses; laid out as struct KernelAnswer of src/glue/kernel_answer.h. */
@@ -122,6 +125,39 @@ export interface Binding {
   /** Which network namespace a socket or a descriptor is of, or this thread's for -1; or a negative errno. */
   namespaceNumber(where: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;
+  /** A prefix is made this host's, or not any more: 0 or a negative errno. */
+  localRoute(address: string, prefixLength: number, add: boolean): number;
+  /**
+   * `config`: struct CaptureConfig of src/ebpf/programs/capture.h. `ports`: the flows of each of 65,536, or null. The
+   * prefixes are laid out as in src/ebpf/capture.h. The id of the capture, or what has failed and the verifier's log.
+   */
+  captureOpen(
+    cgroup: number,
+    config: Uint8Array,
+    ports: BigUint64Array | null,
+    prefixes4: Uint8Array,
+    prefixes6: Uint8Array,
+    destinations: number,
+    first: number,
+    pin: string | null,
+  ): number | BpfFailure;
+  /** captured, exempt, refused, exhausted, lost, aliases; undefined for a closed one. */
+  captureCounts(capture: number): [number, number, number, number, number, number] | undefined;
+  captureClose(capture: number, unpin: boolean): number;
+  /** Where a datagram was going by its local address: 1, 0 if that is no alias, or a negative errno. */
+  captureDatagram(local: number, destination: number): number;
+  /** The sockets are fds or -1. */
+  listenerOpen(
+    ports: Uint16Array,
+    prefixes4: Uint8Array,
+    prefixes6: Uint8Array,
+    tcp4: number,
+    tcp6: number,
+    udp4: number,
+    udp6: number,
+  ): number | BpfFailure;
+  listenerCount(listener: number): number | undefined;
+  listenerClose(listener: number): number;
   /** flock(2), exclusive, without waiting. */
   lockFile(fd: number): number;
   /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
@@ -147,7 +183,15 @@ export interface NativeDatagramHub {
   receive(slot: number): number;
   copy(to: Uint8Array): number;
   arm(slot: number): number;
-  send(slot: number, data: Uint8Array, address: string, port: number, source: string | undefined): number;
+  /** `alias`: the source is an eBPF capture's alias. */
+  send(
+    slot: number,
+    data: Uint8Array,
+    address: string,
+    port: number,
+    source: string | undefined,
+    alias: boolean,
+  ): number;
   drops(slot: number): number;
   /** 0 or a negative errno: from now on deletions() tells which conntrack entries of flows to that port go. */
   watch(slot: number, port: number): number;

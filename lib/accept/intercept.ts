@@ -38,7 +38,7 @@ export interface InterceptOptions<
 
 /** The destinations that a server's handlers see: those of a kind that is reset never come to them. */
 export type HandledDst<Direct extends InterceptVerdict, Unknown extends InterceptVerdict> =
-  | ([Direct] extends ['reset'] ? KnownDst & { kind: 'redirect' | 'tproxy' } : KnownDst)
+  | ([Direct] extends ['reset'] ? KnownDst & { kind: 'redirect' | 'tproxy' | 'ebpf' } : KnownDst)
   | ([Unknown] extends ['reset'] ? never : UnknownDst);
 
 /** An accepted socket with its true destination. */
@@ -128,7 +128,7 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   const takeRefusal = transparent ? makeTransparent(server) : undefined;
 
   const stats = newInterceptStats();
-  const verdicts = { redirect: 'emit', tproxy: 'emit', direct, unknown } as const;
+  const verdicts = { redirect: 'emit', tproxy: 'emit', ebpf: 'emit', direct, unknown } as const;
   const listener = new ListenerMemo(server);
   const boundTo = (): ListenerAddress | undefined => listener.get();
 

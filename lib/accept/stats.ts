@@ -9,6 +9,7 @@ import type { OriginalDst } from '../recover/original-dst.ts';
 export interface InterceptStats {
   redirect: number;
   tproxy: number;
+  ebpf: number;
   direct: number;
   unknown: number;
   /** How many of the above were answered with RST and never reached a handler. */
@@ -23,7 +24,7 @@ const connections = channel('original-dst:connection');
 const errors = channel('original-dst:error');
 
 export function newInterceptStats(): InterceptStats {
-  return { redirect: 0, tproxy: 0, direct: 0, unknown: 0, reset: 0, errors: {}, refused: {} };
+  return { redirect: 0, tproxy: 0, ebpf: 0, direct: 0, unknown: 0, reset: 0, errors: {}, refused: {} };
 }
 
 /** Counts a connection, and publishes it with `about`: the server, and what there is of the connection. */

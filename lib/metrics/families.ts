@@ -22,7 +22,7 @@ export interface Family {
 
 export type AnyStats = InterceptStats | RelayServerStats | DatagramStats;
 
-const KINDS = ['redirect', 'tproxy', 'direct', 'unknown'] as const;
+const KINDS = ['redirect', 'tproxy', 'ebpf', 'direct', 'unknown'] as const;
 
 function isRelays(stats: AnyStats): stats is RelayServerStats {
   return 'relayed' in stats;

@@ -63,7 +63,7 @@ export function ownDialRefusal(
 ): CodedError | undefined {
   const { kind } = destination;
   // A program may well dial its own server, as long as no rules are at work.
-  const captured = kind === 'redirect' || kind === 'tproxy';
+  const captured = kind !== 'direct' && kind !== 'unknown';
   if (origin !== LOOP && (origin !== OWN_DIAL || !captured)) return undefined;
   const where = destination.kind === 'unknown' ? 'its destination' : formatEndpoint(destination);
   return codedError(

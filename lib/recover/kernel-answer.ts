@@ -6,15 +6,16 @@ import { binding } from '../binding.ts';
  * The addresses that the addon's memory holds: those of an accepted connection, and a place for an address that is no
  * part of an answer.
  */
-export const Role = { scratch: 0, original: 1, local: 2, peer: 3 } as const;
+export const Role = { scratch: 0, original: 1, local: 2, peer: 3, captured: 4 } as const;
 export type AddressRole = (typeof Role)[keyof typeof Role];
 
-/** struct KernelAnswer of src/glue/kernel_answer.h: four Endpoints of 24 bytes, then three statuses. */
+/** struct KernelAnswer of src/glue/kernel_answer.h: five Endpoints of 24 bytes, then four statuses. */
 const WORDS_PER_ENDPOINT = 6;
 const HALVES_PER_ENDPOINT = 12;
-const ORIGINAL_STATUS = 24;
-const PEER_STATUS = 25;
-const ENTRY_STATUS = 26;
+const ORIGINAL_STATUS = 30;
+const PEER_STATUS = 31;
+const ENTRY_STATUS = 32;
+const CAPTURE_STATUS = 33;
 
 /** The same memory in two widths: views keep the machine's own byte order, as the addon does. */
 interface Memory {
@@ -46,6 +47,14 @@ export function peerStatus(): number {
  */
 export function entryStatus(): number {
   return answer().words[ENTRY_STATUS]!;
+}
+
+/**
+ * 1 if eBPF has captured the connection and the role `captured` says where it was going, 0 if no capture is concerned, or
+ * a negative errno: the local address is an alias, but it is not known of what (`AliasTables` in src/ebpf/alias_table.h).
+ */
+export function captureStatus(): number {
+  return answer().words[CAPTURE_STATUS]!;
 }
 
 /** Puts an address found elsewhere, from word `at` of `source`, where the functions below and the addon look. */

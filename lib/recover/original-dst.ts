@@ -7,7 +7,9 @@ import { conntrackActive, conntrackPresent, conntrackSeen } from './tracking.ts'
 import { TCP } from './conntrack-entry.ts';
 import { invalidType } from '../arguments.ts';
 import { systemError } from '../errors.ts';
+import { unknownAlias } from './alias.ts';
 import {
+  captureStatus,
   endpointAt,
   entryStatus,
   familyAt,
@@ -27,9 +29,10 @@ export interface KnownDst extends Endpoint {
   /**
    * - `redirect`: NAT (REDIRECT, DNAT) rewrote the destination; conntrack remembers this one.
    * - `tproxy`: delivered here unmodified (TPROXY, sk_lookup, AnyIP); the socket's local address is the destination.
+   * - `ebpf`: a capture (`attachCapture`) led connect(2) here; its table remembers this one.
    * - `direct`: nobody redirected it; the client dialled this address.
    */
-  kind: 'redirect' | 'tproxy' | 'direct';
+  kind: 'redirect' | 'tproxy' | 'ebpf' | 'direct';
 }
 
 /** No destination could be established: never a guess. `cause` is the system error that says why. */
@@ -107,7 +110,7 @@ function ofAnother(errno: number): UnknownDst {
 
 /**
  * Decides where the connection behind an accepted socket's fd was going.
- * In this order: what conntrack says, unless it says nothing new or speaks of the wrong end; a local address
+ * In this order: what the table of an eBPF capture says; what conntrack says, unless it says nothing new or speaks of the wrong end; a local address
  * that the listener cannot have been dialled at; else nobody redirected it. What conntrack says counts only while the
  * entry is sure to be this connection's: the addresses alone do not say so.
  */
@@ -118,6 +121,9 @@ export function recoverFromFd(fd: number, boundTo: BoundTo | undefined): Origina
 /** The same from what readFacts has answered and filled. */
 export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): OriginalDst {
   if (status !== 0) return unknown(status, 'getsockname');
+  // First: an alias is an address that nothing else leads to, and nobody has asked conntrack about it.
+  if (captureStatus() > 0) return { ...endpointAt(Role.captured), kind: 'ebpf' };
+  if (captureStatus() < 0) return unknownAlias(captureStatus());
   const mptcp = originalStatus() === -EOPNOTSUPP;
   const answer = mptcp ? originalOfMptcp() : originalStatus();
   if (answer !== 0) {

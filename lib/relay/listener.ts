@@ -123,7 +123,7 @@ export class Listener {
    * Never for a destination on this host: whether that is a loop depends on who intercepts on what, which changes.
    */
   remember(destination: OriginalDst, action: 'relay' | 'reset', ttl: number): void {
-    if (destination.kind !== 'redirect' && destination.kind !== 'tproxy') return;
+    if (destination.kind === 'direct' || destination.kind === 'unknown') return;
     const { address, port } = destination;
     if (binding().isLocalDestination(address, this.#mark) !== 0) return;
     binding().relaySetVerdict(this.#id, address, port, VERDICTS[action], ttl, destination.kind === 'tproxy');

@@ -29,6 +29,7 @@ const COUNTERS = [
   'accepted',
   'redirect',
   'tproxy',
+  'ebpf',
   'relayed',
   'reset',
   'failed',
@@ -101,7 +102,7 @@ export class ServerCounts {
       (typeof COUNTERS)[number],
       number
     >;
-    const { redirect, tproxy, direct, unknown, reset, errors, refused } = this.#connections;
+    const { redirect, tproxy, ebpf, direct, unknown, reset, errors, refused } = this.#connections;
     let up = this.#bytesToUpstream;
     let down = this.#bytesToClient;
     for (const { bytesToUpstream, bytesToClient } of this.#relays) {
@@ -112,6 +113,7 @@ export class ServerCounts {
       accepted: thread.accepted,
       redirect: thread.redirect + redirect,
       tproxy: thread.tproxy + tproxy,
+      ebpf: thread.ebpf + ebpf,
       direct,
       unknown,
       errors: { ...errors },

@@ -199,10 +199,15 @@ export class DatagramPort {
     this.#hub.native.arm(this.#slot);
   }
 
-  /** sendmsg(2), from `source` if given, else from the address that the kernel chooses. */
-  send(data: Uint8Array, to: { address: string; port: number }, source?: string): SystemError | undefined {
+  /** sendmsg(2), from `source` if given, which may be an eBPF capture's `alias`, else from the address that the kernel chooses. */
+  send(
+    data: Uint8Array,
+    to: { address: string; port: number },
+    source?: string,
+    alias = false,
+  ): SystemError | undefined {
     const { address, port } = to;
-    const status = this.#hub.native.send(this.#slot, data, address, port, source);
+    const status = this.#hub.native.send(this.#slot, data, address, port, source, alias);
     return status === 0 ? undefined : systemError(status, { syscall: 'sendmsg', address, port });
   }
 

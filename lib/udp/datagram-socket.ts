@@ -104,7 +104,7 @@ class DatagramSocket extends EventEmitter<DatagramSocketEvents> implements Inter
   readonly #paused = new Set<DatagramPort>();
   /** Ports to be closed once they are empty. */
   readonly #retired = new Set<DatagramPort>();
-  readonly #stats = { redirect: 0, tproxy: 0, direct: 0, unknown: 0, truncated: 0 };
+  readonly #stats = { redirect: 0, tproxy: 0, ebpf: 0, direct: 0, unknown: 0, truncated: 0 };
   readonly #errors: Record<string, number> = {};
   #repliesDropped = 0;
   #isPaused = false;
@@ -144,6 +144,7 @@ class DatagramSocket extends EventEmitter<DatagramSocketEvents> implements Inter
     const bytes = bytesOf(data);
     if (typeof info !== 'object' || info === null) throw invalidType('info', 'of type object', info);
     checkDatagramAddress('info.source', info.source);
+    if (info.kind === 'ebpf') return this.#main.send(bytes, info.source, info.local?.address, true);
     const source = info.kind === 'tproxy' ? info.destination : info.local;
     if (source === undefined || isShared(source.address)) return this.#main.send(bytes, info.source);
     return this.#sendFrom(bytes, info.source, source);

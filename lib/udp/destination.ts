@@ -1,10 +1,12 @@
 // Where a datagram was going.
 import { constants } from 'node:os';
 import { type Endpoint, isWildcard } from '../address.ts';
+import { binding } from '../binding.ts';
+import { unknownAlias } from '../recover/alias.ts';
 import { conntrackActive, conntrackPresent, conntrackSeen } from '../recover/tracking.ts';
 import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
 import { codedError, systemError } from '../errors.ts';
-import { Role } from '../recover/kernel-answer.ts';
+import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { isOwnAddress } from '../recover/own-address.ts';
 import { DeletedFlows, type DeletionSource, flowOf } from './deleted-flows.ts';
 
@@ -23,7 +25,7 @@ const MAX_REMEMBERED = 1024;
 
 /** What was decided about a datagram. */
 export type DatagramDestination =
-  | { readonly kind: 'redirect' | 'tproxy' | 'direct'; readonly destination: Readonly<Endpoint> }
+  | { readonly kind: 'redirect' | 'tproxy' | 'ebpf' | 'direct'; readonly destination: Readonly<Endpoint> }
   | { readonly kind: 'unknown'; readonly destination: undefined; readonly cause: NodeJS.ErrnoException };
 
 interface Believed {
@@ -115,6 +117,13 @@ export class DestinationFinder {
     if (this.#reply && !isOwnAddress(Role.local)) {
       return this.#believe({ kind: 'tproxy', destination: local }, this.#now + FOREIGN_MS);
     }
+    // Nor has anybody rewritten what came to an alias of an eBPF capture. Of what it is one is asked once a batch.
+    const captured = binding().captureDatagram(Role.local, Role.scratch);
+    if (captured > 0) {
+      const destination = Object.freeze(endpointAt(Role.scratch));
+      return this.#believe({ kind: 'ebpf', destination }, this.#now);
+    }
+    if (captured < 0) return { ...unknownAlias(captured), destination: undefined };
     const watching = this.#deleted.watch();
     const entry = lookupEntry(UDP, this.#zones, Role.local, Role.peer);
     this.#deleted.learn(this.#forget);

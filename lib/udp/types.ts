@@ -55,6 +55,7 @@ export interface DatagramDelivery {
  * What is known about a datagram. `kind` as for connections:
  * - `redirect`: NAT (REDIRECT, DNAT) rewrote the destination; conntrack remembers this one.
  * - `tproxy`: delivered here unmodified (TPROXY, sk_lookup, AnyIP).
+ * - `ebpf`: a capture (`attachCapture`) led it here; its table remembers the destination.
  * - `direct`: nobody redirected it; the client sent it to this address.
  * - `unknown`: not established, for the reason in `cause`; never a guess.
  */
@@ -64,6 +65,7 @@ export type DatagramInfo = DatagramDelivery & DatagramDestination;
 export interface DatagramStats {
   redirect: number;
   tproxy: number;
+  ebpf: number;
   direct: number;
   unknown: number;
 

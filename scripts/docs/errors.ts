@@ -9,6 +9,14 @@ import { root } from '../native.ts';
 /** What happened, and what to do. */
 const CODES: Record<string, readonly [string, string]> = {
   ERR_ADDRESS_TAKEN: ['There is a virtual listener at that address already', '`remove()` the other first'],
+  ERR_ALIAS_DIALLED: [
+    'A connection came to an alias of an eBPF capture that no captured program has made: the `cause` of `unknown`',
+    'an alias is no destination: refuse it',
+  ],
+  ERR_ALIAS_REUSED: [
+    'The alias of an eBPF capture that this came to stands for another destination by now: the `cause` of `unknown`',
+    'raise `destinations`, or accept sooner',
+  ],
   ERR_ALREADY_INTERCEPTED: [
     '`intercept()` was called twice on one server',
     'call it once, where the server is made',
@@ -16,6 +24,26 @@ const CODES: Record<string, readonly [string, string]> = {
   ERR_BINDING_NOT_LOADED: [
     'The native binary could not be loaded',
     'reinstall with install scripts allowed, or compile: `npx node-gyp rebuild` in the package’s folder',
+  ],
+  ERR_CAPTURE_CGROUP: [
+    'The cgroup does not exist, cgroup v2 is not mounted, or this is a cgroup namespace',
+    'see the message: it says which, and the command that helps',
+  ],
+  ERR_CAPTURE_MATCH: [
+    'A flow of an eBPF capture asks for what is not known at connect(2), or there are too many flows',
+    'match by ports and destinations; use rules for sources and interfaces',
+  ],
+  ERR_CAPTURE_PINNED: [
+    'What is pinned at that path belongs to another cgroup, or was made with another version or number of destinations',
+    'remove the directory, which ends that capture',
+  ],
+  ERR_CAPTURE_SELF: [
+    'The proxy is in the cgroup that it would capture: its own dials would come back',
+    'move it to another cgroup, or exempt its uid, its mark or a cgroup of its own',
+  ],
+  ERR_CAPTURE_STACKED: [
+    'Another BPF program is attached at connect(2) or the like of this cgroup or one above',
+    'see whose it is with `bpftool cgroup tree`; end it, or capture another cgroup',
   ],
   ERR_CLIENT_GONE: [
     'The client reset its connection before `decide` had an answer',

@@ -1,4 +1,5 @@
 // Compares what was recovered with what the client says it dialled (token.h), and counts.
+import type { KnownDst } from '../../lib/index.ts';
 import { SocketAddress } from 'node:net';
 import { CLIENT_PATIENCE_MS, KINDS, type Kind } from './kinds.ts';
 
@@ -35,7 +36,7 @@ export interface Accepted {
 
 /** What the package said: as OriginalDst and as DatagramInfo. */
 export type Found =
-  | { kind: 'redirect' | 'tproxy' | 'direct'; address: string; port: number }
+  | { kind: KnownDst['kind']; address: string; port: number }
   | { kind: 'unknown'; cause: NodeJS.ErrnoException };
 
 /** A connection whose destination was recovered wrongly or not at all, or that came to a wrong place. */

@@ -170,4 +170,14 @@ int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to
   return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+int send_from_alias(int fd, const uint8_t* data, size_t length, const Endpoint& to,
+                    const Endpoint& source) {
+  if (source.family == 4) return send_datagram(fd, data, length, to, source);
+  int status = set_freebind(fd, true);
+  if (status != 0) return status;
+  status = send_datagram(fd, data, length, to, source);
+  set_freebind(fd, false);
+  return status;
+}
+
 }  // namespace original_dst

@@ -78,6 +78,11 @@ class ReceiveBuffers {
 int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to,
                   const Endpoint& source);
 
+// The same from an address of a prefix that is local, but no interface's: IPV6_PKTINFO takes that
+// with IPV6_FREEBIND alone, which is not left on, as it takes any other address too.
+int send_from_alias(int fd, const uint8_t* data, size_t length, const Endpoint& to,
+                    const Endpoint& source);
+
 }  // namespace original_dst
 
 #endif  // ORIGINAL_DST_DATAGRAM_DATAGRAM_H_

@@ -8,6 +8,7 @@
 #include "glue/arguments.h"
 #include "glue/datagram_glue.h"
 #include "glue/dial_glue.h"
+#include "glue/ebpf_glue.h"
 #include "glue/kernel_answer.h"
 #include "glue/loop_glue.h"
 #include "glue/namespace_glue.h"
@@ -51,12 +52,14 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("closeFd", &Addon::CloseFd),
                              InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
                              InstanceMethod("lockFile", &Addon::LockFile),
+                             InstanceMethod("captureDatagram", &Addon::CaptureDatagram),
                          });
     init_dial(env, exports);
     init_namespace(env, exports);
     loop_.init(env, exports, &answer_->facts);
     if (!names_.init(env, exports)) return;
-    init_relay(env, exports, answer_, loop_.dials());
+    ebpf_.init(env, exports);
+    init_relay(env, exports, answer_, loop_.dials(), ebpf_.aliases());
     init_datagram(env, exports);
   }
 
@@ -65,10 +68,10 @@ class Addon : public Napi::Addon<Addon> {
   // lib/recover/kernel-answer.ts; null for anything else.
   Endpoint* RoleArgument(const Napi::CallbackInfo& info, size_t index) {
     Endpoint* const roles[] = {&answer_->scratch, &answer_->facts.original, &answer_->facts.local,
-                               &answer_->facts.peer};
+                               &answer_->facts.peer, &answer_->facts.captured};
     double value = 0;
     if (napi_get_value_double(info.Env(), info[index], &value) != napi_ok) return nullptr;
-    for (size_t role = 0; role < 4; role++) {
+    for (size_t role = 0; role < 5; role++) {
       if (value == static_cast<double>(role)) return roles[role];
     }
     return nullptr;
@@ -93,7 +96,22 @@ class Addon : public Napi::Addon<Addon> {
 
   // (fd) → 0 or -errno; fills all of facts.
   Napi::Value ReadFacts(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), read_facts(fd_argument(info), &answer_->facts));
+    const int fd = fd_argument(info);
+    Facts& facts = answer_->facts;
+    if (ebpf_.aliases()->any()) {
+      facts = {};
+      if (ebpf_.aliases()->read_connection(fd, &facts)) return Napi::Number::New(info.Env(), 0);
+    }
+    return Napi::Number::New(info.Env(), read_facts(fd, &facts));
+  }
+
+  // (role of a datagram's local address, of the answer) → 1: an eBPF capture knows where it was
+  // going, 0: that address is no alias, or -errno
+  Napi::Value CaptureDatagram(const Napi::CallbackInfo& info) {
+    const Endpoint* const local = RoleArgument(info, 0);
+    Endpoint* const destination = RoleArgument(info, 1);
+    if (local == nullptr || destination == nullptr) return Napi::Number::New(info.Env(), -EINVAL);
+    return Napi::Number::New(info.Env(), ebpf_.aliases()->find_datagram(*local, destination));
   }
 
   // (role) → the address as text
@@ -202,6 +220,7 @@ class Addon : public Napi::Addon<Addon> {
 
   LoopGlue loop_;
   NamesGlue names_;
+  EbpfGlue ebpf_;
   KernelAnswer* answer_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> answer_buffer_;
   Conntrack conntrack_;

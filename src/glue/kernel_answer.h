@@ -12,7 +12,7 @@ struct KernelAnswer {
   Endpoint scratch;  // for an address that is no part of an answer: to have its text made
   Facts facts;
 };
-static_assert(offsetof(KernelAnswer, facts) == 24 && sizeof(KernelAnswer) == 108,
+static_assert(offsetof(KernelAnswer, facts) == 24 && sizeof(KernelAnswer) == 136,
               "lib/recover/kernel-answer.ts knows this layout");
 
 }  // namespace original_dst

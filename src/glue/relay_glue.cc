@@ -189,8 +189,9 @@ void define(Napi::Env env, Napi::Object exports, const char* name, RelayGlue* gl
 
 }  // namespace
 
-void init_relay(Napi::Env env, Napi::Object exports, KernelAnswer* answer, RecentDials* dials) {
-  RelayGlue* const glue = new RelayGlue(env, answer, dials);
+void init_relay(Napi::Env env, Napi::Object exports, KernelAnswer* answer, RecentDials* dials,
+                AliasTables* aliases) {
+  RelayGlue* const glue = new RelayGlue(env, answer, dials, aliases);
   napi_add_env_cleanup_hook(
       env, [](void* self) { delete static_cast<RelayGlue*>(self); }, glue);
   define<&RelayGlue::Start>(env, exports, "relayStart", glue);

@@ -8,6 +8,7 @@
 
 #include <memory>
 
+#include "ebpf/alias_table.h"
 #include "glue/kernel_answer.h"
 #include "glue/undecided.h"
 #include "host/recent_dials.h"
@@ -20,9 +21,9 @@ namespace original_dst {
 // All relays of one environment. Made with the exports and deleted by the environment's cleanup.
 class RelayGlue {
  public:
-  // `answer`: the memory that TypeScript decides from. Both outlive every call and every thread.
-  RelayGlue(Napi::Env env, KernelAnswer* answer, RecentDials* dials)
-      : env_(env), answer_(answer), dials_(dials) {}
+  // `answer`: the memory that TypeScript decides from. They outlive every call and every thread.
+  RelayGlue(Napi::Env env, KernelAnswer* answer, RecentDials* dials, AliasTables* aliases)
+      : env_(env), answer_(answer), dials_(dials), aliases_(aliases) {}
 
   // (onClosed: (count) => void, onGone: (token) => void) → the memory in which `count` ids of
   // closed relays are left before each call of onClosed, or -errno. onGone: see Watch.
@@ -110,6 +111,7 @@ class RelayGlue {
   const Napi::Env env_;
   KernelAnswer* const answer_;
   RecentDials* const dials_;
+  AliasTables* const aliases_;
   napi_threadsafe_function on_news_ = nullptr;
   Napi::FunctionReference on_gone_;
   uint32_t* batch_ = nullptr;
@@ -123,7 +125,8 @@ class RelayGlue {
 };
 
 // Adds relayStart and the other functions of relays and of servers that relay to the exports.
-void init_relay(Napi::Env env, Napi::Object exports, KernelAnswer* answer, RecentDials* dials);
+void init_relay(Napi::Env env, Napi::Object exports, KernelAnswer* answer, RecentDials* dials,
+                AliasTables* aliases);
 
 }  // namespace original_dst
 

@@ -46,6 +46,7 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
                     static_cast<DialPlan::Source>(number_argument(info, 6)), flag_argument(info, 7),
                     dials_};
   listener->limits = Limits(info[8]);
+  listener->aliases = aliases_;
   listener->stats = static_cast<ListenerStats*>(memory);
   *listener->stats = {};
   status = threads_[0]->listen(listener.get());

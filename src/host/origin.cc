@@ -26,10 +26,13 @@ int former_peer(int accepted, Endpoint* peer) {
   return -errno;
 }
 
-bool is_other_end(int accepted, const Endpoint& peer, const Endpoint& destination,
-                  const RecentDial& dial) {
+bool is_other_end(int accepted, const Facts& facts, const Endpoint& peer,
+                  const Endpoint& destination, const RecentDial& dial) {
   if (dial.transparent && arrival_interface(accepted, peer.family) != kLoopback) return false;
-  if (tcp_socket_exists(peer, destination, dial.cookie) == 1) return true;
+  // A dial that eBPF has captured goes to the alias that the accepted socket has for its own
+  // address.
+  const Endpoint& to = facts.capture_status > 0 ? facts.local : destination;
+  if (tcp_socket_exists(peer, to, dial.cookie) == 1) return true;
   // Gone, or the kernel does not say (no tcp_diag, no netlink), which shows when it does not know
   // of an open connection either. In doubt it is a loop: a refused connection does less harm than
   // an endless loop, and one that is closed has nobody to be harmed.
@@ -53,7 +56,7 @@ Origin origin_of(int accepted, const Facts& facts, const Endpoint& destination, 
   if (facts.peer_status != 0 && former_peer(accepted, &peer) != 0) return kElsewhere;
   RecentDial dial = {};
   if (!dials.find(peer, destination, &dial)) return kElsewhere;
-  if (!is_other_end(accepted, peer, destination, dial)) return kElsewhere;
+  if (!is_other_end(accepted, facts, peer, destination, dial)) return kElsewhere;
   if (dial.path == 0) return kOwnDial;
   const bool full = dial.path >> (16 * (kLongestPath - 1)) != 0;
   if (full || came_through(dial.path, port)) return kLoop;
@@ -62,6 +65,7 @@ Origin origin_of(int accepted, const Facts& facts, const Endpoint& destination, 
 }
 
 const Endpoint& likely_destination(const Facts& facts) {
+  if (facts.capture_status > 0) return facts.captured;
   const bool told = facts.original_status == 0 && !same_address(facts.original, facts.peer);
   return told ? facts.original : facts.local;
 }

@@ -60,4 +60,23 @@ int is_local_destination(const Endpoint& destination, uint32_t mark) {
   return static_cast<const rtmsg*>(reply.body())->rtm_type == RTN_LOCAL;
 }
 
+int change_local_route(const Endpoint& prefix, uint8_t length, bool add) {
+  const uint32_t loopback = 1;  // LOOPBACK_IFINDEX: the same in every network namespace
+  Request request = {};
+  request.header.nlmsg_len = NLMSG_LENGTH(sizeof(rtmsg));
+  request.header.nlmsg_type = add ? RTM_NEWROUTE : RTM_DELROUTE;
+  request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+  if (add) request.header.nlmsg_flags |= NLM_F_CREATE | NLM_F_EXCL;
+  request.route.rtm_family = prefix.family == 4 ? AF_INET : AF_INET6;
+  request.route.rtm_dst_len = length;
+  request.route.rtm_table = RT_TABLE_LOCAL;
+  request.route.rtm_protocol = RTPROT_STATIC;
+  request.route.rtm_scope = prefix.family == 4 ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE;
+  request.route.rtm_type = RTN_LOCAL;
+  add_attribute(&request, RTA_DST, prefix.bytes, prefix.family == 4 ? 4 : 16);
+  add_attribute(&request, RTA_OIF, &loopback, sizeof(loopback));
+  NetlinkReply reply;
+  return ask_netlink(NETLINK_ROUTE, request.header, &reply);
+}
+
 }  // namespace original_dst

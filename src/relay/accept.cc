@@ -9,8 +9,8 @@
 
 #include "relay/counter.h"
 #include "relay/listener.h"
-#include "relay/mutex.h"
 #include "relay/thread.h"
+#include "socket/mutex.h"
 #include "socket/socket_options.h"
 
 namespace original_dst {

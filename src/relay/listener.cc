@@ -85,6 +85,7 @@ Origin RelayListener::origin(int accepted, const Facts& facts, const Endpoint& d
 Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream,
                               DialNote* note) {
   Endpoint destination;
+  if (aliases != nullptr && aliases->any()) aliases->read_connection(accepted, facts);
   if (!find_destination(accepted, port, facts, &destination)) return kUndecided;
   bool tproxy = false;
   const Verdict verdict = verdicts.find(destination, now_ms, &tproxy);
@@ -94,7 +95,8 @@ Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, Owned
     const Origin from = origin(accepted, *facts, destination, &path);
     if (from == kLoop || from == kOwnDial) return kUndecided;
   }
-  add_to(tproxy ? &stats->tproxy : &stats->redirect, 1);
+  double* const captured = facts->capture_status > 0 ? &stats->ebpf : &stats->redirect;
+  add_to(tproxy ? &stats->tproxy : captured, 1);
   if (verdict == kResetIt) {
     add_to(&stats->reset, 1);
     return verdict;
@@ -115,7 +117,7 @@ News* RelayListener::undecided(OwnedFd accepted, const Facts& facts) {
   add_to(&stats->undecided, 1);
   auto* const one = new News;
   one->facts = facts;
-  if (facts.peer_status != 0) {
+  if (facts.capture_status == 0 && facts.peer_status != 0) {
     one->status = read_facts(accepted.get(), &one->facts);
   } else if (facts.local.family == 0) {
     one->status = local_endpoint(accepted.get(), &one->facts.local);

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "ebpf/alias_table.h"
 #include "host/origin.h"
 #include "relay/relay.h"
 #include "relay/verdicts.h"
@@ -20,6 +21,7 @@ struct ListenerStats {
   double accepted;
   double redirect;     // of those that a verdict covered: as the one that it was made on
   double tproxy;       // likewise
+  double ebpf;         // likewise: captured
   double relayed;      // a dial was made, by verdict
   double reset;        // RST was sent, by verdict
   double failed;       // the dial failed, or there was no descriptor for it
@@ -28,7 +30,7 @@ struct ListenerStats {
   double to_upstream;  // bytes of the relayed
   double to_client;
 };
-static_assert(sizeof(ListenerStats) == 80, "lib/relay/server-stats.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 88, "lib/relay/server-stats.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {
@@ -70,6 +72,7 @@ struct RelayListener : Watched {
   uint16_t port = 0;
   DialPlan plan = {};
   RelayLimits limits = {};
+  AliasTables* aliases = nullptr;
   ListenerStats* stats = nullptr;
   Verdicts verdicts;
 

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "relay/listener.h"
-#include "relay/mutex.h"
+#include "socket/mutex.h"
 
 namespace original_dst {
 

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "relay/mutex.h"
+#include "socket/mutex.h"
 
 namespace original_dst {
 

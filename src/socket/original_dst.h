@@ -40,11 +40,13 @@ struct Facts {
   Endpoint original;
   Endpoint local;
   Endpoint peer;
+  Endpoint captured;        // where capture_status is 1
   int32_t original_status;  // 0 or -errno, as original_dst_of()
   int32_t peer_status;      // 0 or -errno, as peer_endpoint()
   int32_t entry_status;     // 0 or -errno, as check_entry(); 0 where there is no entry
+  int32_t capture_status;   // 0: no eBPF capture is concerned, 1: `captured` says where, or -errno
 };
-static_assert(sizeof(Facts) == 84, "lib/recover/kernel-answer.ts knows this layout");
+static_assert(sizeof(Facts) == 112, "lib/recover/kernel-answer.ts knows this layout");
 
 // Returns 0, or the -errno of getsockname(2): without a local address there is nothing to decide
 // from.

@@ -49,6 +49,7 @@ t.test('every number of the stats is told', async (t) => {
   const interceptStats = {
     redirect: 1,
     tproxy: 2,
+    ebpf: 25,
     direct: 3,
     unknown: 4,
     reset: 5,
@@ -63,6 +64,7 @@ t.test('every number of the stats is told', async (t) => {
     stats: {
       redirect: 17,
       tproxy: 18,
+      ebpf: 26,
       direct: 19,
       unknown: 20,
       truncated: 21,
@@ -77,7 +79,7 @@ t.test('every number of the stats is told', async (t) => {
   const read = samples(await registry.metrics());
   t.same(
     Object.values(read).sort((a, b) => a - b),
-    Array.from({ length: 24 }, (_, index) => index + 1),
+    Array.from({ length: 26 }, (_, index) => index + 1),
   );
   t.equal(read['p_connection_errors_total{server="relays",code="EADDRINUSE"}'], 7);
   t.equal(read['p_connections_refused_total{server="relays",code="ERR_INTERCEPT_LOOP"}'], 8);

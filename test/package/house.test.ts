@@ -26,6 +26,7 @@ const LIB_ORDER = [
   ['index.ts'],
   ['metrics'],
   ['doctor'],
+  ['ebpf'],
   ['rules'],
   ['relay', 'accept', 'udp'],
   ['dial'],
@@ -41,7 +42,7 @@ const LIB_ORDER = [
 const SRC_ORDER = [
   ['glue'],
   ['relay', 'datagram'],
-  ['names'],
+  ['ebpf', 'names'],
   ['conntrack', 'host', 'namespace', 'socket'],
   ['runtime.cc', 'exports.map'],
 ];

@@ -1,6 +1,6 @@
 // A mutex that is held for as long as a Locked of it lives.
-#ifndef ORIGINAL_DST_RELAY_MUTEX_H_
-#define ORIGINAL_DST_RELAY_MUTEX_H_
+#ifndef ORIGINAL_DST_SOCKET_MUTEX_H_
+#define ORIGINAL_DST_SOCKET_MUTEX_H_
 
 #include <pthread.h>
 
@@ -19,4 +19,4 @@ class Locked {
 
 }  // namespace original_dst
 
-#endif  // ORIGINAL_DST_RELAY_MUTEX_H_
+#endif  // ORIGINAL_DST_SOCKET_MUTEX_H_

@@ -1,0 +1,62 @@
+// Why the kernel would not take a BPF program, map or link, in words for who runs the program.
+import { constants } from 'node:os';
+import type { BpfFailure } from '../binding.ts';
+import { codedError, type CodedError, type SystemError, systemError } from '../errors.ts';
+
+const { EBUSY, EEXIST, EINVAL, ENOPROTOOPT, ENOSYS, ENOTSUP, EPERM } = constants.errno;
+
+const RIGHTS =
+  'needs CAP_BPF and CAP_NET_ADMIN in the first user namespace: run as root, or start it with ' +
+  '`setpriv --inh-caps=+bpf,+net_admin --ambient-caps=+bpf,+net_admin …`; in a container add BPF and NET_ADMIN';
+
+/** What must be in the kernel for a step to succeed, by how the step begins. The first that fits. */
+const FEATURES: readonly (readonly [step: RegExp, feature: string])[] = [
+  [/SO_NETNS_COOKIE/, 'SO_NETNS_COOKIE (Linux 5.14)'],
+  [/sk_lookup|LOAD lookup/, 'BPF programs for sk_lookup (Linux 5.9)'],
+  [/MAP_CREATE.* (?:aliases|witnesses|counters|ring|led)/, 'BPF arrays that can be mapped (Linux 5.5)'],
+  [/MAP_CREATE.* trie/, 'BPF tries (Linux 4.11, CONFIG_BPF_SYSCALL)'],
+  [/LINK_UPDATE/, 'BPF links that can be updated (Linux 5.7)'],
+  [/getpeername/, 'BPF programs at getpeername(2) (Linux 5.8)'],
+  [/recvmsg/, 'BPF programs at recvmsg(2) (Linux 5.2)'],
+  [/LOAD/, 'atomic operations in BPF programs (Linux 5.12)'],
+  [/LINK_CREATE|PROG_QUERY/, 'BPF programs of cgroups (Linux 5.7, CONFIG_CGROUP_BPF)'],
+  [/./, 'bpf(2) (CONFIG_BPF_SYSCALL)'],
+];
+
+/** Is it one of the errors with which a kernel says that it does not know what it was asked? */
+function isUnknownToKernel(status: number): boolean {
+  return [ENOSYS, EINVAL, ENOTSUP, ENOPROTOOPT].includes(-status);
+}
+
+function hintOf(status: number, step: string, log: string): string | undefined {
+  if (status === -EPERM) return RIGHTS;
+  const said = log === '' ? '' : `; the verifier: ${log.trim().replaceAll('\n', ' | ')}`;
+  if (!isUnknownToKernel(status)) return said === '' ? undefined : said.slice(2);
+  const [, feature] = FEATURES.find(([pattern]) => pattern.test(step))!;
+  return `does this kernel have ${feature}?${said}`;
+}
+
+/** The error of a capture or a listener that could not be attached. */
+export function attachError([status, step, log]: BpfFailure, pin?: string): CodedError | SystemError {
+  const [call, place = ''] = step.split(' ');
+  if (status === -EBUSY && call === 'BPF_PROG_QUERY') {
+    return codedError(
+      'ERR_CAPTURE_STACKED',
+      `The BPF program ${log} runs at ${place} of this cgroup already`,
+      {
+        hint: 'two such programs would each rewrite what the other has written; `bpftool cgroup tree` shows whose it is: end it, or capture another cgroup',
+      },
+    );
+  }
+  if (status === -EEXIST && call === 'BPF_OBJ_GET') {
+    return codedError('ERR_CAPTURE_PINNED', `What is pinned at ${pin} is not of this capture (${place})`, {
+      hint: `it was made with another version, cgroup or number of destinations: remove ${pin}, which ends it`,
+    });
+  }
+  const hint = hintOf(status, step, log);
+  return systemError(status, {
+    syscall: call === 'getsockopt' || call === 'mmap' || call === 'fstat' ? call : 'bpf',
+    option: call === 'getsockopt' ? place : step,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}

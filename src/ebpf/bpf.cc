@@ -1,0 +1,168 @@
+#include "ebpf/bpf.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <memory>
+
+namespace original_dst {
+
+namespace {
+
+// asm-generic/socket.h, newer than some systems' headers.
+constexpr int kNetnsCookie = 71;
+
+constexpr size_t kLogSize = size_t{1} << 20;
+// As much of the log's end as an error message can bear.
+constexpr size_t kLogKept = 600;
+
+int call(int command, bpf_attr* attributes) {
+  const long result = syscall(SYS_bpf, command, attributes, sizeof(*attributes));
+  return result < 0 ? -errno : static_cast<int>(result);
+}
+
+uint64_t address_of(const void* memory) { return reinterpret_cast<uintptr_t>(memory); }
+
+// With room for the terminating zero; names are for bpftool(8) alone.
+void name(char (&to)[BPF_OBJ_NAME_LEN], const char* from) {
+  memcpy(to, from, std::min(strlen(from), sizeof(to) - 1));
+}
+
+int owned(int answer, OwnedFd* fd) {
+  if (answer < 0) return answer;
+  fd->reset(answer);
+  return 0;
+}
+
+}  // namespace
+
+int bpf_map_create(const BpfMapImage& image, OwnedFd* map) {
+  bpf_attr attributes = {};
+  attributes.map_type = image.type;
+  attributes.key_size = image.key_size;
+  attributes.value_size = image.value_size;
+  attributes.max_entries = image.max_entries;
+  attributes.map_flags = image.flags;
+  name(attributes.map_name, image.name);
+  return owned(call(BPF_MAP_CREATE, &attributes), map);
+}
+
+int bpf_map_update(int map, const void* key, const void* value) {
+  bpf_attr attributes = {};
+  attributes.map_fd = static_cast<uint32_t>(map);
+  attributes.key = address_of(key);
+  attributes.value = address_of(value);
+  return call(BPF_MAP_UPDATE_ELEM, &attributes);
+}
+
+int bpf_prog_load(const BpfProgramImage& image, uint32_t type, uint32_t attach_type,
+                  const OwnedFd* maps, OwnedFd* program, std::string* log) {
+  static_assert(sizeof(bpf_insn) == sizeof(uint64_t), "an instruction is one word");
+  std::unique_ptr<bpf_insn[]> code(new bpf_insn[image.count]);
+  memcpy(code.get(), image.instructions, image.count * sizeof(bpf_insn));
+  for (size_t i = 0; i < image.reference_count; i++) {
+    bpf_insn& load = code[image.references[i].instruction];
+    load.src_reg = BPF_PSEUDO_MAP_FD;
+    load.imm = maps[image.references[i].map].get();
+  }
+  bpf_attr attributes = {};
+  attributes.prog_type = type;
+  attributes.expected_attach_type = attach_type;
+  attributes.insns = address_of(code.get());
+  attributes.insn_cnt = static_cast<uint32_t>(image.count);
+  attributes.license = address_of("Dual MIT/GPL");
+  name(attributes.prog_name, image.name);
+  int answer = call(BPF_PROG_LOAD, &attributes);
+  if (answer < 0) {
+    // Once more for the log, which costs too much to have it written each time.
+    std::unique_ptr<char[]> text(new char[kLogSize]);
+    text[0] = '\0';
+    attributes.log_buf = address_of(text.get());
+    attributes.log_size = kLogSize;
+    attributes.log_level = 1;
+    const int again = call(BPF_PROG_LOAD, &attributes);
+    if (again >= 0) answer = again;
+    const size_t length = strnlen(text.get(), kLogSize);
+    const size_t kept = std::min(length, kLogKept);
+    log->assign(text.get() + length - kept, kept);
+  }
+  return owned(answer, program);
+}
+
+int bpf_link_create(int program, int target, uint32_t attach_type, OwnedFd* link) {
+  bpf_attr attributes = {};
+  attributes.link_create.prog_fd = static_cast<uint32_t>(program);
+  attributes.link_create.target_fd = static_cast<uint32_t>(target);
+  attributes.link_create.attach_type = attach_type;
+  return owned(call(BPF_LINK_CREATE, &attributes), link);
+}
+
+int bpf_link_update(int link, int program) {
+  bpf_attr attributes = {};
+  attributes.link_update.link_fd = static_cast<uint32_t>(link);
+  attributes.link_update.new_prog_fd = static_cast<uint32_t>(program);
+  return call(BPF_LINK_UPDATE, &attributes);
+}
+
+int bpf_link_target(int link, uint64_t* cgroup, uint32_t* program) {
+  bpf_link_info found = {};
+  bpf_attr attributes = {};
+  attributes.info.bpf_fd = static_cast<uint32_t>(link);
+  attributes.info.info_len = sizeof(found);
+  attributes.info.info = address_of(&found);
+  const int status = call(BPF_OBJ_GET_INFO_BY_FD, &attributes);
+  if (status != 0) return status;
+  *cgroup = found.cgroup.cgroup_id;
+  *program = found.prog_id;
+  return found.cgroup.cgroup_id != 0 ? 0 : -ENOLINK;
+}
+
+int bpf_map_size(int map, uint32_t* value_size, uint32_t* max_entries) {
+  bpf_map_info found = {};
+  bpf_attr attributes = {};
+  attributes.info.bpf_fd = static_cast<uint32_t>(map);
+  attributes.info.info_len = sizeof(found);
+  attributes.info.info = address_of(&found);
+  const int status = call(BPF_OBJ_GET_INFO_BY_FD, &attributes);
+  *value_size = found.value_size;
+  *max_entries = found.max_entries;
+  return status;
+}
+
+int bpf_pin(int fd, const std::string& path) {
+  bpf_attr attributes = {};
+  attributes.bpf_fd = static_cast<uint32_t>(fd);
+  attributes.pathname = address_of(path.c_str());
+  return call(BPF_OBJ_PIN, &attributes);
+}
+
+int bpf_pinned(const std::string& path, OwnedFd* fd) {
+  bpf_attr attributes = {};
+  attributes.pathname = address_of(path.c_str());
+  return owned(call(BPF_OBJ_GET, &attributes), fd);
+}
+
+int bpf_prog_query(int cgroup, uint32_t attach_type, uint32_t* programs, uint32_t room) {
+  bpf_attr attributes = {};
+  attributes.query.target_fd = static_cast<uint32_t>(cgroup);
+  attributes.query.attach_type = attach_type;
+  attributes.query.query_flags = BPF_F_QUERY_EFFECTIVE;
+  attributes.query.prog_ids = address_of(programs);
+  attributes.query.prog_cnt = room;
+  const int status = call(BPF_PROG_QUERY, &attributes);
+  if (status != 0 && status != -ENOSPC) return status;
+  return static_cast<int>(attributes.query.prog_cnt);
+}
+
+int netns_cookie(uint64_t* cookie) {
+  const OwnedFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!any.valid()) return -errno;
+  socklen_t length = sizeof(*cookie);
+  return getsockopt(any.get(), SOL_SOCKET, kNetnsCookie, cookie, &length) == 0 ? 0 : -errno;
+}
+
+}  // namespace original_dst

@@ -1,0 +1,185 @@
+// attachCapture(): what programs of a cgroup dial over TCP, in all the ways there are to dial.
+import { existsSync, readFileSync } from 'node:fs';
+import t from 'tap';
+import { attachCapture, type CaptureOptions } from '../../lib/ebpf/index.ts';
+import { inCaptureNamespace, makeCgroup, moveInto, startClient } from '../fixtures/captured.ts';
+import { startTelling } from '../fixtures/capture-server.ts';
+
+const PORT = 15001;
+
+const told = (address: string, port: number) => ({ kind: 'ebpf', address, port });
+
+await inCaptureNamespace(
+  t,
+  import.meta.url,
+  async (t) => {
+    await startTelling(t, PORT);
+    const cgroup = makeCgroup(t);
+    const client = startClient(t, { cgroup });
+    const attach = (options: Partial<CaptureOptions> = {}) =>
+      attachCapture({ cgroup, port: PORT, destinations: 256, ...options });
+
+    await t.test('there is no way out of this namespace', async (t) => {
+      t.match(await client(`answer = ask(dial('93.184.216.34', 8081))`), { error: 'ENETUNREACH' });
+    });
+
+    await t.test('every way to dial', async (t) => {
+      const capture = attach();
+      t.teardown(() => capture.close());
+      const ways: [what: string, code: string, expected: object][] = [
+        ['IPv4', `answer = ask(dial('93.184.216.34', 8081))`, told('93.184.216.34', 8081)],
+        ['IPv6', `answer = ask(dial('2606:2800:220:1::1', 80))`, told('2606:2800:220:1::1', 80)],
+        ['IPv4-mapped', `answer = ask(dial('::ffff:1.2.3.4', 99))`, told('1.2.3.4', 99)],
+        [
+          'IPv6 alone',
+          `s = socket.socket(10); s.setsockopt(41, 26, 1); s.connect(('2001:db8::4', 99)); answer = ask(s)`,
+          told('2001:db8::4', 99),
+        ],
+        [
+          'nonblocking',
+          `
+s = socket.socket(); s.setblocking(False)
+try: s.connect(('192.0.2.7', 7))
+except BlockingIOError: pass
+select.select([], [s], [], 5); s.setblocking(True); answer = ask(s)`,
+          told('192.0.2.7', 7),
+        ],
+        [
+          'TCP Fast Open',
+          `s = socket.socket(); s.settimeout(None); s.sendto(b'x', socket.MSG_FASTOPEN, ('192.0.2.8', 8)); answer = ask(s)`,
+          told('192.0.2.8', 8),
+        ],
+        [
+          'from a bound address',
+          `s = socket.socket(); s.bind(('127.0.0.9', 0)); s.connect(('192.0.2.9', 9)); answer = ask(s)`,
+          told('192.0.2.9', 9),
+        ],
+        [
+          'from IPv6, bound',
+          `s = socket.socket(10); s.bind(('::1', 0)); s.connect(('2001:db8::9', 9)); answer = ask(s)`,
+          told('2001:db8::9', 9),
+        ],
+        [
+          'bound to the loopback interface',
+          `s = socket.socket(); s.setsockopt(1, 25, b'lo'); s.connect(('192.0.2.10', 10)); answer = ask(s)`,
+          told('192.0.2.10', 10),
+        ],
+      ];
+      for (const [what, code, expected] of ways) t.match(await client(code), expected, what);
+      const mptcp = '/proc/sys/net/mptcp/enabled';
+      await t.test(
+        'MPTCP',
+        {
+          skip:
+            existsSync(mptcp) && readFileSync(mptcp, 'utf8') === '1\n' ? false : 'no MPTCP in this kernel',
+        },
+        async (t) => {
+          t.match(await client(`answer = ask(dial('192.0.2.11', 11, protocol=262))`), told('192.0.2.11', 11));
+        },
+      );
+      t.match(
+        await client(`answer = dial('93.184.216.34', 8081).getpeername()`),
+        ['93.184.216.34', 8081],
+        'the program sees its destination',
+      );
+      t.match(await client(`answer = dial('2001:db8::1', 81).getpeername()[:2]`), ['2001:db8::1', 81]);
+    });
+
+    await t.test('the same destination again has the same alias; two from one port do not', async (t) => {
+      const capture = attach();
+      t.teardown(() => capture.close());
+      const pair = `
+def bound(port):
+    s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('127.0.0.1', 45679)); s.connect(('192.0.2.1', port)); return s
+a = bound(80); b = bound(81); answer = [ask(b), ask(a)]`;
+      for (let i = 0; i < 3; i++) t.match(await client(pair), [told('192.0.2.1', 81), told('192.0.2.1', 80)]);
+      t.match(capture.stats, { captured: 6, aliases: 2, refused: 0, exhausted: 0, lost: 0 });
+    });
+
+    await t.test('an alias is no destination', async (t) => {
+      const capture = attach();
+      t.teardown(() => capture.close());
+      const outsider = startClient(t);
+      // The program's end of a captured connection, as everybody may see it in /proc/net/tcp.
+      const alias = await client(`
+s = dial('192.0.2.1', 80); number = s.fileno()
+inode = os.stat('/proc/self/fd/%d' % number).st_ino
+rows = [row.split() for row in open('/proc/net/tcp').readlines()[1:]]
+word, port = [row[2].split(':') for row in rows if row[9] == str(inode)][0]
+answer = [socket.inet_ntoa(bytes.fromhex(word)[::-1]), int(port, 16), s.getsockname()[1], ask(s)]`);
+      const [address, port, source] = alias as [string, number, number];
+      t.match(alias, [/^127\.(12[89]|1[3-9]\d|2\d\d)\./, PORT, Number, told('192.0.2.1', 80)]);
+      const unknown = { kind: 'unknown', code: 'ERR_ALIAS_DIALLED' };
+      t.match(await outsider(`answer = ask(dial('${address}', ${port}))`), unknown, 'dialled by an outsider');
+      t.match(
+        await outsider(
+          `s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('127.0.0.1', ${source})); s.connect(('${address}', ${port})); answer = ask(s)`,
+        ),
+        unknown,
+        'from the very port of the connection that was captured',
+      );
+      t.match(
+        await client(`answer = ask(dial('${address}', ${port}))`),
+        { error: 'EPERM' },
+        'by a program of the cgroup',
+      );
+      const hole = `fd0d:d057:0:${PORT.toString(16)}::1`;
+      t.match(
+        await outsider(`answer = ask(dial('${hole}', ${PORT}))`),
+        unknown,
+        'an alias that nobody was given',
+      );
+      t.match(await client(`answer = ask(dial('${hole}', ${PORT}))`), { error: 'EPERM' });
+      t.match(
+        await outsider(`answer = ask(dial('127.0.0.1', ${PORT}))`),
+        { kind: 'direct' },
+        'the server itself',
+      );
+      t.equal(capture.stats.refused, 2);
+    });
+
+    await t.test('who is captured', async (t) => {
+      const late = startClient(t);
+      await late(`import time; early = socket.socket(); answer = os.getpid()`);
+      moveInto(cgroup, (await late('answer = os.getpid()')) as number);
+      const capture = attach();
+      t.teardown(() => capture.close());
+      t.match(
+        await late(`early.connect(('192.0.2.1', 80)); answer = 1`),
+        { error: 'ENETUNREACH' },
+        'not a socket from before its program came into the cgroup',
+      );
+      t.match(await late(`answer = ask(dial('192.0.2.1', 80))`), told('192.0.2.1', 80), 'the next one');
+      t.match(
+        await startClient(t)(`answer = ask(dial('192.0.2.1', 80))`),
+        { error: 'ENETUNREACH' },
+        'no outsider',
+      );
+      await t.test('not a program of another namespace', async (t) => {
+        const elsewhere = startClient(t, { cgroup, wrapper: ['unshare', '-Urn'] });
+        t.match(await elsewhere(`answer = ask(dial('192.0.2.1', 80))`), { error: 'ENETUNREACH' });
+      });
+      const inner = startClient(t, { cgroup: makeCgroup(t, cgroup) });
+      t.match(await inner(`answer = ask(dial('192.0.2.1', 80))`), told('192.0.2.1', 80), 'cgroups below');
+      const loopback = `l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen(); dial('127.0.0.1', l.getsockname()[1]); answer = 'here'`;
+      t.equal(await client(loopback), 'here', 'loopback is left alone');
+    });
+
+    await t.test('after close', async (t) => {
+      const capture = attach();
+      t.match(await client(`answer = ask(dial('192.0.2.1', 80))`), told('192.0.2.1', 80));
+      capture.close();
+      capture.close();
+      t.match(await client(`answer = ask(dial('192.0.2.1', 80))`), { error: 'ENETUNREACH' });
+      t.match(await client(`answer = ask(dial('2001:db8::1', 80))`), { error: 'ENETUNREACH' });
+      t.match(capture.stats, { captured: 1, aliases: 1 }, 'the numbers stay');
+      {
+        await using again = attach();
+        t.match(await client(`answer = ask(dial('2001:db8::1', 80))`), told('2001:db8::1', 80));
+        t.equal(again.stats.captured, 1);
+      }
+      t.match(await client(`answer = ask(dial('2001:db8::1', 80))`), { error: 'ENETUNREACH' });
+    });
+  },
+  { limited: true },
+);
