@@ -19,9 +19,13 @@ function compile(source: string): BpfObject {
     // v3: atomic operations that answer with what was there before, Linux 5.12.
     const flags = ['-O2', '-Wall', '-Werror', '-target', 'bpf', '-mcpu=v3'];
     const headers = execFileSync('gcc', ['-print-multiarch'], { encoding: 'utf8' }).trim();
-    execFileSync('clang', [...flags, `-I${join(root, 'src')}`, `-I/usr/include/${headers}`, '-c', source, '-o', object], {
-      stdio: 'inherit',
-    });
+    execFileSync(
+      'clang',
+      [...flags, `-I${join(root, 'src')}`, `-I/usr/include/${headers}`, '-c', source, '-o', object],
+      {
+        stdio: 'inherit',
+      },
+    );
     return readBpfObject(readFileSync(object));
   } finally {
     rmSync(directory, { recursive: true });

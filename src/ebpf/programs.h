@@ -1,19 +1,18 @@
-// The BPF programs as the kernel takes them. Made by `npm run build:bpf`, of sources with this
-// SHA-256: 8638940ec07316612b3b1a0e757feaf356b847dc766b59a47e2c6115afc90741
+// The BPF programs as the kernel takes them. Made by `npm run build:bpf`, of sources with this SHA-256:
+// 2a7f9f256d86b0c103e1f4a739ed35e07a0a3f096e4658df69e6c437478c7c91
 #ifndef ORIGINAL_DST_EBPF_PROGRAMS_H_
 #define ORIGINAL_DST_EBPF_PROGRAMS_H_
 
 #include "ebpf/image.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error \
-    "The BPF programs are compiled for little-endian machines: run npm run build:bpf with -target bpfeb, and scripts/bpf-image.ts taught to read it."
+#error "The BPF programs are compiled for little-endian machines: run npm run build:bpf with -target bpfeb, and scripts/bpf-image.ts taught to read it."
 #endif
 
 namespace original_dst {
 
 // clang-format off
-constexpr uint64_t kBpfVersion = 0x8638940ec0731661;
+constexpr uint64_t kBpfVersion = 0x2a7f9f256d86b0c1;
 enum CaptureMap { kCaptureMap_config, kCaptureMap_forward, kCaptureMap_aliases, kCaptureMap_witnesses, kCaptureMap_counters, kCaptureMap_ring, kCaptureMap_ports, kCaptureMap_trie4, kCaptureMap_trie6 };
 constexpr BpfMapImage kCaptureMaps[] = {
     {"config", 2, 4, 264, 1, 0},

@@ -4,9 +4,13 @@ import t from 'tap';
 import ts from 'typescript';
 import { root } from '../../scripts/native.ts';
 
-const entries = ['lib/index.ts', 'lib/doctor/index.ts', 'lib/rules/index.ts', 'lib/ebpf/index.ts', 'lib/metrics/index.ts'].map(
-  (file) => join(root, file),
-);
+const entries = [
+  'lib/index.ts',
+  'lib/doctor/index.ts',
+  'lib/rules/index.ts',
+  'lib/ebpf/index.ts',
+  'lib/metrics/index.ts',
+].map((file) => join(root, file));
 const consumer = join(root, 'test/fixtures/types/consumer.ts');
 
 const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile) as {

@@ -83,8 +83,7 @@ await inNamespace(t, import.meta.url, () => {
       const said = endpointAt(Role.scratch);
       const decided = recoverFromFacts(0, () => listener);
       deepStrictEqual(decided, { ...said, kind: decided.kind });
-      if (decided.kind === 'direct' || decided.kind === 'unknown')
-        throw new Error(`it says ${decided.kind}`);
+      if (decided.kind === 'direct') throw new Error(`it says ${decided.kind}`);
     }),
     { numRuns: 20_000 },
   );
