@@ -122,6 +122,17 @@ export interface Binding {
   namespaceOfSocket(fd: number): number;
   /** A descriptor of the user namespace that owns that network namespace, or a negative errno. */
   namespaceOwner(net: number): number;
+  /**
+   * The TCP socket whose own end is the first address, in the namespace of a descriptor or socket (-1: this thread's);
+   * or a negative errno. Inode 0: nobody has it open.
+   */
+  tcpSocketAt(
+    where: number,
+    localAddress: string,
+    localPort: number,
+    remoteAddress: string,
+    remotePort: number,
+  ): number | [inode: number, state: number, cookie: bigint];
   /** Which network namespace a socket or a descriptor is of, or this thread's for -1; or a negative errno. */
   namespaceNumber(where: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;

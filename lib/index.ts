@@ -52,6 +52,8 @@ export {
   type OriginalDst,
   type UnknownDst,
 } from './recover/original-dst.ts';
+export type { ClientProcess } from './recover/proc.ts';
+export { processOf, type ConnectionEnds, type ProcessOfOptions } from './recover/process-of.ts';
 export {
   getOriginalDst,
   getTransparent,

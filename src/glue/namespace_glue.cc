@@ -4,10 +4,15 @@
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+
+// After <sys/socket.h>, in a block of its own.
+#include <linux/netlink.h>
 
 #include "glue/arguments.h"
 #include "namespace/create.h"
 #include "namespace/inside.h"
+#include "socket/socket_diag.h"
 
 namespace original_dst {
 
@@ -49,12 +54,37 @@ Napi::Value NamespaceNumber(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), status == 0 ? static_cast<double>(number) : status);
 }
 
+// (descriptor of a network namespace, a socket of it, or -1: this thread's, address and port of a
+// connection's one end, of its other end) → the socket that the first end is, [inode, state,
+// cookie], or -errno
+Napi::Value TcpSocketAt(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Endpoint local;
+  Endpoint remote;
+  int status = endpoint_argument(info, 1, &local);
+  if (status == 0) status = endpoint_argument(info, 3, &remote);
+  if (status == 0 && (local.family == 0 || local.family != remote.family)) status = -EINVAL;
+  OwnedFd netlink;
+  if (status == 0) {
+    status = open_socket_at(fd_argument(info), AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, &netlink);
+  }
+  TcpSocket found = {};
+  if (status == 0) status = find_tcp_socket(netlink.get(), local, remote, &found);
+  if (status != 0) return Napi::Number::New(env, status);
+  const Napi::Array fields = Napi::Array::New(env, 3);
+  fields.Set(0u, found.inode);
+  fields.Set(1u, static_cast<uint32_t>(found.state));
+  fields.Set(2u, Napi::BigInt::New(env, found.cookie));
+  return fields;
+}
+
 }  // namespace
 
 void init_namespace(Napi::Env env, Napi::Object exports) {
   exports["createNamespace"] = Napi::Function::New<CreateNamespace>(env);
   exports["namespaceOfSocket"] = Napi::Function::New<NamespaceOfSocket>(env);
   exports["namespaceOwner"] = Napi::Function::New<NamespaceOwner>(env);
+  exports["tcpSocketAt"] = Napi::Function::New<TcpSocketAt>(env);
   exports["namespaceNumber"] = Napi::Function::New<NamespaceNumber>(env);
 }
 

@@ -8,10 +8,13 @@ namespace original_dst {
 
 int ask_netlink(int protocol, const nlmsghdr& request, NetlinkReply* reply) {
   const OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol));
-  if (!fd.valid()) return -errno;
-  if (send(fd.get(), &request, request.nlmsg_len, 0) < 0) return -errno;
+  return fd.valid() ? ask_netlink_on(fd.get(), request, reply) : -errno;
+}
+
+int ask_netlink_on(int fd, const nlmsghdr& request, NetlinkReply* reply) {
+  if (send(fd, &request, request.nlmsg_len, 0) < 0) return -errno;
   // The kernel answers within send(2), and one answer or one error fits: no loop.
-  const ssize_t length = recv(fd.get(), reply->bytes, sizeof(reply->bytes), MSG_DONTWAIT);
+  const ssize_t length = recv(fd, reply->bytes, sizeof(reply->bytes), MSG_DONTWAIT);
   if (length < 0) return -errno;
   const nlmsghdr* header = reinterpret_cast<const nlmsghdr*>(reply->bytes);
   if (!NLMSG_OK(header, static_cast<size_t>(length))) return -EBADMSG;

@@ -19,6 +19,9 @@ struct NetlinkReply {
 // is an error.
 int ask_netlink(int protocol, const nlmsghdr& request, NetlinkReply* reply);
 
+// The same over a netlink socket that is open already, in the namespace of that.
+int ask_netlink_on(int fd, const nlmsghdr& request, NetlinkReply* reply);
+
 }  // namespace original_dst
 
 #endif  // ORIGINAL_DST_SOCKET_NETLINK_H_

@@ -27,9 +27,7 @@ void copy_address(const Endpoint& from, __be32 (&to)[4]) {
   memcpy(to, from.bytes, sizeof(to));
 }
 
-}  // namespace
-
-int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie) {
+Request question(const Endpoint& local, const Endpoint& remote, uint64_t cookie) {
   Request request = {};
   request.header.nlmsg_len = sizeof(request);
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
@@ -45,6 +43,13 @@ int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t co
   id.idiag_if = remote.scope;
   id.idiag_cookie[0] = static_cast<uint32_t>(cookie);
   id.idiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
+  return request;
+}
+
+}  // namespace
+
+int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie) {
+  const Request request = question(local, remote, cookie);
   NetlinkReply reply;
   const int status = ask_netlink(NETLINK_SOCK_DIAG, request.header, &reply);
   // No such socket, or another one by now.
@@ -52,6 +57,18 @@ int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t co
   if (status != 0) return status;
   // Where no connection has the addresses, the kernel goes on to look for a listener.
   return static_cast<const inet_diag_msg*>(reply.body())->idiag_state != TCP_LISTEN;
+}
+
+int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, TcpSocket* found) {
+  const Request request = question(local, remote, kAnyCookie);
+  NetlinkReply reply;
+  const int status = ask_netlink_on(netlink, request.header, &reply);
+  if (status != 0) return status;
+  const auto* const message = static_cast<const inet_diag_msg*>(reply.body());
+  const uint32_t* const cookie = message->id.idiag_cookie;
+  *found = {static_cast<uint64_t>(cookie[1]) << 32 | cookie[0], message->idiag_inode,
+            message->idiag_state};
+  return 0;
 }
 
 int socket_cookie(int fd, uint64_t* cookie) {

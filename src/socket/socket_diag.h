@@ -17,6 +17,16 @@ constexpr uint64_t kAnyCookie = UINT64_MAX;
 // 0 also where the kernel has no tcp_diag module.
 int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie);
 
+struct TcpSocket {
+  uint64_t cookie;
+  uint32_t inode;  // 0: no process has it open any more
+  uint8_t state;   // TCP_ESTABLISHED and the like
+};
+
+// The same question over `netlink`, a socket of NETLINK_SOCK_DIAG, in the network namespace of
+// that: the socket between the two addresses, or a listener. Returns 0 or -errno; -ENOENT: none.
+int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, TcpSocket* found);
+
 // getsockopt(fd, SOL_SOCKET, SO_COOKIE): a number that no other socket has or will have. Returns 0
 // or -errno.
 int socket_cookie(int fd, uint64_t* cookie);

@@ -1,0 +1,99 @@
+// proc(5): which process has a socket open, and what it is.
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+/** A process that has dialled. */
+export interface ClientProcess {
+  /** As this process sees it: in its own pid namespace. */
+  pid: number;
+  /** The effective user id, in this process's user namespace. */
+  uid: number;
+  /** Its arguments, the program's own name first, as the process shows them. */
+  command: readonly string[];
+  /** The path in the unified cgroup hierarchy; undefined where there is none. Source: cgroups(7). */
+  cgroup: string | undefined;
+}
+
+/** A process at one moment: the same number may be another one's later. */
+interface Identity {
+  parent: number;
+  /** In clock ticks after the boot. */
+  started: string;
+}
+
+/** Undefined: there is none, or it may not be looked at. */
+function attempt<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
+}
+
+function identityOf(pid: number): Identity | undefined {
+  return attempt(() => {
+    // The name in brackets may hold anything, also brackets and spaces.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return { parent: Number(fields[1]), started: fields[19]! };
+  });
+}
+
+/** The descriptor by which a process has the socket. */
+function descriptorOf(pid: number, inode: number): string | undefined {
+  const directory = `/proc/${pid}/fd`;
+  const fds = attempt(() => readdirSync(directory)) ?? [];
+  return fds.find((fd) => attempt(() => readlinkSync(`${directory}/${fd}`)) === `socket:[${inode}]`);
+}
+
+/** Of a family that shares the socket the eldest: a shell, and not the command that it runs. */
+function eldest(pid: number, inode: number): number {
+  const parent = identityOf(pid)?.parent;
+  if (!parent || descriptorOf(parent, inode) === undefined) return pid;
+  return eldest(parent, inode);
+}
+
+/** Those that had a socket of somebody's before: whoever has dialled dials again. */
+const recent = new Set<number>();
+const MOST_RECENT = 16;
+
+function remember(pid: number): void {
+  recent.delete(pid);
+  recent.add(pid);
+  const [oldest] = recent;
+  if (recent.size > MOST_RECENT) recent.delete(oldest!);
+}
+
+/** A process that has the socket with this inode open; undefined when none is to be seen. */
+export function holderOf(inode: number): number | undefined {
+  const has = (pid: number): boolean => descriptorOf(pid, inode) !== undefined;
+  // The latest first: it has come after what runs for ever.
+  const found =
+    [...recent].toReversed().find(has) ??
+    readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .sort((a, b) => b - a)
+      .find(has);
+  if (found === undefined) return undefined;
+  const holder = eldest(found, inode);
+  remember(holder);
+  return holder;
+}
+
+/** What the process is that has the socket; undefined when it has ended or has closed it meanwhile. */
+export function describeHolder(pid: number, inode: number): ClientProcess | undefined {
+  return attempt(() => {
+    const before = identityOf(pid);
+    const read = (file: string): string => readFileSync(`/proc/${pid}/${file}`, 'utf8');
+    const [, uid] = /^Uid:\t\d+\t(\d+)/m.exec(read('status'))!;
+    const command = read('cmdline').replace(/\0$/, '');
+    const described: ClientProcess = {
+      pid,
+      uid: Number(uid),
+      command: command.split('\0'),
+      cgroup: /^0::(.*)$/m.exec(read('cgroup'))?.[1],
+    };
+    const stillThere = descriptorOf(pid, inode) !== undefined && identityOf(pid)?.started === before?.started;
+    return stillThere ? described : undefined;
+  });
+}

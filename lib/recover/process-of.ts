@@ -1,0 +1,123 @@
+// processOf(): which process of this host has dialled.
+import { Socket } from 'node:net';
+import { constants } from 'node:os';
+import { canonicalAddress, familyOf, type Endpoint } from '../address.ts';
+import { checkInteger, checkString, invalidType } from '../arguments.ts';
+import { binding } from '../binding.ts';
+import { systemError } from '../errors.ts';
+import { Namespace } from '../namespace/namespace.ts';
+import { withFd } from '../node/socket-fd.ts';
+import { endpointAt, peerStatus, Role } from './kernel-answer.ts';
+import { originalDst } from './original-dst.ts';
+import { type ClientProcess, describeHolder, holderOf } from './proc.ts';
+
+type End = Pick<Endpoint, 'address' | 'port'>;
+
+/** A connection as its client sees it: from where, and to where it has dialled. */
+export interface ConnectionEnds {
+  client: End;
+  destination: End;
+}
+
+export interface ProcessOfOptions {
+  /** Where the client is. Default: the accepted socket's namespace; of a pair of addresses, this thread's. */
+  namespace?: Namespace;
+}
+
+/** In which a socket has a peer: `tcp_states.h`. A new dial from the same port (SYN_SENT) is another connection. */
+const CONNECTED: ReadonlySet<number> = new Set([
+  1, // ESTABLISHED
+  4, // FIN_WAIT1
+  5, // FIN_WAIT2
+  8, // CLOSE_WAIT
+  9, // LAST_ACK
+  11, // CLOSING
+]);
+
+interface Found {
+  inode: number;
+  cookie: bigint;
+}
+
+/** The client's own socket, if a process of that namespace has it open. */
+function clientSocket(where: number, { client, destination }: ConnectionEnds): Found | undefined {
+  if (familyOf(client.address) !== familyOf(destination.address)) return undefined;
+  const found = binding().tcpSocketAt(
+    where,
+    client.address,
+    client.port,
+    destination.address,
+    destination.port,
+  );
+  if (typeof found === 'number') {
+    // ENODEV: by way of an interface that is gone.
+    if (found === -constants.errno.ENOENT || found === -constants.errno.ENODEV) return undefined;
+    throw systemError(found, { syscall: 'netlink', option: 'SOCK_DIAG_BY_FAMILY' });
+  }
+  const [inode, state, cookie] = found;
+  return inode !== 0 && CONNECTED.has(state) ? { inode, cookie } : undefined;
+}
+
+function find(where: number, ends: ConnectionEnds): ClientProcess | undefined {
+  const socket = clientSocket(where, ends);
+  const pid = socket && holderOf(socket.inode);
+  const found = pid === undefined ? undefined : describeHolder(pid, socket!.inode);
+  // The inode's number may have been another socket's by then.
+  return found && clientSocket(where, ends)?.cookie === socket!.cookie ? found : undefined;
+}
+
+/** The connection of an accepted socket; undefined once it has been reset: its addresses may be another one's. */
+function endsOf(socket: Socket, fd: number): ConnectionEnds | undefined {
+  if (binding().readFacts(fd) !== 0 || peerStatus() !== 0) return undefined;
+  const client = endpointAt(Role.peer);
+  const destination = originalDst(socket) ?? endpointAt(Role.local);
+  return 'address' in destination ? { client, destination } : undefined;
+}
+
+function checkEnd(name: string, end: unknown): End {
+  if (typeof end !== 'object' || end === null) throw invalidType(name, 'of type object', end);
+  const { address, port } = end as End;
+  checkString(`${name}.address`, address);
+  const literal = canonicalAddress(address);
+  if (literal === undefined) throw invalidType(`${name}.address`, 'a literal IP address', address);
+  checkInteger(`${name}.port`, port, 0, 65535);
+  return { address: literal, port };
+}
+
+/**
+ * `sock_diag(7)`, then `/proc/PID/fd`: the process of this host that has made an intercepted connection.
+ *
+ * The answer is about the socket at the client's end of this very connection: undefined when there is none (the client
+ * is another host's, or in another network namespace), when its process has closed it or has ended, or when it may not
+ * be seen (another user's process without CAP_SYS_PTRACE, hidepid, another pid namespace). Never the process that has
+ * the client's port later. Of several that share the socket, the eldest of the family.
+ *
+ * Looks through `/proc`, first among the processes that have dialled before: milliseconds where there are thousands.
+ *
+ * @param client an accepted socket, or the two ends: the policy's `client` and `destination` of a relay server
+ * @throws argument errors; a system error of netlink or, with a namespace that cannot be entered, of that (`EPERM`)
+ * Capability: none for processes of this user; CAP_SYS_PTRACE for others'. Source: sock_diag(7), proc(5).
+ */
+export function processOf(
+  client: Socket | ConnectionEnds,
+  options: ProcessOfOptions = {},
+): ClientProcess | undefined {
+  const { namespace } = options;
+  if (namespace !== undefined && !(namespace instanceof Namespace))
+    throw invalidType('options.namespace', 'an instance of Namespace', namespace);
+  if (!(client instanceof Socket)) {
+    if (typeof client !== 'object' || client === null)
+      throw invalidType('client', 'a net.Socket or an object of two addresses', client);
+    const ends = {
+      client: checkEnd('client.client', client.client),
+      destination: checkEnd('client.destination', client.destination),
+    };
+    return find(namespace?.fd ?? -1, ends);
+  }
+  return withFd(client, (fd) => {
+    const ends = endsOf(client, fd);
+    const found = ends && find(namespace?.fd ?? fd, ends);
+    // A connection that has been reset meanwhile leaves its addresses to the next.
+    return endsOf(client, fd) && found;
+  });
+}
