@@ -33,6 +33,8 @@ export interface Condition {
   notConnmark?: number;
   /** `known`: established or related. `not new`: everything but a connection's first packets. */
   state?: 'invalid' | 'known' | 'not new';
+  /** Somebody's NAT has changed the destination of the connection. */
+  translated?: true;
   /** The packet goes the other way than the connection's first. */
   reply?: true;
   /** A transparent socket of this host has this connection. */

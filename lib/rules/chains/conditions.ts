@@ -118,6 +118,19 @@ export function hairpinCalls({ dns, outbound }: Settings, family: Family): Condi
   };
 }
 
+/**
+ * Captured connections to which somebody else's DNAT applies too: the accepted socket has the address that NAT wrote, and
+ * no packet finds it here, before NAT; handed to the listener again, it would be reset. Only these: a packet that has no
+ * socket may be the third of a handshake by SYN cookie, and must come to the listener. Never a SYN: inbound.ts says why.
+ */
+export function translatedConnections({ mark }: Settings): Rule {
+  return {
+    when: { protocol: 'tcp', syn: false, translated: true, connmark: mark + 2 },
+    action: { do: 'deliver', mark },
+    why: 'known connection',
+  };
+}
+
 /** DNS queries, wherever they come from. */
 export function queries({ dns }: Settings, family: Family): (Condition & { protocol: Protocol })[] {
   if (dns === undefined) return [];

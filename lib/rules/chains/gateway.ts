@@ -1,6 +1,6 @@
 // Chains for connections that pass through this host.
 import { notForwarded } from './unicast.ts';
-import { exclusions, perProtocol, queries, wholeExclusions } from './conditions.ts';
+import { exclusions, perProtocol, queries, translatedConnections, wholeExclusions } from './conditions.ts';
 import { matchCovers } from '../config/checks.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
@@ -53,15 +53,6 @@ function natChain(settings: Settings, gateway: Gateway, family: Family): Chain {
   };
 }
 
-/** A captured connection whose packets the routing alone brings to its socket. */
-function translated({ mark }: Settings): Rule {
-  return {
-    when: { protocol: 'tcp', syn: false, state: 'known', connmark: mark + 2 },
-    action: { do: 'deliver', mark },
-    why: 'known connection',
-  };
-}
-
 function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chain {
   const { mark } = settings;
   const captured = mark + 2;
@@ -80,10 +71,7 @@ function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chai
       ...notForwarded(gateway, family),
       // As under NAT the first packet decides: forwarded connections that conntrack knew before the rules go on.
       { when: { state: 'not new', notConnmark: captured }, action: { do: 'return' }, why: 'decided before' },
-      // Where somebody else's DNAT applies to the same destination, the accepted socket has the address that NAT
-      // wrote, and no packet finds it here, before NAT: handed to the listener again, it would be reset.
-      // Never a SYN: inbound.ts says why.
-      ...(gateway.protocols.includes('tcp') ? [translated(settings)] : []),
+      ...(gateway.protocols.includes('tcp') ? [translatedConnections(settings)] : []),
       ...wholeExclusions(gateway, family, 'in'),
       ...clientQueries(settings, gateway, family).map((when): Rule => ({
         when,

@@ -6,11 +6,12 @@ import {
   LOCALHOST,
   passthrough,
   perProtocol,
+  translatedConnections,
   wholeExclusions,
 } from './conditions.ts';
 import type { Family, Protocol } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
-import type { Chain, Condition, Rule } from '../types.ts';
+import type { Action, Chain, Condition, Rule } from '../types.ts';
 
 type Inbound = NonNullable<Settings['inbound']>;
 
@@ -44,19 +45,26 @@ function natChain(inbound: Inbound, family: Family): Chain {
 
 /** What is captured, and what of it goes past the listener. */
 function handOver(when: Condition & { protocol: Protocol }, { port }: Inbound, mark: number): Rule[] {
+  const captured = mark + 2;
+  const tproxy: Rule = { when, action: { do: 'tproxy', port, mark }, why: 'captured connection' };
+  // A datagram has no socket of its own: every one needs the listener, but answers to this host's own queries do not.
+  if (when.protocol === 'udp')
+    return [{ when: { ...when, reply: true }, action: { do: 'return' }, why: 'answer to this host' }, tproxy];
+  // Past the listener, to the sockets that the addresses name: never a SYN. A client that the proxy has sent RST may come
+  // again from the same port, and as long as conntrack remembers the connection before, it takes the SYN for a packet
+  // of that: the client would get past the proxy.
+  const deliver: Action = { do: 'deliver', mark };
   return [
-    // An accepted TCP connection has a socket of its own, which the packet finds by its addresses. A datagram has
-    // not: every one of them needs the listener, but answers to this host's own queries are not for it.
-    // Never a SYN: a client that the proxy has sent RST may come again from the same port, and as long as conntrack
-    // remembers the connection before, it takes the SYN for a packet of that: the client would get past the proxy.
-    when.protocol === 'tcp'
-      ? {
-          when: { ...when, syn: false, state: 'known' },
-          action: { do: 'deliver', mark },
-          why: 'known connection',
-        }
-      : { when: { ...when, reply: true }, action: { do: 'return' }, why: 'answer to this host' },
-    { when, action: { do: 'tproxy', port, mark }, why: 'captured connection' },
+    { when: { ...when, syn: false, reply: true }, action: deliver, why: 'answer to this host' },
+    // What began before the rules. Not all that conntrack knows: the third packet of a handshake by SYN cookie has no
+    // socket yet, and needs the listener.
+    {
+      when: { ...when, syn: false, state: 'known', notConnmark: captured },
+      action: deliver,
+      why: 'known connection',
+    },
+    { when, action: { do: 'connmark', mark: captured }, why: 'captured connection' },
+    tproxy,
   ];
 }
 
@@ -79,6 +87,7 @@ function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chai
       // Not as a part of the rules below: those may name destinations, and iptables takes one -d a rule.
       { when: { destinations: [LOCALHOST[family]] }, action: { do: 'return' }, why: 'loopback address' },
       ...notForThisHost(inbound, family),
+      ...(inbound.protocols.includes('tcp') ? [translatedConnections(settings)] : []),
       ...allExclusions(inbound, family),
       ...perProtocol(inbound.include, inbound.protocols, family, 'in').flatMap((when) =>
         handOver(when, inbound, mark),

@@ -99,6 +99,7 @@ function matches(when: Condition): string[] {
     always(when.mark !== undefined && `-m mark --mark ${hex(when.mark)}${mask(when.markMask)}`),
     always(when.notMark !== undefined && `-m mark ! --mark ${hex(when.notMark)}`),
     always(when.state && `-m conntrack ${STATES[when.state]}`),
+    always(when.translated && '-m conntrack --ctstate DNAT'),
     always(when.connmark !== undefined && `-m connmark --mark ${hex(when.connmark)}`),
     always(when.notConnmark !== undefined && `-m connmark ! --mark ${hex(when.notConnmark)}`),
     always(when.reply && '-m conntrack --ctdir REPLY'),

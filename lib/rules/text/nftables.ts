@@ -76,6 +76,7 @@ function matches(when: Condition, family: Family): string[] {
         : `meta mark & ${hex(when.markMask)} == ${hex(when.mark)}`),
     when.notMark !== undefined && `meta mark != ${hex(when.notMark)}`,
     when.state && `ct state ${STATES[when.state]}`,
+    when.translated && 'ct status dnat',
     when.connmark !== undefined && `ct mark ${hex(when.connmark)}`,
     when.notConnmark !== undefined && `ct mark != ${hex(when.notConnmark)}`,
     when.reply && 'ct direction reply',
