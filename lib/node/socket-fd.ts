@@ -46,6 +46,27 @@ export function acceptingServer(socket: Socket): Server | undefined {
   return (socket as unknown as { _server?: Server | null })._server ?? undefined;
 }
 
+/** The part of a server that counts its connections: `maxConnections`, getConnections() and `'close'` go by it. */
+interface CountingServer {
+  _connections: number;
+  _emitCloseIfDrained(): void;
+}
+
+/**
+ * Keeps a connection counted by the server that accepted it, although its socket is about to close: somebody else has the
+ * connection now. Returns what ends that, to be called once.
+ */
+export function keepCounted(socket: Socket): () => void {
+  const counted = socket as unknown as { _server?: CountingServer | null };
+  const server = counted._server;
+  if (!server) return () => {};
+  counted._server = null; // else the socket takes itself off the count when it closes
+  return () => {
+    server._connections--;
+    server._emitCloseIfDrained();
+  };
+}
+
 /** The socket that a tls.TLSSocket was put over. */
 export function underlyingSocket(socket: object): Socket | undefined {
   const parent = (socket as { _parent?: unknown })._parent;

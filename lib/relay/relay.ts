@@ -18,7 +18,7 @@ import { type Relay, RelayObject } from './relay-object.ts';
 import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
 import { PipeMover } from './stream-mover.ts';
 import { readTimeouts, type RelayLimits, type RelayTimeouts } from './timeouts.ts';
-import { socketFd } from '../node/socket-fd.ts';
+import { keepCounted, socketFd } from '../node/socket-fd.ts';
 
 export interface RelayOptions extends RelayTimeouts {
   /** Aborting it is `destroy()`. */
@@ -47,6 +47,8 @@ class SocketRelay extends RelayObject {
   #waitTimer: NodeJS.Timeout | undefined;
   #waitsFor: RelaySide | undefined;
   #onAbort: (() => void) | undefined;
+  /** Takes the connections off the counts of the servers that accepted them. */
+  #uncount: (() => void)[] = [];
 
   constructor(
     sockets: Record<RelaySide, Socket>,
@@ -81,6 +83,7 @@ class SocketRelay extends RelayObject {
 
   override finish(outcome: RelayOutcome): void {
     if (this.#onAbort) this.#signal?.removeEventListener('abort', this.#onAbort);
+    for (const uncount of this.#uncount) uncount();
     super.finish(outcome);
   }
 
@@ -156,6 +159,7 @@ class SocketRelay extends RelayObject {
       return;
     }
     this.start(mover);
+    this.#uncount = SIDES.map((side) => keepCounted(sockets[side]));
     // The thread works with duplicates: this closes Node's descriptors and leaves the connections alone.
     client.destroy();
     upstream.destroy();
@@ -193,6 +197,7 @@ class SocketRelay extends RelayObject {
  * The sockets are the relay's from now on: what they have read or were given back by `unshift()` is sent first, what
  * was written to them is finished first, an upstream that is still connecting is waited for; `'data'` and
  * `'readable'` listeners are removed, and the socket objects close as soon as the thread has the connections.
+ * The server that accepted one of them counts it until the relay has ended: `maxConnections`, `server.close()`.
  * FIN is passed on as FIN, RST as RST, an urgent byte (MSG_OOB) as urgent. Both connections get TCP_NODELAY.
  *
  * @returns a {@link Relay}: live byte counters, `destroy()`, and `'close'` with a {@link RelayOutcome}. What the
