@@ -17,6 +17,7 @@ import {
   toNftables,
   verify,
 } from '../rules/index.ts';
+import { inFlags } from './flag-names.ts';
 import { hostPlan } from './host-plan.ts';
 import { addSections, common, EXIT_STATUS, type Section } from './help.ts';
 import { paintFor } from './output.ts';
@@ -87,8 +88,8 @@ function printCommand(): Command {
     .option('--json', 'print the plan as JSON')
     .summary('print the rules as a shell script')
     .description('Prints the rules as a shell script. Asks nothing of the system; works everywhere.')
-    .action((options: RulesOptions & { json?: true }) => {
-      const plan = planRules(rulesConfig(command, options));
+    .action(async (options: RulesOptions & { json?: true }) => {
+      const plan = await inFlags(options, () => planRules(rulesConfig(command, options)));
       process.stdout.write(
         options.json ? `${JSON.stringify(plan, null, 2)}\n` : printed(plan, backendOf(options)),
       );
@@ -114,13 +115,15 @@ function applyCommand(): Command {
     .description(
       'Installs the rules in this network namespace, in tables and chains of their own name; those of others are not touched. May be repeated. If a step fails, what was there before is brought back.',
     )
-    .action(async (options: RulesOptions & { yes?: true }) => {
-      const config = rulesConfig(command, options);
-      const plan = planHere(options, config);
-      keepSessions(config);
-      if (options.yes) await uninterrupted(() => apply(plan, backendOf(options)));
-      else dryRun(await applyCommands(plan, backendOf(options)));
-    });
+    .action((options: RulesOptions & { yes?: true }) =>
+      inFlags(options, async () => {
+        const config = rulesConfig(command, options);
+        const plan = planHere(options, config);
+        keepSessions(config);
+        if (options.yes) await uninterrupted(() => apply(plan, backendOf(options)));
+        else dryRun(await applyCommands(plan, backendOf(options)));
+      }),
+    );
   return addSections(
     command,
     PRIVILEGES,
@@ -138,7 +141,7 @@ function verifyCommand(): Command {
     .summary('compare what is installed with the plan')
     .description('Compares what is installed with what the options ask for and names the first difference.')
     .action(async (options: RulesOptions) => {
-      const plan = planHere(options, rulesConfig(command, options));
+      const plan = await inFlags(options, () => planHere(options, rulesConfig(command, options)));
       const difference = await verify(plan, backendOf(options));
       const paint = paintFor(command);
       if (difference === undefined) {

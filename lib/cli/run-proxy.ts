@@ -7,6 +7,7 @@ import { checkDialRights } from './dial-rights.ts';
 import { drain, type ProxyRules } from './drain.ts';
 import { egressPolicies } from './egress-list.ts';
 import { Ending } from './ending.ts';
+import { withFlags } from './flag-names.ts';
 import { Forwarder } from './forwarder.ts';
 import { MetricsServer } from './metrics-server.ts';
 import { complaint, type Paint } from './output.ts';
@@ -110,7 +111,7 @@ export async function runProxy(options: ProxyOptions, paint: Paint): Promise<voi
     await serve(options, output, forwarder, ending);
     if (ending.failed) process.exitCode = 1;
   } catch (error) {
-    output.say(complaint((error as Error).message));
+    output.say(complaint(withFlags((error as Error).message, options, '--listen')));
     process.exitCode = 1;
   }
   // Lines that nobody reads would keep this process for ever.

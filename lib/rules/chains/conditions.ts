@@ -1,7 +1,7 @@
 // Conditions that several chains share.
 import { DNS_PORT, isPortsOnly } from '../config/checks.ts';
 import type { Family, Protocol } from '../config/config.ts';
-import { covers, formatPorts, mergeRanges, toPrefixes, type Range } from '../config/ranges.ts';
+import { covers, EVERY_ADDRESS, formatPorts, mergeRanges, toPrefixes, type Range } from '../config/ranges.ts';
 import { ALL_BITS } from '../config/marks.ts';
 import type { Direction, Match, Settings } from '../config/settings.ts';
 import type { Condition, Rule } from '../types.ts';
@@ -9,14 +9,9 @@ import type { Condition, Rule } from '../types.ts';
 /** The loopback address that programs mean when they mean this host. */
 export const LOCALHOST: Record<Family, string> = { IPv4: '127.0.0.1/32', IPv6: '::1/128' };
 
-const EVERYTHING: Record<Family, Range[]> = {
-  IPv4: [{ first: 0n, last: (1n << 32n) - 1n }],
-  IPv6: [{ first: 0n, last: (1n << 128n) - 1n }],
-};
-
 /** Prefixes for a condition; undefined where the ranges leave nothing out. */
 function prefixes(ranges: Range[], family: Family): string[] | undefined {
-  if (covers(ranges, EVERYTHING[family])) return undefined;
+  if (covers(ranges, EVERY_ADDRESS[family])) return undefined;
   return ranges.flatMap((range) => toPrefixes(range, family));
 }
 

@@ -2,7 +2,7 @@
 import { codedError } from '../../errors.ts';
 import { checkReach, checkRouting, checkServers } from './reach.ts';
 import { contradiction } from './refusals.ts';
-import { covers, parseCidr, type Range } from './ranges.ts';
+import { covers, EVERY_ADDRESS, EVERY_PORT, parseCidr, type Range } from './ranges.ts';
 import type { Family, RulesConfig } from './config.ts';
 import { hasMark } from './marks.ts';
 import type { Direction, Match, Settings } from './settings.ts';
@@ -11,12 +11,13 @@ export const DNS_PORT: Range = { first: 53n, last: 53n };
 
 /** Does the one hold all that the other one holds? */
 export function matchCovers(outer: Match, inner: Match, family: Family): boolean {
-  const rangesCover = (a: Range[] | undefined, b: Range[] | undefined): boolean =>
-    a === undefined || (b !== undefined && covers(a, b));
+  // What names none names all: an exclusion of 0.0.0.0/0 leaves nothing of it.
+  const addressesCover = (a: Range[] | undefined, b = EVERY_ADDRESS[family]): boolean =>
+    a === undefined || covers(a, b);
   return (
-    rangesCover(outer.ports, inner.ports) &&
-    rangesCover(outer.destinations?.[family], inner.destinations?.[family]) &&
-    rangesCover(outer.sources?.[family], inner.sources?.[family]) &&
+    (outer.ports === undefined || covers(outer.ports, inner.ports ?? EVERY_PORT)) &&
+    addressesCover(outer.destinations?.[family], inner.destinations?.[family]) &&
+    addressesCover(outer.sources?.[family], inner.sources?.[family]) &&
     (outer.interfaces === undefined ||
       (inner.interfaces !== undefined &&
         inner.interfaces.every((name) =>

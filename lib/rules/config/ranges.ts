@@ -103,6 +103,13 @@ export function mergeRanges(ranges: readonly Range[], onOverlap: (a: Range, b: R
   return merged;
 }
 
+export const EVERY_ADDRESS: Record<Family, Range[]> = {
+  IPv4: [{ first: 0n, last: (1n << 32n) - 1n }],
+  IPv6: [{ first: 0n, last: (1n << 128n) - 1n }],
+};
+/** No connection goes to port 0. */
+export const EVERY_PORT: Range[] = [{ first: 1n, last: 65535n }];
+
 /** Is every part of `inner` in `outer`? Both merged. */
 export function covers(outer: readonly Range[], inner: readonly Range[]): boolean {
   return inner.every((part) => outer.some((whole) => whole.first <= part.first && part.last <= whole.last));
