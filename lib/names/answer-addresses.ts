@@ -53,7 +53,7 @@ export function readService(data: Buffer): { target: string; hints: string[] } |
 }
 
 /** `_8443._https.example.com` is asked for a connection to `example.com` (RFC 9460, 2.3). */
-function askedFor(question: string): string | undefined {
+export function askedFor(question: string): string | undefined {
   return canonicalName(question.replace(/^(?:_[^.]*\.)+/, ''));
 }
 

@@ -47,7 +47,8 @@ type Learnt = Map<string, Map<string, number>>;
  */
 export class NameTable {
   readonly #clients = new Map<string, Learnt>();
-  readonly #synthetic: SyntheticAddresses | undefined;
+  /** The addresses that stand for names, if it has any. */
+  readonly synthetic: SyntheticAddresses | undefined;
   readonly #perClient: boolean;
   readonly #minTtl: number;
   readonly #maxTtl: number;
@@ -74,7 +75,7 @@ export class NameTable {
     this.#maxTtl = maxTtl;
     this.#maxAddresses = maxAddresses;
     this.#maxPerClient = maxPerClient;
-    this.#synthetic = synthetic;
+    this.synthetic = synthetic;
   }
 
   /** How many addresses are known, those of all clients counted; what has ended counts until it is looked at. */
@@ -114,7 +115,7 @@ export class NameTable {
     const address = canonicalAddress(destination.address);
     if (address === undefined)
       throw invalidType('destination.address', 'a literal IP address', destination.address);
-    const certain = this.#synthetic?.nameOf(address);
+    const certain = this.synthetic?.nameOf(address);
     if (certain !== undefined) return [certain];
     const key = this.#keyOf(typeof client === 'string' ? client : client.address);
     const learnt = this.#clients.get(key);

@@ -57,6 +57,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'Node was started to load no addons: the `cause` of `ERR_BINDING_NOT_LOADED`',
     'start it without `--no-addons`; with `--permission` add `--allow-addons`',
   ],
+  ERR_DNS_NO_ANSWER: [
+    'A resolver has not answered; the client of the DNS forwarder is told SERVFAIL',
+    'see whether the resolver can be reached',
+  ],
   ERR_EGRESS_DENIED: [
     'The egress policy does not let the dial go there',
     'extend `allow`, or shorten `deny`',

@@ -28,6 +28,7 @@ const LIB_ORDER = [
   ['doctor'],
   ['ebpf'],
   ['rules'],
+  ['dns'],
   ['relay', 'accept', 'udp'],
   ['dial'],
   ['names', 'policy'],
