@@ -40,6 +40,8 @@
             "src/host/interface_address.cc",
             "src/socket/netlink.cc",
             "src/socket/original_dst.cc",
+            "src/socket/proxy_header.cc",
+            "src/glue/proxy_header_glue.cc",
             "src/datagram/poller.cc",
             "src/namespace/create.cc",
             "src/namespace/inside.cc",

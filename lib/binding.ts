@@ -63,6 +63,23 @@ export interface Binding {
   parseFirstBytes(bytes: Uint8Array): number;
   /** Another fd of the same socket, or a negative errno. */
   duplicateFd(fd: number): number;
+  /**
+   * A PROXY protocol header at the beginning of the bytes (src/socket/proxy_header.h). A number: how many bytes there
+   * must be at least, or a negative errno. Without addresses: of version 1's UNKNOWN, version 2's LOCAL and UNSPEC.
+   */
+  parseProxyHeader(
+    bytes: Uint8Array,
+  ):
+    | number
+    | [
+        length: number,
+        version: 1 | 2,
+        tlvAt: number,
+        clientAddress?: string,
+        clientPort?: number,
+        destinationAddress?: string,
+        destinationPort?: number,
+      ];
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
   /**
    * Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned, `onGone` with

@@ -48,6 +48,8 @@ export {
   type InterceptServer,
   type InterceptVerdict,
 } from './accept/intercept.ts';
+export type { ProxyProtocolOptions } from './accept/proxy-protocol.ts';
+export { clientOf, proxyHeader, type ProxyHeader, type ProxyTlv } from './recover/proxy-header.ts';
 export type { InterceptStats } from './accept/stats.ts';
 export {
   originalDst,

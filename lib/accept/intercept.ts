@@ -15,10 +15,12 @@ import {
   type OriginalDst,
   type UnknownDst,
 } from '../recover/original-dst.ts';
+import { setProxyHeader } from '../recover/proxy-header.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { acceptingServer, listenHandle, withFd } from '../node/socket-fd.ts';
-import { countConnection, countLoop, type InterceptStats, newInterceptStats } from './stats.ts';
+import { checkProxyProtocol, type ProxyProtocolOptions, sendsHeader, takeHeader } from './proxy-protocol.ts';
+import { countConnection, countLoop, countRefused, type InterceptStats, newInterceptStats } from './stats.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
 /** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */
@@ -34,11 +36,16 @@ export interface InterceptOptions<
   direct?: Direct;
   /** Connections whose destination is not known for certain. Default `'emit'`. */
   unknown?: Unknown;
+  /**
+   * Connections from these peers begin with a header of the PROXY protocol (`send-proxy` of HAProxy and others), which
+   * is taken off: its destination is that of the connection, kind `'proxy'`. A connection without one is sent RST.
+   */
+  proxyProtocol?: ProxyProtocolOptions;
 }
 
 /** The destinations that a server's handlers see: those of a kind that is reset never come to them. */
 export type HandledDst<Direct extends InterceptVerdict, Unknown extends InterceptVerdict> =
-  | ([Direct] extends ['reset'] ? KnownDst & { kind: 'redirect' | 'tproxy' | 'ebpf' } : KnownDst)
+  | ([Direct] extends ['reset'] ? KnownDst & { kind: 'redirect' | 'tproxy' | 'ebpf' | 'proxy' } : KnownDst)
   | ([Unknown] extends ['reset'] ? never : UnknownDst);
 
 /** An accepted socket with its true destination. */
@@ -117,10 +124,11 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   checkServer(server);
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  const { transparent = false, direct = 'emit', unknown = 'emit' } = options;
+  const { transparent = false, direct = 'emit', unknown = 'emit', proxyProtocol } = options;
   checkBoolean('options.transparent', transparent);
   checkVerdict('options.direct', direct);
   checkVerdict('options.unknown', unknown);
+  checkProxyProtocol(proxyProtocol);
   if (intercepted in server)
     throw codedError('ERR_ALREADY_INTERCEPTED', 'This server is intercepted already');
   binding(); // a missing binary is the caller's error, now, and not the first client's
@@ -128,28 +136,37 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   const takeRefusal = transparent ? makeTransparent(server) : undefined;
 
   const stats = newInterceptStats();
-  const verdicts = { redirect: 'emit', tproxy: 'emit', ebpf: 'emit', direct, unknown } as const;
+  const verdicts = {
+    redirect: 'emit',
+    tproxy: 'emit',
+    ebpf: 'emit',
+    proxy: 'emit',
+    direct,
+    unknown,
+  } as const;
   const listener = new ListenerMemo(server);
   const boundTo = (): ListenerAddress | undefined => listener.get();
 
-  /** Returns false when no handler is to see the socket. */
-  const accept = (socket: Socket): boolean => {
+  /** Finds out where an accepted connection was going; undefined for one that is not from accept(2). */
+  const recover = (
+    socket: Socket,
+    named?: KnownDst,
+  ): { decided: OriginalDst; origin: Origin } | undefined => {
     const acceptedBy = acceptingServer(socket);
-    let decided = originalDst(socket);
-    let origin: Origin = 0;
-    if (decided === undefined) {
-      // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
-      const where = acceptedBy === server ? boundTo : () => listenerAddress(acceptedBy);
-      decided = withFd(socket, (fd) => {
-        const found = recoverFromFd(fd, where);
-        origin = binding().originOf(fd, listener.get()?.port ?? 0);
-        return found;
-      });
-      if (decided === undefined) return true; // not from accept(2): the program emitted it
-      annotate(socket, decided);
-    } else if (acceptedBy === server) {
-      return true; // a handler looked at the first bytes and emitted it once more
-    }
+    // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
+    const where = acceptedBy === server ? boundTo : () => listenerAddress(acceptedBy);
+    const found = withFd(socket, (fd) => ({
+      decided: recoverFromFd(fd, where),
+      origin: binding().originOf(fd, listener.get()?.port ?? 0),
+    }));
+    if (found === undefined) return undefined;
+    if (named) found.decided = named;
+    annotate(socket, found.decided);
+    return found;
+  };
+
+  /** Returns false when no handler is to see the socket. */
+  const judge = (socket: Socket, decided: OriginalDst, origin: Origin): boolean => {
     countConnection(stats, decided, { server, socket });
     const loop = origin === 0 ? undefined : ownDialRefusal(origin, decided, listener.get()!.port);
     if (loop) {
@@ -161,6 +178,37 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     stats.reset++;
     reset(socket);
     return false;
+  };
+
+  /** The handlers see the socket when its header has been read; it is annotated then, and not read again. */
+  const awaitHeader = (socket: Socket, timeout: number): void => {
+    takeHeader(socket, timeout, (header) => {
+      if (header instanceof Error) {
+        countRefused(stats, header, { server, socket });
+        reset(socket);
+        return;
+      }
+      setProxyHeader(socket, header);
+      const { destination } = header;
+      const found = recover(socket, destination && { ...destination, kind: 'proxy' });
+      // The client may have gone in that tick.
+      if (found && judge(socket, found.decided, found.origin)) server.emit('connection', socket);
+    });
+  };
+
+  /** Returns false when no handler is to see the socket, or not yet. */
+  const accept = (socket: Socket): boolean => {
+    const known = originalDst(socket);
+    if (known !== undefined) {
+      // A handler looked at the first bytes and emitted it once more, or another server's did.
+      return acceptingServer(socket) === server || judge(socket, known, 0);
+    }
+    if (proxyProtocol && acceptingServer(socket) === server && sendsHeader(proxyProtocol, socket)) {
+      awaitHeader(socket, proxyProtocol.timeout ?? 5000);
+      return false;
+    }
+    const found = recover(socket);
+    return found === undefined || judge(socket, found.decided, found.origin);
   };
 
   let claimed: number | undefined;

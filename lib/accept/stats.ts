@@ -10,9 +10,10 @@ export interface InterceptStats {
   redirect: number;
   tproxy: number;
   ebpf: number;
+  proxy: number;
   direct: number;
   unknown: number;
-  /** How many of the above were answered with RST and never reached a handler. */
+  /** Answered with RST: they never reached a handler. */
   reset: number;
   /** Causes of `unknown` by their code: `{ ENOENT: 2 }`. */
   errors: Record<string, number>;
@@ -24,7 +25,17 @@ const connections = channel('original-dst:connection');
 const errors = channel('original-dst:error');
 
 export function newInterceptStats(): InterceptStats {
-  return { redirect: 0, tproxy: 0, ebpf: 0, direct: 0, unknown: 0, reset: 0, errors: {}, refused: {} };
+  return {
+    redirect: 0,
+    tproxy: 0,
+    ebpf: 0,
+    proxy: 0,
+    direct: 0,
+    unknown: 0,
+    reset: 0,
+    errors: {},
+    refused: {},
+  };
 }
 
 /** Counts a connection, and publishes it with `about`: the server, and what there is of the connection. */
@@ -36,6 +47,13 @@ export function countConnection(stats: InterceptStats, originalDst: OriginalDst,
     if (errors.hasSubscribers) errors.publish({ ...about, error: cause });
   }
   if (connections.hasSubscribers) connections.publish({ ...about, originalDst });
+}
+
+/** Counts a connection that is refused before anything is known of it, and says so. */
+export function countRefused(stats: InterceptStats, error: CodedError, about: object): void {
+  countRefusal(stats.refused, error);
+  stats.reset++;
+  if (errors.hasSubscribers) errors.publish({ ...about, error });
 }
 
 /** Counts a connection that is refused because this program has dialled it, and says so. */

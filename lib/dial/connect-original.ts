@@ -1,12 +1,12 @@
 // connectOriginal(): dials where an intercepted connection was going.
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
-import { canonicalAddress } from '../address.ts';
 import { checkDialOptions, dial, type DialOptions, type DialSource } from './connect.ts';
 import { outOfRange } from '../arguments.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { pathOf } from '../policy/own-dials.ts';
 import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
+import { clientOf } from '../recover/proxy-header.ts';
 import { recoverOriginalDst, type KnownDst } from '../recover/original-dst.ts';
 import { reset } from '../node/reset.ts';
 import { acceptingServer, underlyingSocket } from '../node/socket-fd.ts';
@@ -47,9 +47,8 @@ function refuse(client: Socket, error: CodedError): Socket {
 }
 
 function clientSource(client: Socket, keepPort: boolean): DialSource | undefined {
-  const { remoteAddress, remotePort } = client;
-  if (remoteAddress === undefined) return undefined;
-  return { address: canonicalAddress(remoteAddress)!, port: keepPort ? remotePort! : 0 };
+  const from = clientOf(client);
+  return from && { address: from.address, port: keepPort ? from.port : 0 };
 }
 
 export function checkPreserveSource(value: unknown): void {

@@ -22,7 +22,7 @@ export interface Family {
 
 export type AnyStats = InterceptStats | RelayServerStats | DatagramStats;
 
-const KINDS = ['redirect', 'tproxy', 'ebpf', 'direct', 'unknown'] as const;
+const KINDS = ['redirect', 'tproxy', 'ebpf', 'proxy', 'direct', 'unknown'] as const;
 
 function isRelays(stats: AnyStats): stats is RelayServerStats {
   return 'relayed' in stats;
@@ -36,8 +36,10 @@ function single(value: number): Sample[] {
   return [{ value, labels: {} }];
 }
 
-function byKind(stats: Record<(typeof KINDS)[number], number>): Sample[] {
-  return KINDS.map((kind) => ({ value: stats[kind], labels: { kind } }));
+/** Datagrams come through no proxy in front. */
+function byKind(stats: InterceptStats | DatagramStats): Sample[] {
+  const counts: Partial<Record<(typeof KINDS)[number], number>> = stats;
+  return KINDS.filter((kind) => kind in stats).map((kind) => ({ value: counts[kind]!, labels: { kind } }));
 }
 
 function byCode(counts: Record<string, number>): Sample[] {

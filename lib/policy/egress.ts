@@ -58,7 +58,7 @@ function ipv4Rules(list: BlockList): BlockList {
  * Is the address, in canonical form, in the list? Each family by its own rules: a BlockList alone takes IPv4 for
  * `::ffff:a.b.c.d`, so that `::/0`, which is said to mean all of IPv6, holds all of IPv4 as well.
  */
-function contains(list: BlockList, address: string): boolean {
+export function listed(list: BlockList, address: string): boolean {
   // A BlockList knows no interfaces: `fe80::1%eth0` is in no list, whatever the list says.
   const [bare = address] = address.split('%');
   if (familyOf(bare) === 'IPv6') return list.check(bare, 'ipv6');
@@ -88,8 +88,8 @@ export function egressRefusal(
   const { allow, deny } = policy ?? {};
   // Either name of this host will do to deny it; to allow it, the one that it is dialled by.
   const dialled = dialledAddress(destination.address);
-  const denied = deny !== undefined && (contains(deny, destination.address) || contains(deny, dialled));
-  if (!denied && (allow === undefined || contains(allow, dialled))) return undefined;
+  const denied = deny !== undefined && (listed(deny, destination.address) || listed(deny, dialled));
+  if (!denied && (allow === undefined || listed(allow, dialled))) return undefined;
   return codedError(
     'ERR_EGRESS_DENIED',
     `The egress policy ${denied ? 'denies' : 'does not allow'} ${formatEndpoint(destination)}`,

@@ -30,9 +30,10 @@ export interface KnownDst extends Endpoint {
    * - `redirect`: NAT (REDIRECT, DNAT) rewrote the destination; conntrack remembers this one.
    * - `tproxy`: delivered here unmodified (TPROXY, sk_lookup, AnyIP); the socket's local address is the destination.
    * - `ebpf`: a capture (`attachCapture`) led connect(2) here; its table remembers this one.
+   * - `proxy`: a proxy in front, which the server trusts to say so, has named it (PROXY protocol).
    * - `direct`: nobody redirected it; the client dialled this address.
    */
-  kind: 'redirect' | 'tproxy' | 'ebpf' | 'direct';
+  kind: 'redirect' | 'tproxy' | 'ebpf' | 'proxy' | 'direct';
 }
 
 /** No destination could be established: never a guess. `cause` is the system error that says why. */

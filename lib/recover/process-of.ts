@@ -70,8 +70,10 @@ function find(where: number, ends: ConnectionEnds): ClientProcess | undefined {
 function endsOf(socket: Socket, fd: number): ConnectionEnds | undefined {
   if (binding().readFacts(fd) !== 0 || peerStatus() !== 0) return undefined;
   const client = endpointAt(Role.peer);
-  const destination = originalDst(socket) ?? endpointAt(Role.local);
-  return 'address' in destination ? { client, destination } : undefined;
+  const destination = originalDst(socket);
+  if (destination === undefined) return { client, destination: endpointAt(Role.local) };
+  // Behind a proxy: its end is not the client's.
+  return destination.kind === 'unknown' || destination.kind === 'proxy' ? undefined : { client, destination };
 }
 
 function checkEnd(name: string, end: unknown): End {

@@ -102,7 +102,7 @@ export class ServerCounts {
       (typeof COUNTERS)[number],
       number
     >;
-    const { redirect, tproxy, ebpf, direct, unknown, reset, errors, refused } = this.#connections;
+    const { redirect, tproxy, ebpf, proxy, direct, unknown, reset, errors, refused } = this.#connections;
     let up = this.#bytesToUpstream;
     let down = this.#bytesToClient;
     for (const { bytesToUpstream, bytesToClient } of this.#relays) {
@@ -114,6 +114,7 @@ export class ServerCounts {
       redirect: thread.redirect + redirect,
       tproxy: thread.tproxy + tproxy,
       ebpf: thread.ebpf + ebpf,
+      proxy,
       direct,
       unknown,
       errors: { ...errors },

@@ -97,6 +97,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'The proxy that was to connect wants a password, or does not take this one; `proxyStatus` is its code',
     'give its `username` and `password`',
   ],
+  ERR_PROXY_HEADER: [
+    'A connection of a peer that must send a PROXY protocol header had none, a bad one, or was too slow; it was sent RST',
+    'put only proxies that send one into `proxyProtocol.from`',
+  ],
   ERR_PROXY_PROTOCOL: [
     'What the proxy answered is not of its protocol, is cut off or has no end',
     'see whether it speaks that protocol, at that port',

@@ -13,6 +13,7 @@
 #include "glue/loop_glue.h"
 #include "glue/names_glue.h"
 #include "glue/namespace_glue.h"
+#include "glue/proxy_header_glue.h"
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "host/cgroup_bpf.h"
@@ -61,6 +62,7 @@ class Addon : public Napi::Addon<Addon> {
     ebpf_.init(env, exports);
     init_relay(env, exports, answer_, loop_.dials(), ebpf_.aliases());
     init_datagram(env, exports);
+    init_proxy_header(env, exports);
   }
 
  private:

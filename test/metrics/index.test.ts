@@ -50,6 +50,7 @@ t.test('every number of the stats is told', async (t) => {
     redirect: 1,
     tproxy: 2,
     ebpf: 25,
+    proxy: 29,
     direct: 3,
     unknown: 4,
     reset: 5,

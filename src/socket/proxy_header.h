@@ -1,0 +1,31 @@
+// The PROXY protocol's header, versions 1 and 2: what a proxy in front says of a connection.
+#ifndef ORIGINAL_DST_SOCKET_PROXY_HEADER_H_
+#define ORIGINAL_DST_SOCKET_PROXY_HEADER_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "socket/endpoint.h"
+
+namespace original_dst {
+
+// A version 2 header says itself how long it is; what is longer than HAProxy's buffer is refused.
+constexpr size_t kMostProxyHeader = 16384;
+
+struct ProxyHeader {
+  Endpoint client;       // family 0, as the other: the proxy speaks for itself, or does not know
+  Endpoint destination;  // where the client has dialled
+  uint16_t length;       // of the whole header
+  uint16_t tlv_at;       // the type-length-values of version 2, which reach to its end
+  uint8_t version;
+};
+
+// Reads the header at the beginning of `bytes`. Returns 0; or how many bytes there must be at least
+// before it is worth asking again, and then the answer is about no byte behind the header; or
+// -EBADMSG: this is no header, -EAFNOSUPPORT: of a connection that is not TCP over IP, -EMSGSIZE.
+// A checksum that is in it is verified. Source: haproxy.org/download/2.9/doc/proxy-protocol.txt
+int parse_proxy_header(const uint8_t* bytes, size_t size, ProxyHeader* header);
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_SOCKET_PROXY_HEADER_H_
