@@ -58,6 +58,7 @@
             "src/relay/thread.cc",
             "src/relay/accept.cc",
             "src/relay/flow.cc",
+            "src/relay/inspect.cc",
             "src/glue/loop_glue.cc",
             "src/glue/relay_glue.cc",
             "src/glue/relay_listener_glue.cc",

@@ -101,7 +101,8 @@ export interface Binding {
   relayRef(on: boolean): number;
   /**
    * `onUndecided` gets a connection's token, which goes to relayDial, relayRefuse or relayTake, and what readFacts
-   * answers and fills; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
+   * answers and fills, and how many first bytes there are in `firstBytes`, about which the answer of parseFirstBytes
+   * is, or -1: they were not looked at; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
    * 1 the client's, 2 the client's with its port. `fd` other than -1: this bound socket. The bound address is left in the role `scratch`.
    */
   relayListen(
@@ -114,7 +115,10 @@ export interface Binding {
     source: 0 | 1 | 2,
     portFallback: boolean,
     limits: Uint32Array,
-    onUndecided: (token: number, status: number, origin: number) => void,
+    onUndecided: (token: number, status: number, origin: number, size: number) => void,
+    firstBytes: Uint8Array | undefined,
+    inspectPorts: Uint16Array | undefined,
+    inspectTimeoutMs: number,
   ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
   relayDial(id: number, token: number, address: string, port: number, thread: number): number;
   relayRefuse(token: number): number;
@@ -123,16 +127,20 @@ export interface Binding {
   /** From here on relayStart's `onGone` is called when the undecided connection is reset or broken. */
   relayWatch(token: number): number;
   relayUnlisten(listener: number, destroy: boolean): number;
-  /** Verdict 1: relay, 2: reset, 0: ask again. */
+  /** Verdict 1: relay, 2: reset. `protocol`: as parseFirstBytes says it, -1: not looked at. */
   relaySetVerdict(
     listener: number,
     address: string,
     port: number,
-    verdict: 0 | 1 | 2,
+    verdict: 1 | 2,
     ttlMs: number,
     tproxy: boolean,
+    protocol: number,
+    ech: boolean,
+    name: string | null,
   ): number;
-  relayRevokeVerdicts(listener: number): number;
+  /** Those of the address, those of the name, or all. */
+  relayRevokeVerdicts(listener: number, address: string | null, port: number, name: string | null): number;
   /** A descriptor of a new network namespace, or what failed (lib/namespace/create.ts). */
   createNamespace(): number | [status: number, step: number];
   /** A descriptor of the socket's network namespace, or a negative errno. */

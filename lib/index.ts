@@ -80,7 +80,9 @@ export {
 } from './accept/virtual-listeners.ts';
 export type { LastingVerdict, RelayDecision, RelayVerdict, RoutedVerdict } from './relay/decision.ts';
 export type { RelayTarget } from './relay/target.ts';
-export type { RelayListenOptions } from './relay/listener.ts';
+export type { InspectLimits } from './names/limits.ts';
+export type { RelayInspectOptions } from './relay/inspection.ts';
+export type { RelayListenOptions, RevokedVerdicts } from './relay/listener.ts';
 export { createRelayServer, type RelayServer, type RelayServerEvents } from './relay/relay-server.ts';
 export type { RelayServerOptions } from './relay/server-options.ts';
 export type { RelayServerStats } from './relay/server-stats.ts';

@@ -9,8 +9,9 @@ relays=${2:-150}
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
-engine="src/relay/thread.cc src/relay/accept.cc src/relay/flow.cc src/relay/listener.cc src/relay/pipe_pool.cc src/relay/relay.cc
-  src/relay/serve.cc src/relay/timers.cc src/relay/verdicts.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
+engine="src/relay/thread.cc src/relay/accept.cc src/relay/flow.cc src/relay/inspect.cc src/relay/listener.cc src/relay/pipe_pool.cc src/relay/relay.cc
+  src/relay/serve.cc src/relay/timers.cc src/relay/verdicts.cc
+  src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc src/names/http_head.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
   src/host/recent_dials.cc src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/netlink.cc
   src/socket/original_dst.cc src/socket/socket_diag.cc
   src/socket/socket_options.cc"
@@ -32,5 +33,8 @@ for sanitizer in thread address,undefined; do
   for mode in splice refuse-splice refuse-splice-out no-pipes; do
     "$directory/relay_test" "$mode" "$seed" "$relays"
   done
-  unshare -Urn sh -ec "$redirected" sh "$directory/accept_test" "$seed" "$((relays * 10))"
+  for mode in "" inspect; do
+    # shellcheck disable=SC2086 -- none or one
+    unshare -Urn sh -ec "$redirected" sh "$directory/accept_test" "$seed" "$((relays * 10))" $mode
+  done
 done

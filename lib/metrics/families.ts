@@ -121,6 +121,11 @@ export const FAMILIES: readonly Family[] = [
     ofRelays(({ gone }) => single(gone)),
   ),
   gauge(
+    'clients_inspecting',
+    'Clients whose first bytes are awaited now.',
+    ofRelays(({ inspecting }) => single(inspecting)),
+  ),
+  gauge(
     'relays_open',
     'Relays that are open now.',
     ofRelays(({ open }) => single(open)),

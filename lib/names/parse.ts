@@ -43,6 +43,11 @@ function readAlpn(text: Buffer, length: number): string[] {
 /** The machine's own byte order, as the addon's. */
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
+/** As the addon numbers them. */
+export function protocolNumber(protocol: FirstBytes['protocol']): number {
+  return PROTOCOLS.indexOf(protocol);
+}
+
 /** What the addon has left in memory about `bytes`, which become the answer's. */
 export function readFirstBytes(bytes: Buffer): FirstBytes {
   const { text, view } = answer();

@@ -8,10 +8,13 @@ import type { ConnectOriginalOptions } from '../dial/connect-original.ts';
 import { dialError } from '../dial/dial-error.ts';
 import { systemError } from '../errors.ts';
 import { claimPort, releasePort } from '../policy/loop-guard.ts';
+import type { FirstBytes } from '../names/first-bytes.ts';
+import { protocolNumber, readFirstBytes } from '../names/parse.ts';
 import type { Origin } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { engine } from './engine.ts';
+import { readInspection, type RelayInspectOptions } from './inspection.ts';
 import type { RelayLimits } from './timeouts.ts';
 
 /** Where a relay server listens. */
@@ -34,6 +37,7 @@ export interface ListenerDial extends Pick<
   'preserveSource' | 'portFallback' | 'mark'
 > {
   transparent?: boolean;
+  inspect?: RelayInspectOptions;
 }
 
 const VERDICTS = { relay: 1, reset: 2 } as const;
@@ -51,6 +55,9 @@ export function checkListenOptions(options: RelayListenOptions): void {
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw invalidType('signal', 'an instance of AbortSignal', signal);
 }
+
+/** Which lasting verdicts are taken back: those about a destination, or about a name, wherever it is wanted. */
+export type RevokedVerdicts = Pick<Endpoint, 'address' | 'port'> | { name: string };
 
 /** Node says `listen` for bind(2) too. */
 function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' | 'port'>): Error {
@@ -81,11 +88,12 @@ export class Listener {
   /** `onUndecided` gets the token of each connection that there is no verdict about, with its facts in memory. */
   static listen(
     { port = 0, host, fd = -1, backlog = 65535 }: RelayListenOptions,
-    { transparent = false, mark, preserveSource = false, portFallback = false }: ListenerDial,
+    { transparent = false, mark, preserveSource = false, portFallback = false, inspect }: ListenerDial,
     limits: RelayLimits,
-    onUndecided: (token: number, status: number, origin: Origin) => void,
+    onUndecided: (token: number, status: number, origin: Origin, first: FirstBytes | undefined) => void,
     onOver: () => void,
   ): Listener | Error {
+    const inspection = inspect && readInspection(inspect);
     engine().countAlive(1);
     const [id, more] = binding().relayListen(
       host ?? null,
@@ -97,14 +105,19 @@ export class Listener {
       preserveSource === 'port' ? 2 : preserveSource ? 1 : 0,
       portFallback,
       limits.words,
-      (token, status, origin) => {
+      (token, status, origin, size) => {
         if (token >= 0) {
-          onUndecided(token, status, origin);
+          const first =
+            size < 0 ? undefined : readFirstBytes(Buffer.from(inspection!.memory.subarray(0, size)));
+          onUndecided(token, status, origin, first);
         } else {
           engine().countAlive(-1);
           onOver();
         }
       },
+      inspection?.memory,
+      inspection?.ports,
+      inspection?.timeout ?? 0,
     );
     if (typeof more !== 'number') return new Listener(id, more, mark ?? 0);
     engine().countAlive(-1);
@@ -119,24 +132,45 @@ export class Listener {
   }
 
   /**
-   * Lets the thread act by itself on connections to this very address and port.
+   * Lets the thread act by itself on connections to this very address and port, whose first bytes, where they are
+   * looked at, say the same.
    * Never for a destination on this host: whether that is a loop depends on who intercepts on what, which changes.
    */
-  remember(destination: OriginalDst, action: 'relay' | 'reset', ttl: number): void {
+  remember(
+    destination: OriginalDst,
+    first: FirstBytes | undefined,
+    action: 'relay' | 'reset',
+    ttl: number,
+  ): void {
     if (destination.kind === 'direct' || destination.kind === 'unknown') return;
-    const { address, port } = destination;
+    const { address, port, kind } = destination;
     if (binding().isLocalDestination(address, this.#mark) !== 0) return;
-    binding().relaySetVerdict(this.#id, address, port, VERDICTS[action], ttl, destination.kind === 'tproxy');
+    binding().relaySetVerdict(
+      this.#id,
+      address,
+      port,
+      VERDICTS[action],
+      ttl,
+      kind === 'tproxy',
+      first === undefined ? -1 : protocolNumber(first.protocol),
+      first?.ech ?? false,
+      first?.name ?? null,
+    );
   }
 
-  /** Takes back what {@link remember} said of one destination, or of all. */
-  revoke(destination?: Pick<Endpoint, 'address' | 'port'>): void {
-    if (destination === undefined) {
-      binding().relayRevokeVerdicts(this.#id);
-      return;
+  /** Takes back what {@link remember} said of one destination, of one name, or of all. */
+  revoke(what?: RevokedVerdicts): void {
+    if (what === undefined) {
+      binding().relayRevokeVerdicts(this.#id, null, 0, null);
+    } else if ('name' in what) {
+      const { name } = what;
+      if (typeof name !== 'string' || name === '') throw invalidType('name', 'a host name', name);
+      binding().relayRevokeVerdicts(this.#id, null, 0, name.toLowerCase().replace(/\.$/, ''));
+    } else {
+      const { address, port } = what;
+      if (canonicalAddress(address) === undefined)
+        throw invalidType('destination.address', 'a literal IP address', address);
+      binding().relayRevokeVerdicts(this.#id, address, port, null);
     }
-    const { address, port } = destination;
-    if (binding().relaySetVerdict(this.#id, address, port, 0, 0, false) !== 0)
-      throw invalidType('destination.address', 'a literal IP address', address);
   }
 }

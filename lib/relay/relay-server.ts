@@ -7,11 +7,12 @@ import { binding } from '../binding.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
+import type { FirstBytes } from '../names/first-bytes.ts';
 import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { annotate, recoverFromFacts, type OriginalDst } from '../recover/original-dst.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
-import { checkListenOptions, Listener, type RelayListenOptions } from './listener.ts';
+import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
 import type { RelayOutcome } from './outcome.ts';
 import { type Relay, RelayObject } from './relay-object.ts';
 import { checkServerOptions, type RelayServerOptions } from './server-options.ts';
@@ -26,7 +27,7 @@ export interface RelayServerEvents {
   close: [];
   error: [error: Error];
   connection: [socket: InterceptedSocket];
-  relay: [relay: Relay, destination: OriginalDst, client: Endpoint];
+  relay: [relay: Relay, destination: OriginalDst, client: Endpoint, first: FirstBytes | undefined];
 }
 
 /** Bun and Deno make no socket of a descriptor that has been accepted elsewhere. */
@@ -80,7 +81,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
       options,
       this.#options,
       this.#limits,
-      (token, status, origin) => this.#onUndecided(token, status, origin),
+      (...question) => this.#onUndecided(...question),
       () => this.#onListenerOver(),
     );
     if (listener instanceof Error) {
@@ -114,13 +115,13 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   }
 
   /**
-   * Takes lasting verdicts back: about one destination, or all. Open connections go on. What `decide` has promised and
+   * Takes lasting verdicts back: about one destination, one name, or all. Open connections go on. What `decide` has promised and
    * not yet settled was found out before, too: it decides about its own connection and does not last.
    */
-  revoke(destination?: Pick<Endpoint, 'address' | 'port'>): this {
+  revoke(what?: RevokedVerdicts): this {
     if (this.#state !== 'listening') return this;
     this.#revocations++;
-    this.#listener!.revoke(destination);
+    this.#listener!.revoke(what);
     return this;
   }
 
@@ -171,12 +172,12 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     process.nextTick(() => this.emit('close'));
   }
 
-  #onUndecided(token: number, status: number, origin: Origin): void {
+  #onUndecided(token: number, status: number, origin: Origin, first: FirstBytes | undefined): void {
     const { address } = this.#listener!;
     const destination = recoverFromFacts(status, () => address);
     const client = endpointAt(Role.peer);
     const path = origin > 0 ? origin : address.port;
-    const one = new Undecided(token, { destination, client, revocations: this.#revocations, path });
+    const one = new Undecided(token, { destination, client, first, revocations: this.#revocations, path });
     const about = { server: this, client };
     this.#counts.connection(destination, about);
     const loop = origin === 0 ? undefined : ownDialRefusal(origin, destination, address.port);
@@ -187,7 +188,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     }
     let decision: RelayDecision | PromiseLike<RelayDecision>;
     try {
-      decision = this.#options.decide(destination, client, undefined, one);
+      decision = this.#options.decide(destination, client, first, one);
     } catch (error) {
       this.#onPolicyError(one, error as Error);
       return;
@@ -264,10 +265,10 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   }
 
   #relay(one: Undecided, { ttl, to }: ReadDecision): void {
-    const { destination, client } = one.question;
+    const { destination, client, first } = one.question;
     const joined = new RelayObject();
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
-    process.nextTick(() => this.emit('relay', joined, destination, client));
+    process.nextTick(() => this.emit('relay', joined, destination, client, first));
     this.#undecided.delete(one);
     const target = whereTo(destination, client, to, this.#options);
     if (target instanceof Error) {
@@ -293,7 +294,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
 
   #remember({ question }: Undecided, action: 'relay' | 'reset', ttl: number): void {
     if (ttl === 0 || this.#state !== 'listening' || question.revocations !== this.#revocations) return;
-    this.#listener!.remember(question.destination, action, ttl);
+    this.#listener!.remember(question.destination, question.first, action, ttl);
   }
 }
 
@@ -301,7 +302,8 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
  * A transparent proxy in one call: `accept4(2)`, SO_ORIGINAL_DST, a policy in TypeScript, `connect(2)` to the
  * destination, {@link relay}.
  *
- * A policy that answers `{ action, ttl }` is not asked again about the same address and port for so long: a thread of
+ * A policy that answers `{ action, ttl }` is not asked again about the same address and port for so long (with
+ * `inspect`: the same address, port, protocol, name and `ech`): a thread of
  * the addon then accepts, recovers, dials and relays such connections without a line of JavaScript. It does so only
  * when the kernel's facts alone say where a connection was going; everything else comes to `decide`, also what TypeScript
  * would have to find out more about. Destinations on this host always do, because of loops. `revoke()` takes verdicts
@@ -313,7 +315,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
  * Every connection that comes to `decide` is published on the diagnostics channels `original-dst:connection` and
  * `original-dst:error`, as those of createServer are, with `client` (an {@link Endpoint}) in place of `socket`.
  *
- * Events: `'listening'`; `'relay'` (relay, destination, client) for connections that `decide` had relayed, whose
+ * Events: `'listening'`; `'relay'` (relay, destination, client, first) for connections that `decide` had relayed, whose
  * outcome tells too when the loop guard, the egress policy or the network refused the dial; `'connection'` for those
  * with verdict `'emit'`; `'error'`, also with what `decide` throws (that client is sent RST); `'close'`, when every relay has ended.
  *

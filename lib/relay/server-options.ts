@@ -8,6 +8,7 @@ import type { FirstBytes } from '../names/first-bytes.ts';
 import type { EgressPolicy } from '../policy/egress.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { RelayDecision } from './decision.ts';
+import { readInspection, type RelayInspectOptions } from './inspection.ts';
 import { MAX_MS, type RelayTimeouts } from './timeouts.ts';
 import type { PendingConnection } from './undecided.ts';
 
@@ -23,6 +24,11 @@ export interface RelayServerOptions extends RelayTimeouts {
     first: FirstBytes | undefined,
     connection: PendingConnection,
   ) => RelayDecision | PromiseLike<RelayDecision>;
+  /**
+   * Waits for a connection's first bytes before `decide` is asked, which is told as `first` what they say. They stay
+   * where they are and are relayed with all others. Default: `decide` is asked at once, and `first` is undefined.
+   */
+  inspect?: RelayInspectOptions;
   /** How long a decision may take, in milliseconds; then the client is sent RST. Default 30,000; 0: for ever. */
   decisionTimeout?: number;
   /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
@@ -45,6 +51,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
   'egress',
   'halfCloseTimeout',
   'idleTimeout',
+  'inspect',
   'mark',
   'portFallback',
   'preserveSource',
@@ -64,5 +71,6 @@ export function checkServerOptions(options: RelayServerOptions): void {
   const { decide, decisionTimeout, transparent } = options;
   if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
   if (decisionTimeout !== undefined) checkInteger('options.decisionTimeout', decisionTimeout, 0, MAX_MS);
+  if (options.inspect !== undefined) readInspection(options.inspect);
   if (transparent !== undefined) checkBoolean('options.transparent', transparent);
 }

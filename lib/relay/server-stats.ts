@@ -17,6 +17,8 @@ export interface RelayServerStats extends InterceptStats {
   failed: number;
   /** Clients that were gone before the decision. */
   gone: number;
+  /** Clients whose first bytes are awaited now. */
+  inspecting: number;
   /** Relays that are open now. */
   open: number;
   /** Moved so far, by all relays. */
@@ -37,6 +39,8 @@ const COUNTERS = [
   'open',
   'bytesToUpstream',
   'bytesToClient',
+  'inspecting',
+  'gone',
 ] as const;
 
 export class ServerCounts {
@@ -123,7 +127,8 @@ export class ServerCounts {
       reset: thread.reset + reset,
       refused: { ...refused },
       failed: thread.failed + this.#failed,
-      gone: this.#gone,
+      gone: thread.gone + this.#gone,
+      inspecting: thread.inspecting,
       open: thread.open + this.#relays.size,
       bytesToUpstream: thread.bytesToUpstream + up,
       bytesToClient: thread.bytesToClient + down,

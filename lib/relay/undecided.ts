@@ -2,6 +2,7 @@
 import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { codedError, type CodedError } from '../errors.ts';
+import type { FirstBytes } from '../names/first-bytes.ts';
 import type { Path } from '../policy/own-dials.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { engine, type NativeMover } from './engine.ts';
@@ -21,6 +22,8 @@ export interface PendingConnection {
 export interface Question {
   readonly destination: OriginalDst;
   readonly client: Endpoint;
+  /** Where they were looked at. */
+  readonly first: FirstBytes | undefined;
   /** How many times revoke() had been called. */
   readonly revocations: number;
   /** For a dial that the program makes itself. */

@@ -189,9 +189,8 @@ void define(Napi::Env env, Napi::Object exports, const char* name, RelayGlue* gl
 
 }  // namespace
 
-void init_relay(Napi::Env env, Napi::Object exports, KernelAnswer* answer, RecentDials* dials,
-                AliasTables* aliases) {
-  RelayGlue* const glue = new RelayGlue(env, answer, dials, aliases);
+void init_relay(Napi::Env env, Napi::Object exports, const RelayGlue::Shared& shared) {
+  RelayGlue* const glue = new RelayGlue(env, shared);
   napi_add_env_cleanup_hook(
       env, [](void* self) { delete static_cast<RelayGlue*>(self); }, glue);
   define<&RelayGlue::Start>(env, exports, "relayStart", glue);

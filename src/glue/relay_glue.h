@@ -12,6 +12,8 @@
 #include "glue/kernel_answer.h"
 #include "glue/undecided.h"
 #include "host/recent_dials.h"
+#include "names/first_bytes.h"
+#include "relay/inspect.h"
 #include "relay/listener.h"
 #include "relay/relay.h"
 #include "relay/thread.h"
@@ -21,9 +23,20 @@ namespace original_dst {
 // All relays of one environment. Made with the exports and deleted by the environment's cleanup.
 class RelayGlue {
  public:
-  // `answer`: the memory that TypeScript decides from. They outlive every call and every thread.
-  RelayGlue(Napi::Env env, KernelAnswer* answer, RecentDials* dials, AliasTables* aliases)
-      : env_(env), answer_(answer), dials_(dials), aliases_(aliases) {}
+  // What other parts of the addon have, and outlives every call and every thread.
+  struct Shared {
+    KernelAnswer* answer;  // the memory that TypeScript decides from
+    FirstBytes* first;     // likewise
+    RecentDials* dials;
+    AliasTables* aliases;
+  };
+
+  RelayGlue(Napi::Env env, const Shared& shared)
+      : env_(env),
+        answer_(shared.answer),
+        first_(shared.first),
+        dials_(shared.dials),
+        aliases_(shared.aliases) {}
 
   // (onClosed: (count) => void, onGone: (token) => void) → the memory in which `count` ids of
   // closed relays are left before each call of onClosed, or -errno. onGone: see Watch.
@@ -47,21 +60,25 @@ class RelayGlue {
 
   // (address | null, port, listening fd that becomes the addon's | -1, backlog, transparent, mark |
   // null, enum DialPlan::Source, port fallback, struct RelayLimits as a Uint32Array, onUndecided:
-  // (token, status, origin) => void) → [listener, memory of its struct ListenerStats] and the bound
-  // address in scratch, or [-errno, enum DialStep]. Each connection that there is no verdict
-  // about is given to onUndecided, with what readFacts answers and fills and what originOf answers,
-  // and its token goes to Dial, Refuse or Take; -1 says that the listener was closed and no relay
-  // of its is left.
+  // (token, status, origin, size) => void, memory for first bytes as a Uint8Array | undefined,
+  // destination ports on which they are looked at as a sorted Uint16Array | undefined: all, for how
+  // many ms) → [listener, memory of its struct ListenerStats] and the bound address in scratch, or
+  // [-errno, enum DialStep]. Each connection that there is no verdict about is given to
+  // onUndecided, with what readFacts answers and fills, what originOf answers, and how many first
+  // bytes there are, which parseFirstBytes has been asked about, or -1: nobody has looked. Its
+  // token goes to Dial, Refuse or Take; -1 says that the listener was closed and no relay of its is
+  // left.
   Napi::Value Listen(const Napi::CallbackInfo& info);
 
   // (listener, destroy: are its relays to be closed too?) → 0 or -errno
   Napi::Value Unlisten(const Napi::CallbackInfo& info);
 
-  // (listener, address, port, verdict: 1 relay | 2 reset | 0 ask again, for how many ms, did the
-  // connection come by TPROXY?) → 0 or -errno
+  // (listener, address, port, verdict: 1 relay | 2 reset, for how many ms, did the connection come
+  // by TPROXY?, enum Protocol | -1: nobody has looked, ECH, name | null) → 0 or -errno
   Napi::Value SetVerdict(const Napi::CallbackInfo& info);
 
-  // (listener) → 0 or -errno
+  // (listener, address | null, port, name | null) → 0 or -errno. Those of the address, of the name,
+  // or all.
   Napi::Value RevokeVerdicts(const Napi::CallbackInfo& info);
 
   // (id, token of an undecided connection, address, port, thread) → 0 or -errno, and then the
@@ -87,6 +104,7 @@ class RelayGlue {
     std::unique_ptr<RelayListener> native;
     Napi::Reference<Napi::ArrayBuffer> stats;
     Napi::FunctionReference on_undecided;
+    Napi::Reference<Napi::Uint8Array> first_bytes;
   };
 
   Napi::Value Status(int status) const { return Napi::Number::New(env_, status); }
@@ -99,6 +117,7 @@ class RelayGlue {
   int Give(std::unique_ptr<Relay> relay, uint32_t index);
   int StartThread(uint32_t index);
   void StopThreads();
+  static void Inspect(const Napi::CallbackInfo& info, Inspection* inspection);
   RelayListener* Listener(const Napi::CallbackInfo& info, size_t index) const;
 
   static void Notify(void* closed);
@@ -110,6 +129,7 @@ class RelayGlue {
 
   const Napi::Env env_;
   KernelAnswer* const answer_;
+  FirstBytes* const first_;
   RecentDials* const dials_;
   AliasTables* const aliases_;
   napi_threadsafe_function on_news_ = nullptr;
@@ -125,8 +145,7 @@ class RelayGlue {
 };
 
 // Adds relayStart and the other functions of relays and of servers that relay to the exports.
-void init_relay(Napi::Env env, Napi::Object exports, KernelAnswer* answer, RecentDials* dials,
-                AliasTables* aliases);
+void init_relay(Napi::Env env, Napi::Object exports, const RelayGlue::Shared& shared);
 
 }  // namespace original_dst
 

@@ -1,6 +1,8 @@
 // The part of the relay's Node-API side that is about listeners and the connections to them.
 #include <errno.h>
+#include <string.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "glue/arguments.h"
@@ -12,6 +14,20 @@
 #include "socket/socket_options.h"
 
 namespace original_dst {
+
+namespace {
+
+// Room for any name, and for the zero behind it.
+constexpr size_t kNameSize = sizeof(FirstBytes::name);
+
+// The length of the name in that argument, or 0 where there is none.
+uint8_t name_argument(const Napi::CallbackInfo& info, size_t index, char (&name)[kNameSize]) {
+  size_t length = 0;
+  napi_get_value_string_latin1(info.Env(), info[index], name, kNameSize, &length);
+  return static_cast<uint8_t>(length);
+}
+
+}  // namespace
 
 Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
   uint32_t id = 0;
@@ -47,14 +63,30 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
                     dials_};
   listener->limits = Limits(info[8]);
   listener->aliases = aliases_;
+  if (info[10].IsTypedArray()) Inspect(info, &listener->inspection);
   listener->stats = static_cast<ListenerStats*>(memory);
   *listener->stats = {};
   status = threads_[0]->listen(listener.get());
   if (status != 0) return Pair(status, Status(kNoStep));
   listeners_[id].native = std::move(listener);
   listeners_[id].stats = std::move(stats);
+  if (info[10].IsTypedArray()) {
+    listeners_[id].first_bytes = Napi::Persistent(info[10].As<Napi::Uint8Array>());
+  }
   listeners_[id].on_undecided = Napi::Persistent(info[9].As<Napi::Function>());
   return Pair(static_cast<int>(id), listeners_[id].stats.Value());
+}
+
+void RelayGlue::Inspect(const Napi::CallbackInfo& info, Inspection* inspection) {
+  inspection->on = true;
+  inspection->max_bytes =
+      std::min(info[10].As<Napi::Uint8Array>().ByteLength(), FlowTools::kScratchSize);
+  inspection->every_port = !info[11].IsTypedArray();
+  if (!inspection->every_port) {
+    const Napi::Uint16Array ports = info[11].As<Napi::Uint16Array>();
+    inspection->ports.assign(ports.Data(), ports.Data() + ports.ElementLength());
+  }
+  inspection->timeout_ms = number_argument(info, 12);
 }
 
 Napi::Value RelayGlue::Unlisten(const Napi::CallbackInfo& info) {
@@ -68,21 +100,39 @@ Napi::Value RelayGlue::SetVerdict(const Napi::CallbackInfo& info) {
   if (listener == nullptr) return Status(-EINVAL);
   Endpoint destination;
   const int status = endpoint_argument(info, 1, &destination);
-  if (status != 0 || destination.family == 0) return Status(-EINVAL);
   const uint32_t verdict = number_argument(info, 3);
-  if (verdict == kRelayIt || verdict == kResetIt) {
-    listener->verdicts.set(destination, static_cast<Verdict>(verdict),
-                           monotonic_ms() + number_argument(info, 4), flag_argument(info, 5));
-  } else {
-    listener->verdicts.revoke(destination);
+  if (status != 0 || destination.family == 0 || (verdict != kRelayIt && verdict != kResetIt)) {
+    return Status(-EINVAL);
   }
+  Wanted wanted;
+  char name[kNameSize];
+  const uint32_t protocol = id_argument(info, 6);
+  if (protocol <= kSilent) {
+    wanted.protocol = static_cast<uint8_t>(protocol);
+    wanted.ech = flag_argument(info, 7) ? 1 : 0;
+    wanted.name_length = name_argument(info, 8, name);
+    wanted.name = name;
+  }
+  listener->verdicts.set(destination, wanted, static_cast<Verdict>(verdict),
+                         monotonic_ms() + number_argument(info, 4), flag_argument(info, 5));
   return Status(0);
 }
 
 Napi::Value RelayGlue::RevokeVerdicts(const Napi::CallbackInfo& info) {
   RelayListener* const listener = Listener(info, 0);
   if (listener == nullptr) return Status(-EINVAL);
-  listener->verdicts.revoke_all();
+  Endpoint destination;
+  const int status = endpoint_argument(info, 1, &destination);
+  if (status != 0) return Status(status);
+  char name[kNameSize];
+  const size_t length = name_argument(info, 3, name);
+  if (length > 0) {
+    listener->verdicts.revoke(name, length);
+  } else if (destination.family != 0) {
+    listener->verdicts.revoke(destination);
+  } else {
+    listener->verdicts.revoke_all();
+  }
   return Status(0);
 }
 
@@ -142,7 +192,7 @@ void RelayGlue::DrainNews() {
     const Napi::Function callback = slot.on_undecided.Value();
     if (one->kind == News::kOver) {
       slot = ListenerSlot();
-      callback.Call({Status(-1), Status(0), Status(0)});
+      callback.Call({Status(-1), Status(0), Status(0), Status(0)});
       continue;
     }
     answer_->facts = one->facts;
@@ -152,7 +202,15 @@ void RelayGlue::DrainNews() {
     const Endpoint& destination = likely_destination(one->facts);
     const Origin from = one->listener->origin(one->fd.get(), one->facts, destination, &one->path);
     const Napi::Value origin = Napi::Number::New(env_, origin_number(from, one->path));
-    callback.Call({Napi::Number::New(env_, undecided_.put(std::move(one))), status, origin});
+    int size = -1;
+    if (one->seen != nullptr) {
+      size = static_cast<int>(one->seen->size);
+      *first_ = one->seen->first;
+      memcpy(slot.first_bytes.Value().Data(), one->seen->bytes.get(), one->seen->size);
+      one->seen.reset();
+    }
+    callback.Call(
+        {Napi::Number::New(env_, undecided_.put(std::move(one))), status, origin, Status(size)});
   }
 }
 

@@ -1,13 +1,17 @@
 // The part of a relay thread that accepts connections itself.
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
+#include "host/origin.h"
 #include "relay/counter.h"
+#include "relay/inspect.h"
 #include "relay/listener.h"
 #include "relay/thread.h"
 #include "socket/mutex.h"
@@ -46,9 +50,17 @@ void RelayThread::end_listening(RelayListener* listener, bool destroy) {
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
     listener->fd.reset();
     listener->spare.reset();
-    if (listener->first == nullptr) return dismiss(listener);
+    if (listener->is_over()) return dismiss(listener);
   }
   // The last one takes the listener along.
+  for (Waiting* one = destroy ? listener->waiting : nullptr; one != nullptr;) {
+    Waiting* const next = one->next;
+    const bool last = next == nullptr && listener->first == nullptr;
+    reset_on_close(one->fd.get());
+    forget(one);
+    if (last) return;
+    one = next;
+  }
   for (Relay* relay = destroy ? listener->first : nullptr; relay != nullptr;) {
     Relay* const next = relay->next_of_listener;
     close(relay, kRelayAborted, kNeither, 0);
@@ -77,29 +89,58 @@ void RelayThread::accept(RelayListener* listener) {
     if (answer == RelayListener::Accepted::kNone) return;
     if (answer == RelayListener::Accepted::kCannot) return pause(listener);
     if (answer == RelayListener::Accepted::kNotThisOne) continue;
-    OwnedFd upstream;
-    DialNote note;
-    switch (listener->handle(accepted.get(), now_, &facts, &upstream, &note)) {
-      case kUndecided:
-        hand_up(listener->undecided(std::move(accepted), facts));
-        break;
-      case kResetIt:
-        reset_on_close(accepted.get());
-        break;
-      case kRelayIt: {
-        Relay* const relay = new Relay;
-        relay->listener = listener;
-        relay->limits = listener->limits;
-        relay->connecting = true;
-        relay->note = note;
-        relay->next_of_listener = listener->first;
-        if (listener->first != nullptr) listener->first->previous_of_listener = relay;
-        listener->first = relay;
-        add_to(&listener->stats->open, 1);
-        relay->open(std::move(accepted), std::move(upstream), true);
-        watch(relay);
-        break;
+    Endpoint found;
+    const bool certain = listener->destination(accepted.get(), &facts, &found);
+    const Endpoint* const destination = certain ? &found : nullptr;
+    // Where it is not certain its port is a good guess, enough to look or not to look.
+    if (listener->inspection.covers(certain ? found.port : likely_destination(facts).port)) {
+      inspect(listener, std::move(accepted), facts, destination);
+    } else {
+      decide(listener, std::move(accepted), &facts, destination, nullptr, false);
+    }
+  }
+}
+
+void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts,
+                         const Endpoint* destination, Seen* seen, bool watched) {
+  OwnedFd upstream;
+  DialNote note;
+  Verdict verdict = kUndecided;
+  if (destination != nullptr) {
+    const Wanted wanted = seen == nullptr ? Wanted() : Wanted(seen->first);
+    verdict =
+        listener->handle(accepted.get(), *destination, wanted, now_, *facts, &upstream, &note);
+  }
+  switch (verdict) {
+    case kUndecided: {
+      // Its socket is the other thread's from here on.
+      if (watched) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, accepted.get(), nullptr);
+      News* const one = listener->undecided(std::move(accepted), *facts);
+      if (seen != nullptr) {
+        one->seen = std::make_unique<Seen>(std::move(*seen));
+        one->seen->bytes.reset(new uint8_t[one->seen->size]);
+        memcpy(one->seen->bytes.get(), tools_.scratch, one->seen->size);
       }
+      hand_up(one);
+      break;
+    }
+    case kResetIt:
+      reset_on_close(accepted.get());
+      break;
+    case kRelayIt: {
+      Relay* const relay = new Relay;
+      relay->listener = listener;
+      relay->limits = listener->limits;
+      relay->connecting = true;
+      relay->note = note;
+      relay->next_of_listener = listener->first;
+      if (listener->first != nullptr) listener->first->previous_of_listener = relay;
+      listener->first = relay;
+      add_to(&listener->stats->open, 1);
+      relay->open(std::move(accepted), std::move(upstream), true);
+      relay->ends[kClient].watched = watched;
+      watch(relay);
+      break;
     }
   }
 }
@@ -165,7 +206,7 @@ void RelayThread::forget(Relay* relay) {
   }
   add_to(&listener->stats->open, -1);
   delete relay;
-  if (!listener->listening && listener->first == nullptr) dismiss(listener);
+  if (listener->is_over()) dismiss(listener);
 }
 
 }  // namespace original_dst

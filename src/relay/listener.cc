@@ -82,20 +82,23 @@ Origin RelayListener::origin(int accepted, const Facts& facts, const Endpoint& d
   return origin_of(accepted, facts, destination, port, *plan.dials, path);
 }
 
-Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream,
-                              DialNote* note) {
-  Endpoint destination;
+bool RelayListener::destination(int accepted, Facts* facts, Endpoint* found) const {
   if (aliases != nullptr && aliases->any()) aliases->read_connection(accepted, facts);
-  if (!find_destination(accepted, port, facts, &destination)) return kUndecided;
+  return find_destination(accepted, port, facts, found);
+}
+
+Verdict RelayListener::handle(int accepted, const Endpoint& destination, const Wanted& wanted,
+                              uint64_t now_ms, const Facts& facts, OwnedFd* upstream,
+                              DialNote* note) {
   bool tproxy = false;
-  const Verdict verdict = verdicts.find(destination, now_ms, &tproxy);
+  const Verdict verdict = verdicts.find(destination, wanted, now_ms, &tproxy);
   if (verdict == kUndecided) return verdict;
   Path path = 0;
   if (verdict == kRelayIt) {
-    const Origin from = origin(accepted, *facts, destination, &path);
+    const Origin from = origin(accepted, facts, destination, &path);
     if (from == kLoop || from == kOwnDial) return kUndecided;
   }
-  double* const captured = facts->capture_status > 0 ? &stats->ebpf : &stats->redirect;
+  double* const captured = facts.capture_status > 0 ? &stats->ebpf : &stats->redirect;
   add_to(tproxy ? &stats->tproxy : captured, 1);
   if (verdict == kResetIt) {
     add_to(&stats->reset, 1);
@@ -103,7 +106,7 @@ Verdict RelayListener::handle(int accepted, uint64_t now_ms, Facts* facts, Owned
   }
 
   DialStep failed = kNoStep;
-  if (start_dial(plan.dial(destination, facts->peer), upstream, &failed) != 0) {
+  if (start_dial(plan.dial(destination, facts.peer), upstream, &failed) != 0) {
     add_to(&stats->failed, 1);
     return kResetIt;
   }

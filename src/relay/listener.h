@@ -5,8 +5,11 @@
 
 #include <stdint.h>
 
+#include <memory>
+
 #include "ebpf/alias_table.h"
 #include "host/origin.h"
+#include "relay/inspect.h"
 #include "relay/relay.h"
 #include "relay/verdicts.h"
 #include "socket/certain_destination.h"
@@ -29,8 +32,10 @@ struct ListenerStats {
   double open;         // of the relayed: how many still are
   double to_upstream;  // bytes of the relayed
   double to_client;
+  double inspecting;  // whose first bytes are awaited, now
+  double gone;        // of those: reset by the client
 };
-static_assert(sizeof(ListenerStats) == 88, "lib/relay/server-stats.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 104, "lib/relay/server-stats.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {
@@ -60,18 +65,20 @@ struct News {
   Path path = 0;  // of the dial that may follow
   DialPlan plan = {};
   RelayLimits limits = {};
+  std::unique_ptr<Seen> seen;  // null: nobody has looked
   uint64_t tag = 0;
   RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
   News* next = nullptr;
 };
 
 struct RelayListener : Watched {
-  RelayListener() : Watched(true) {}
+  RelayListener() : Watched(kListener) {}
   uint32_t id = 0;
   OwnedFd fd;
   uint16_t port = 0;
   DialPlan plan = {};
   RelayLimits limits = {};
+  Inspection inspection;
   AliasTables* aliases = nullptr;
   ListenerStats* stats = nullptr;
   Verdicts verdicts;
@@ -80,6 +87,7 @@ struct RelayListener : Watched {
   OwnedFd spare;  // given up for a moment when there are no descriptors, to refuse a connection
   uint64_t paused_until = 0;  // while accept4(2) cannot go on; 0: it can
   Relay* first = nullptr;     // the open ones
+  Waiting* waiting = nullptr;
   bool ready = false;
   bool listening = false;
   RelayListener* next = nullptr;  // in the thread's list
@@ -94,9 +102,14 @@ struct RelayListener : Watched {
   Accepted accept_one(OwnedFd* accepted, Facts* facts);
   // fcntl(2). Returns false when there is no descriptor.
   bool take_spare();
+  // Was it closed, with nothing of it left?
+  bool is_over() const { return !listening && first == nullptr && waiting == nullptr; }
+  // As find_destination(), where the connection was not captured.
+  bool destination(int accepted, Facts* facts, Endpoint* found) const;
   // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting and noted;
   // kResetIt: send RST; kUndecided: ask, also about a loop, which is for TypeScript to report.
-  Verdict handle(int accepted, uint64_t now_ms, Facts* facts, OwnedFd* upstream, DialNote* note);
+  Verdict handle(int accepted, const Endpoint& destination, const Wanted& wanted, uint64_t now_ms,
+                 const Facts& facts, OwnedFd* upstream, DialNote* note);
   // As origin_of(); on either thread.
   Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
   // For TypeScript to decide about, with all the facts.

@@ -52,16 +52,18 @@ struct RelayListener;
 
 // What epoll's events point to.
 struct Watched {
-  explicit Watched(bool is_listener) : listens(is_listener) {}
-  const bool listens;
+  enum Kind : uint8_t { kEndpoint, kListener, kWaiting };
+  explicit Watched(Kind of) : kind(of) {}
+  const Kind kind;
 };
 
 // One of a relay's two sockets.
 struct RelayEndpoint : Watched {
-  RelayEndpoint() : Watched(false) {}
+  RelayEndpoint() : Watched(kEndpoint) {}
   OwnedFd fd;
   Relay* relay = nullptr;
   RelaySide side = kNeither;
+  bool watched = false;   // in the epoll set already, as something else
   bool broken = false;    // EPOLLERR was seen
   bool writable = false;  // EPOLLOUT was seen
 };

@@ -61,7 +61,8 @@ bool RelayThread::watch(Relay* relay) {
     epoll_event event = {};
     event.events = kEvents;
     event.data.ptr = static_cast<Watched*>(&end);
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, end.fd.get(), &event) != 0) {
+    const int operation = end.watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(epoll_.get(), operation, end.fd.get(), &event) != 0) {
       close(relay, kRelayError, end.side, errno);
       return false;
     }

@@ -14,6 +14,7 @@
 #include <new>
 #include <utility>
 
+#include "relay/inspect.h"
 #include "relay/listener.h"
 #include "socket/mutex.h"
 
@@ -197,12 +198,16 @@ void RelayThread::run() {
         woken = true;
       } else if ((events[i].data.u64 & kTagged) != 0) {
         on_connection_gone(events[i].data.u64 >> 1);
-      } else if (watched->listens) {
+      } else if (watched->kind == Watched::kListener) {
         static_cast<RelayListener*>(watched)->ready = true;
+      } else if (watched->kind == Watched::kWaiting) {
+        note_waiting(static_cast<Waiting*>(watched), events[i].events);
       } else {
         note_events(static_cast<RelayEndpoint*>(watched), events[i].events);
       }
     }
+    // First: a command may delete who is in that list.
+    serve_waiting();
     if (woken) take_commands();
     serve_listeners();
     tell();
@@ -215,6 +220,7 @@ void RelayThread::run() {
       serve(relay);
     }
     expire();
+    expire_waiting();
     tell();
   }
   while (listeners_ != nullptr) end_listening(listeners_, true);
@@ -232,8 +238,7 @@ void RelayThread::tell() {
 
 int RelayThread::wait_ms() const {
   if (busy_first_ != nullptr) return 0;
-  const Timed* const first = timers_.first();
-  const uint64_t due = std::min(first == nullptr ? UINT64_MAX : first->due, resume_at());
+  const uint64_t due = std::min({timers_.first_due(), waiting_timers_.first_due(), resume_at()});
   if (due == UINT64_MAX) return -1;
   const uint64_t now = monotonic_ms();
   if (due <= now) return 0;

@@ -9,12 +9,16 @@
 #include "relay/flow.h"
 #include "relay/relay.h"
 #include "relay/timers.h"
+#include "socket/original_dst.h"
 #include "socket/owned_fd.h"
 
 namespace original_dst {
 
-struct RelayListener;
+struct FirstBytes;
 struct News;
+struct RelayListener;
+struct Seen;
+struct Waiting;
 
 // A thread with an epoll set. Every method may be called from one other thread (the one that runs
 // TypeScript); nothing is called back but `notify`, on the relay thread, which must not block.
@@ -75,6 +79,10 @@ class RelayThread {
   void end_listening(RelayListener* listener, bool destroy);
   void serve_listeners();
   void accept(RelayListener* listener);
+  // `destination`: null where it is not certain. `seen`: null where nobody has looked; its bytes
+  // are in the scratch buffer. `watched`: the socket is in the epoll set.
+  void decide(RelayListener* listener, OwnedFd accepted, Facts* facts, const Endpoint* destination,
+              Seen* seen, bool watched);
   void pause(RelayListener* listener);
   void resume(RelayListener* listener);
   uint64_t resume_at() const;
@@ -83,6 +91,17 @@ class RelayThread {
   void forget(Relay* relay);
   void dismiss(RelayListener* listener);
   void hand_up(News* one);
+  // ---- inspect.cc ----
+  void inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
+               const Endpoint* destination);
+  void note_waiting(Waiting* one, uint32_t events);
+  void serve_waiting();
+  void expire_waiting();
+  void look(Waiting* one, bool over);
+  bool wait_for(Waiting* one, size_t need, size_t size);
+  void settle(Waiting* one, const FirstBytes& first, size_t size);
+  void forget(Waiting* one);
+  // ---- serve.cc ----
   void note_events(RelayEndpoint* end, uint32_t events);
   void serve(Relay* relay);
   bool serve_flow(Relay* relay, RelaySide side);
@@ -117,7 +136,9 @@ class RelayThread {
   // The relay thread's own.
   FlowTools tools_ = {};
   Timers timers_;
-  Relay** table_ = nullptr;  // by id
+  Timers waiting_timers_;
+  Waiting* ready_ = nullptr;  // with events to be acted on
+  Relay** table_ = nullptr;   // by id
   size_t table_size_ = 0;
   Relay* busy_first_ = nullptr;
   Relay* busy_last_ = nullptr;

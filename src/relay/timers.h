@@ -27,6 +27,8 @@ class Timers {
   void disarm(Timed* timed);
   // The soonest, or null.
   Timed* first() const { return count_ == 0 ? nullptr : heap_[0]; }
+  // UINT64_MAX where there is none.
+  uint64_t first_due() const { return count_ == 0 ? UINT64_MAX : heap_[0]->due; }
 
  private:
   void place(size_t at, Timed* timed);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <utility>
+
 #include "socket/mutex.h"
 
 namespace original_dst {
@@ -11,43 +13,68 @@ namespace {
 bool same(const Endpoint& a, const Endpoint& b) { return memcmp(&a, &b, sizeof(a)) == 0; }
 
 // FNV-1a
-uint32_t hash(const Endpoint& endpoint) {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&endpoint);
-  uint32_t value = 2166136261U;
-  for (size_t i = 0; i < sizeof(endpoint); i++) value = (value ^ bytes[i]) * 16777619U;
+uint32_t hash(uint32_t value, const void* from, size_t size) {
+  const auto* bytes = static_cast<const uint8_t*>(from);
+  for (size_t i = 0; i < size; i++) value = (value ^ bytes[i]) * 16777619U;
   return value;
+}
+
+size_t hash(const Endpoint& destination, const Wanted& wanted) {
+  return hash(hash(2166136261U, &destination, sizeof(destination)), wanted.name,
+              wanted.name_length);
 }
 
 }  // namespace
 
-Verdicts::Entry* Verdicts::entry(const Endpoint& destination) {
-  const size_t first = hash(destination);
+bool Verdicts::Entry::is(const Endpoint& place, const Wanted& wanted) const {
+  return verdict != kUndecided && same(destination, place) && protocol == wanted.protocol &&
+         ech == wanted.ech && name_length == wanted.name_length &&
+         (name_length == 0 || memcmp(name.get(), wanted.name, name_length) == 0);
+}
+
+Verdicts::Entry* Verdicts::entry(const Endpoint& destination, const Wanted& wanted) {
+  const size_t first = hash(destination, wanted);
   for (size_t i = 0; i < kTries; i++) {
     Entry* const at = &entries_[(first + i) % kRoom];
-    if (at->verdict != kUndecided && same(at->destination, destination)) return at;
+    if (at->is(destination, wanted)) return at;
   }
   return nullptr;
 }
 
-void Verdicts::set(const Endpoint& destination, Verdict verdict, uint64_t until_ms, bool tproxy) {
+void Verdicts::set(const Endpoint& destination, const Wanted& wanted, Verdict verdict,
+                   uint64_t until_ms, bool tproxy) {
+  std::unique_ptr<char[]> name;
+  if (wanted.name_length > 0) {
+    name.reset(new char[wanted.name_length]);
+    memcpy(name.get(), wanted.name, wanted.name_length);
+  }
   const Locked locked(&mutex_);
-  Entry* place = entry(destination);
+  Entry* place = entry(destination, wanted);
   if (place == nullptr) {
     // The one of those in reach that ends first; one that is free or over has ended before all.
-    const size_t first = hash(destination);
+    const size_t first = hash(destination, wanted);
     place = &entries_[first % kRoom];
     for (size_t i = 1; i < kTries; i++) {
       Entry* const at = &entries_[(first + i) % kRoom];
       if (at->until < place->until) place = at;
     }
   }
-  *place = {destination, until_ms, verdict, tproxy};
+  *place = {destination, until_ms,           verdict,        tproxy, wanted.protocol,
+            wanted.ech,  wanted.name_length, std::move(name)};
 }
 
 void Verdicts::revoke(const Endpoint& destination) {
   const Locked locked(&mutex_);
-  Entry* const place = entry(destination);
-  if (place != nullptr) *place = {};
+  for (Entry& one : entries_) {
+    if (same(one.destination, destination)) one = {};
+  }
+}
+
+void Verdicts::revoke(const char* name, size_t length) {
+  const Locked locked(&mutex_);
+  for (Entry& one : entries_) {
+    if (one.name_length == length && memcmp(one.name.get(), name, length) == 0) one = {};
+  }
 }
 
 void Verdicts::revoke_all() {
@@ -55,9 +82,10 @@ void Verdicts::revoke_all() {
   for (Entry& one : entries_) one = {};
 }
 
-Verdict Verdicts::find(const Endpoint& destination, uint64_t now_ms, bool* tproxy) {
+Verdict Verdicts::find(const Endpoint& destination, const Wanted& wanted, uint64_t now_ms,
+                       bool* tproxy) {
   const Locked locked(&mutex_);
-  const Entry* const place = entry(destination);
+  const Entry* const place = entry(destination, wanted);
   if (place == nullptr || now_ms >= place->until) return kUndecided;
   *tproxy = place->tproxy;
   return place->verdict;

@@ -6,22 +6,45 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <memory>
+
+#include "names/first_bytes.h"
 #include "socket/endpoint.h"
 
 namespace original_dst {
 
 enum Verdict : uint8_t { kUndecided = 0, kRelayIt = 1, kResetIt = 2 };
 
-// By exact destination, each for a limited time, at most kRoom of them. One that is pushed out is
-// only asked for again. May be used from several threads.
+// What a verdict about a destination is about besides: what the client asks for there, if that was
+// looked at. A neighbour of the same address is another one.
+struct Wanted {
+  Wanted() = default;
+  explicit Wanted(const FirstBytes& first)
+      : protocol(first.protocol),
+        ech(first.ech),
+        name_length(first.name_length),
+        name(first.name) {}
+
+  static constexpr uint8_t kNotLookedAt = 255;
+  uint8_t protocol = kNotLookedAt;
+  uint8_t ech = 0;
+  uint8_t name_length = 0;
+  const char* name = nullptr;
+};
+
+// By exact destination and what is wanted there, each for a limited time, at most kRoom of them.
+// One that is pushed out is only asked for again. May be used from several threads.
 class Verdicts {
  public:
   // `tproxy`: how the connection came here that the verdict was made on, for those who count; else
   // it was redirected.
-  void set(const Endpoint& destination, Verdict verdict, uint64_t until_ms, bool tproxy = false);
+  void set(const Endpoint& destination, const Wanted& wanted, Verdict verdict, uint64_t until_ms,
+           bool tproxy = false);
+  // Of a destination, whatever is wanted there; of a name, wherever it is wanted.
   void revoke(const Endpoint& destination);
+  void revoke(const char* name, size_t length);
   void revoke_all();
-  Verdict find(const Endpoint& destination, uint64_t now_ms, bool* tproxy);
+  Verdict find(const Endpoint& destination, const Wanted& wanted, uint64_t now_ms, bool* tproxy);
 
  private:
   static constexpr size_t kRoom = 4096;
@@ -31,10 +54,16 @@ class Verdicts {
     uint64_t until;
     Verdict verdict;
     bool tproxy;
+    uint8_t protocol;
+    uint8_t ech;
+    uint8_t name_length;
+    std::unique_ptr<char[]> name;
+
+    bool is(const Endpoint& place, const Wanted& wanted) const;
   };
 
-  // The entry of the destination, or null.
-  Entry* entry(const Endpoint& destination);
+  // The entry of those two, or null.
+  Entry* entry(const Endpoint& destination, const Wanted& wanted);
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   Entry entries_[kRoom] = {};

@@ -31,6 +31,10 @@ int set_keepalive(int fd, uint32_t dead_after_ms);
 // and never drops it. Accepted sockets inherit it.
 int set_urgent_inline(int fd, bool on);
 
+// setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT): with fewer bytes than that, and no end, the socket is
+// not readable to poll(2).
+int set_low_water(int fd, uint32_t bytes);
+
 // getsockopt(fd, SOL_SOCKET, SO_ERROR): the errno that the socket has met, or 0; forgotten by being
 // asked for.
 int take_error(int fd);

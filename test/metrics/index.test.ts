@@ -59,7 +59,7 @@ t.test('every number of the stats is told', async (t) => {
   };
   const counts = { accepted: 9, undecided: 10, relayed: 11, failed: 12, gone: 13, open: 14 };
   const relays: Measured = {
-    stats: { ...interceptStats, ...counts, bytesToUpstream: 15, bytesToClient: 16 },
+    stats: { ...interceptStats, ...counts, bytesToUpstream: 15, bytesToClient: 16, inspecting: 27 },
   };
   const datagrams: Measured = {
     stats: {
@@ -80,7 +80,7 @@ t.test('every number of the stats is told', async (t) => {
   const read = samples(await registry.metrics());
   t.same(
     Object.values(read).sort((a, b) => a - b),
-    Array.from({ length: 26 }, (_, index) => index + 1),
+    Array.from({ length: 27 }, (_, index) => index + 1),
   );
   t.equal(read['p_connection_errors_total{server="relays",code="EADDRINUSE"}'], 7);
   t.equal(read['p_connections_refused_total{server="relays",code="ERR_INTERCEPT_LOOP"}'], 8);

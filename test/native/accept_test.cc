@@ -3,7 +3,9 @@
 // which goes by lasting verdicts that change all the time, and else asks this program, which
 // answers at random: dial, refuse, or keep the connection for itself.
 //
-//   unshare -Urn sh -c 'ip link set lo up; …; accept_test SEED CONNECTIONS'
+//   unshare -Urn sh -c 'ip link set lo up; …; accept_test SEED CONNECTIONS [inspect]'
+//
+// With `inspect` the thread looks at first bytes before it decides, for a millisecond at most.
 //
 // In its network namespace: tcp dport 7001 redirect to :15001, but not what has the mark 7. Prints
 // one line and exits with 0, or says what went wrong and exits with 1.
@@ -48,7 +50,7 @@ constexpr uint16_t kServerPort = 7001;
 constexpr uint16_t kProxyPort = 15001;
 constexpr uint32_t kMark = 7;
 constexpr size_t kAtOnce = 40;
-constexpr char kWords[] = "what goes out comes back";
+constexpr char kWords[] = "what goes out comes back\n";
 
 [[noreturn]] void fail(const char* what) {
   fprintf(stderr, "%s (errno %s)\n", what, strerror(errno));
@@ -217,7 +219,7 @@ class Decider {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) fail("usage: accept_test SEED CONNECTIONS");
+  if (argc < 3) fail("usage: accept_test SEED CONNECTIONS [inspect]");
   seed_random(argv[1]);
   const auto connections = static_cast<uint32_t>(strtoul(argv[2], nullptr, 10));
 
@@ -236,6 +238,14 @@ int main(int argc, char** argv) {
   listener.port = kProxyPort;
   listener.plan = {true, kMark, DialPlan::kOwn, false};
   listener.stats = &stats;
+  original_dst::Wanted wanted;
+  if (argc > 3) {
+    listener.inspection.on = true;
+    listener.inspection.every_port = true;
+    listener.inspection.timeout_ms = 1;
+    listener.inspection.max_bytes = 4096;
+    wanted.protocol = original_dst::kOther;
+  }
   if (thread.listen(&listener) != 0) fail("listen");
 
   Endpoint destination;
@@ -263,10 +273,10 @@ int main(int argc, char** argv) {
     }
     switch (random_below(8)) {
       case 0:
-        listener.verdicts.set(destination, kRelayIt, monotonic_ms() + 5);
+        listener.verdicts.set(destination, wanted, kRelayIt, monotonic_ms() + 5);
         break;
       case 1:
-        listener.verdicts.set(destination, kResetIt, monotonic_ms() + 1);
+        listener.verdicts.set(destination, wanted, kResetIt, monotonic_ms() + 1);
         break;
       case 2:
         listener.verdicts.revoke_all();
@@ -297,6 +307,7 @@ int main(int argc, char** argv) {
     if (read(news.get(), &ignored, sizeof(ignored)) < 0) ignored = 0;
   }
   if (stats.open != 0) fail("the count of open relays is off");
+  if (stats.inspecting != 0) fail("the count of those that wait is off");
   if (whole == 0 || stats.relayed == 0 || stats.reset == 0 || decider.dialled() == 0) {
     fail("something never happened");
   }

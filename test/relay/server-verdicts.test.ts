@@ -73,6 +73,8 @@ await inNamespace(t, import.meta.url, async () => {
         unknown: 0,
         errors: {},
         gone: 0,
+        ebpf: 0,
+        inspecting: 0,
         relayed: 6,
         reset: 0,
         failed: 0,

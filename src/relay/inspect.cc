@@ -1,0 +1,136 @@
+// The part of a relay thread that looks at first bytes.
+#include "relay/inspect.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "relay/counter.h"
+#include "relay/listener.h"
+#include "relay/thread.h"
+#include "socket/socket_options.h"
+
+namespace original_dst {
+
+namespace {
+
+// Edge-triggered: an event for whatever arrives, none for what has been looked at and left there.
+constexpr uint32_t kEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
+// Every look costs a copy of all that is there. A client that sends byte by byte is looked at as
+// often as this at once, then only at intervals: its hello may come late, this thread's other work
+// may not.
+constexpr uint32_t kLooksAtOnce = 16;
+constexpr uint64_t kLookIntervalMs = 25;
+
+}  // namespace
+
+void RelayThread::inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
+                          const Endpoint* destination) {
+  auto* const one = new Waiting;
+  one->fd = std::move(accepted);
+  one->facts = facts;
+  one->certain = destination != nullptr;
+  if (one->certain) one->destination = *destination;
+  one->listener = listener;
+  one->deadline = now_ + listener->inspection.timeout_ms;
+  one->next = listener->waiting;
+  if (listener->waiting != nullptr) listener->waiting->previous = one;
+  listener->waiting = one;
+  add_to(&listener->stats->inspecting, 1);
+  // On a busy thread the bytes are there by now, and then nothing has to be watched.
+  look(one, false);
+}
+
+void RelayThread::note_waiting(Waiting* one, uint32_t events) {
+  if ((events & ~EPOLLIN) != 0) one->ended = true;
+  if (one->ready) return;
+  one->ready = true;
+  one->next_ready = ready_;
+  ready_ = one;
+}
+
+void RelayThread::serve_waiting() {
+  while (ready_ != nullptr) {
+    Waiting* const one = ready_;
+    ready_ = one->next_ready;
+    one->ready = false;
+    if (one->ended || one->looks < kLooksAtOnce) {
+      look(one, false);
+    } else if (one->due == one->deadline) {
+      waiting_timers_.arm(one, std::min(one->deadline, now_ + kLookIntervalMs));
+    }
+  }
+}
+
+void RelayThread::expire_waiting() {
+  for (Timed* first = waiting_timers_.first(); first != nullptr && first->due <= now_;
+       first = waiting_timers_.first()) {
+    auto* const one = static_cast<Waiting*>(first);
+    waiting_timers_.disarm(one);
+    look(one, one->deadline <= now_);
+  }
+}
+
+// `over`: there is no more time.
+void RelayThread::look(Waiting* one, bool over) {
+  const size_t most = one->listener->inspection.max_bytes;
+  const ssize_t got = recv(one->fd.get(), tools_.scratch, most, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && errno != EAGAIN && errno != EINTR) {
+    // The client has reset the connection.
+    add_to(&one->listener->stats->gone, 1);
+    return forget(one);
+  }
+  one->looks++;
+  const size_t size = got > 0 ? static_cast<size_t>(got) : 0;
+  FirstBytes first;
+  const size_t need = parse_first_bytes(tools_.scratch, size, &first);
+  const bool ended = one->ended || got == 0;
+  if (need == 0 || need > most || ended || over) return settle(one, first, size);
+  if (!wait_for(one, need, size)) settle(one, first, size);
+}
+
+// Returns false where there is no memory to wait with.
+bool RelayThread::wait_for(Waiting* one, size_t need, size_t size) {
+  // A hello says how long it is: the kernel keeps quiet until all of it has arrived, or the end.
+  const uint32_t low_water = need > size + 1 ? static_cast<uint32_t>(need) : 1;
+  if (low_water != one->low_water && set_low_water(one->fd.get(), low_water) == 0) {
+    one->low_water = low_water;
+  }
+  if (!one->watched) {
+    epoll_event event = {};
+    event.events = kEvents;
+    event.data.ptr = static_cast<Watched*>(one);
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, one->fd.get(), &event) != 0) return false;
+    one->watched = true;
+  }
+  return one->timer_index != 0 || waiting_timers_.arm(one, one->deadline) == 0;
+}
+
+// It has said enough, or will not say more: decided about as any other.
+void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
+  if (one->low_water != 1) set_low_water(one->fd.get(), 1);
+  Seen seen;
+  seen.first = first;
+  seen.size = size;
+  // Still one of the listener's: a relay that ends at once must not be its last.
+  decide(one->listener, std::move(one->fd), &one->facts, one->certain ? &one->destination : nullptr,
+         &seen, one->watched);
+  forget(one);
+}
+
+void RelayThread::forget(Waiting* one) {
+  RelayListener* const listener = one->listener;
+  waiting_timers_.disarm(one);
+  (one->previous == nullptr ? listener->waiting : one->previous->next) = one->next;
+  if (one->next != nullptr) one->next->previous = one->previous;
+  add_to(&listener->stats->inspecting, -1);
+  delete one;
+  if (listener->is_over()) dismiss(listener);
+}
+
+}  // namespace original_dst

@@ -1,0 +1,64 @@
+// A connection that the relay thread has accepted and whose first bytes it looks at, without taking
+// them from the socket, before anybody decides about it.
+#ifndef ORIGINAL_DST_RELAY_INSPECT_H_
+#define ORIGINAL_DST_RELAY_INSPECT_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "names/first_bytes.h"
+#include "relay/relay.h"
+#include "relay/timers.h"
+#include "socket/original_dst.h"
+#include "socket/owned_fd.h"
+
+namespace original_dst {
+
+// Of which connections, and for how long, a listener looks at the first bytes.
+struct Inspection {
+  bool on = false;
+  bool every_port = false;
+  std::vector<uint16_t> ports;  // of the destinations, in order
+  uint32_t timeout_ms = 0;
+  size_t max_bytes = 0;
+
+  bool covers(uint16_t port) const {
+    return on && (every_port || std::binary_search(ports.begin(), ports.end(), port));
+  }
+};
+
+// What was seen of it.
+struct Seen {
+  FirstBytes first;
+  size_t size = 0;
+  std::unique_ptr<uint8_t[]> bytes;
+};
+
+// One that has not said enough. What it has said stays in the kernel's buffer, so that it costs
+// this and its descriptor, whatever it sends.
+struct Waiting : Watched, Timed {
+  Waiting() : Watched(kWaiting) {}
+  OwnedFd fd;
+  Facts facts;
+  Endpoint destination;
+  bool certain;  // is the destination known?
+  RelayListener* listener = nullptr;
+  uint64_t deadline = 0;
+  uint32_t looks = 0;
+  uint32_t low_water = 1;  // SO_RCVLOWAT
+  bool watched = false;    // in the epoll set
+  bool ready = false;      // there is an event to be acted on
+  bool ended = false;      // the client has sent FIN, or the connection is broken
+  Waiting* next_ready = nullptr;
+  Waiting* next = nullptr;  // of the listener's
+  Waiting* previous = nullptr;
+};
+static_assert(sizeof(Waiting) <= 256, "docs/names.md says what a silent client costs");
+
+}  // namespace original_dst
+
+#endif  // ORIGINAL_DST_RELAY_INSPECT_H_
