@@ -19,6 +19,9 @@ export function outOfRange(name: string, range: string, value: unknown): CodedEr
   return codedError('ERR_OUT_OF_RANGE', message, { base: RangeError });
 }
 
+/** The longest time that a timer of Node's can be set to. */
+export const MAX_MS = 2 ** 31 - 1;
+
 /** Throws unless `value` is a whole number from `min` to `max`. */
 export function checkInteger(
   name: string,

@@ -1,7 +1,7 @@
 // Accepted connections that begin with a PROXY protocol header, which is taken off before anybody sees them.
 import { BlockList, type Socket } from 'node:net';
 import { canonicalAddress } from '../address.ts';
-import { checkInteger, checkKnown, invalidType } from '../arguments.ts';
+import { checkInteger, checkKnown, invalidType, MAX_MS } from '../arguments.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { listed } from '../policy/egress.ts';
 import { parseProxyHeader, type ProxyHeader } from '../recover/proxy-header.ts';
@@ -16,8 +16,6 @@ export interface ProxyProtocolOptions {
   /** How long the header may take, in milliseconds. Default 5000; 0: for ever. */
   timeout?: number;
 }
-
-const MAX_MS = 2 ** 31 - 1;
 
 /** Throws unless it is such an option. */
 export function checkProxyProtocol(value: unknown): asserts value is ProxyProtocolOptions | undefined {

@@ -4,11 +4,12 @@ import { connect as netConnect, Socket, type LookupFunction } from 'node:net';
 import { canonicalAddress, dialledAddress, familyOf } from '../address.ts';
 import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
-import { checkBoolean, checkInteger, checkString, invalidType } from '../arguments.ts';
+import { checkBoolean, checkInteger, checkString, invalidType, MAX_MS } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import { noteDial, type Path } from '../policy/own-dials.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
+import { CONNECT_TIMEOUT, limitConnecting } from './connect-timeout.ts';
 import { isSpecial, noDescriptors, noteAttempts, optionsRefusal, prepareAttempts } from './attempt.ts';
 
 /** Where a connection comes from. */
@@ -36,6 +37,11 @@ export interface DialOptions {
   egress?: EgressPolicy;
   /** Destroys the socket with an AbortError. */
   signal?: AbortSignal;
+  /**
+   * How long an address may take to answer, in milliseconds: then it is an error `ETIMEDOUT`. Each address of a name has
+   * this time for itself; looking the name up is not counted. Default 10,000; 0: as long as the kernel tries, two minutes.
+   */
+  connectTimeout?: number;
   /** As of net.connect: `'timeout'` after so many milliseconds without activity, connecting included. */
   timeout?: number;
   /** As of net.connect: the writable side stays open after the peer's FIN. Default false. */
@@ -76,6 +82,8 @@ export function checkDialOptions(options: unknown): asserts options is DialOptio
     if (dial[name] !== undefined) checkBoolean(`options.${name}`, dial[name]);
   }
   if (dial.mark !== undefined) checkInteger('options.mark', dial.mark, 0, 2 ** 32 - 1);
+  if (dial.connectTimeout !== undefined)
+    checkInteger('options.connectTimeout', dial.connectTimeout, 0, MAX_MS);
   if (dial.interface !== undefined) checkString('options.interface', dial.interface);
   checkEgress('options.egress', dial.egress);
 }
@@ -146,7 +154,8 @@ function several({ autoSelectFamily, autoSelectFamilyAttemptTimeout }: ConnectOp
  *
  * What the system refuses comes as `'error'`: `EPERM` (setsockopt IP_TRANSPARENT or SO_MARK), `EADDRNOTAVAIL`
  * (bind: not this host's address; connect: source port in use towards this destination), `EADDRINUSE` (bind),
- * `ENODEV` (setsockopt SO_BINDTODEVICE), `ERR_EGRESS_DENIED`.
+ * `ENODEV` (setsockopt SO_BINDTODEVICE), `ETIMEDOUT` (connect: no answer within `connectTimeout`),
+ * `ERR_EGRESS_DENIED`.
  *
  * @throws argument errors, `ERR_UNSUPPORTED_RUNTIME`, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
  * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent` and `mark`. Source: ip(7), socket(7), tcp(7).
@@ -161,7 +170,7 @@ export function dial(options: ConnectOptions, path: Path): Socket {
   checkString('options.address', options.address);
   checkInteger('options.port', options.port, 0, 65535);
   const literal = canonicalAddress(options.address);
-  const { port, signal, timeout, allowHalfOpen = false } = options;
+  const { port, signal, timeout, allowHalfOpen = false, connectTimeout = CONNECT_TIMEOUT } = options;
   const source = options.source && {
     ...options.source,
     address: canonicalAddress(options.source.address)!,
@@ -187,6 +196,7 @@ export function dial(options: ConnectOptions, path: Path): Socket {
     // With a source the first address of its family and no other, as net.connect with a localAddress.
     ...(source === undefined ? several(options) : { family: numberOf(source.address) }),
   });
+  limitConnecting(socket, connectTimeout, port, literal === undefined ? undefined : dialledAddress(literal));
   // Node has made the handle in that call, and will connect it in the next tick or after the look-up.
   const refusal = literal !== undefined && egressRefusal(how.egress, { address: literal, port });
   const note = (fd: number | undefined, address: string): void =>

@@ -1,7 +1,7 @@
 // connectVia(): dials by way of another proxy.
 import { connect as netConnect, Socket } from 'node:net';
 import { canonicalAddress } from '../address.ts';
-import { checkInteger } from '../arguments.ts';
+import { checkInteger, MAX_MS } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError, systemError } from '../errors.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
@@ -30,7 +30,6 @@ export interface ConnectViaOptions extends Omit<ConnectOptions, 'address' | 'por
 }
 
 const PROTOCOLS = { socks5, http: httpConnect };
-const MAX_MS = 2 ** 31 - 1;
 
 /** Connects `socket` by way of `inner`, a socket that is still connecting to the proxy. */
 function talk(inner: Socket, talked: Conversation, timeout: number, socket: Socket): void {

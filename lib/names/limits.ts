@@ -1,5 +1,5 @@
 // How long first bytes are waited for, and how many: what the relay server and inspect() have in common.
-import { checkInteger } from '../arguments.ts';
+import { checkInteger, MAX_MS } from '../arguments.ts';
 
 export interface InspectLimits {
   /**
@@ -12,7 +12,6 @@ export interface InspectLimits {
 }
 
 const MOST_BYTES = 65_536;
-const MAX_MS = 2 ** 31 - 1;
 
 /** Throws unless they are limits, named as `prefix` has it. */
 export function readInspectLimits(

@@ -1,8 +1,7 @@
 // What a relay server's policy may answer.
-import { checkInteger, outOfRange } from '../arguments.ts';
+import { checkInteger, MAX_MS, outOfRange } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { checkTarget, type RelayTarget } from './target.ts';
-import { MAX_MS } from './timeouts.ts';
 
 /** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
 export type RelayVerdict = 'relay' | 'reset' | 'emit';

@@ -1,6 +1,6 @@
 // What createRelayServer() can be told.
 import type { Endpoint } from '../address.ts';
-import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
+import { checkBoolean, checkInteger, invalidType, MAX_MS } from '../arguments.ts';
 import { checkPreserveSource } from '../dial/connect-original.ts';
 import { checkDialOptions } from '../dial/connect.ts';
 import { codedError } from '../errors.ts';
@@ -9,7 +9,7 @@ import type { EgressPolicy } from '../policy/egress.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { RelayDecision } from './decision.ts';
 import { readInspection, type RelayInspectOptions } from './inspection.ts';
-import { MAX_MS, type RelayTimeouts } from './timeouts.ts';
+import type { RelayTimeouts } from './timeouts.ts';
 import type { PendingConnection } from './undecided.ts';
 
 export interface RelayServerOptions extends RelayTimeouts {

@@ -1,5 +1,6 @@
 // How long a relay waits for what: the options that relay() and createRelayServer() have in common.
-import { checkInteger } from '../arguments.ts';
+import { checkInteger, MAX_MS } from '../arguments.ts';
+import { CONNECT_TIMEOUT } from '../dial/connect-timeout.ts';
 
 /** In milliseconds; 0: none. */
 export interface RelayTimeouts {
@@ -36,14 +37,12 @@ export interface RelayLimits {
   readonly words: Uint32Array;
 }
 
-export const MAX_MS = 2 ** 31 - 1;
-
 /** Throws unless all are whole numbers of milliseconds. */
 export function readTimeouts(options: RelayTimeouts): RelayLimits {
   const {
     idleTimeout = 7_440_000,
     halfCloseTimeout = 240_000,
-    connectTimeout = 10_000,
+    connectTimeout = CONNECT_TIMEOUT,
     deadPeerTimeout = 120_000,
   } = options;
   const timeouts = { idleTimeout, halfCloseTimeout, connectTimeout, deadPeerTimeout };

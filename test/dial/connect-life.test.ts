@@ -2,6 +2,8 @@
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { connect as netConnect } from 'node:net';
+import { constants } from 'node:os';
+import { setTimeout as passed } from 'node:timers/promises';
 import t from 'tap';
 import { connect } from '../../lib/index.ts';
 import { closed, dialNetwork, failure, leakFree, seenBy, whoami } from '../fixtures/dialling.ts';
@@ -44,6 +46,57 @@ await inNamespace(t, import.meta.url, async () => {
         port: 81,
         message: 'connect ETIMEDOUT 10.9.0.99:81',
       });
+    });
+  });
+
+  t.test('an address that does not answer in time', async (t) => {
+    sh("printf '10.9.0.99 silent.test\\n10.9.0.98 silents.test\\n10.9.0.99 silents.test\\n' > /run/hosts");
+    sh('ip neigh add 10.9.0.98 lladdr 02:00:00:00:00:98 dev v0; mount --bind /run/hosts /etc/hosts');
+    t.teardown(() => sh('umount /etc/hosts'));
+    sh('echo 6 > /proc/sys/net/ipv4/tcp_syn_retries'); // two minutes
+    const start = performance.now();
+    const error = {
+      code: 'ETIMEDOUT',
+      errno: -constants.errno.ETIMEDOUT,
+      syscall: 'connect',
+      address: '10.9.0.99',
+      port: 81,
+    };
+    await leakFree(t, async () => {
+      for (const address of ['10.9.0.99', 'silent.test']) {
+        for (const mark of [{}, { mark: 5 }]) {
+          t.match(await failure(connect({ address, port: 81, connectTimeout: 30, ...mark })), error, address);
+        }
+      }
+      const several = connect({
+        address: 'silents.test',
+        port: 81,
+        connectTimeout: 300,
+        autoSelectFamilyAttemptTimeout: 20,
+      });
+      const began: [string, number][] = [];
+      several.on('connectionAttempt', (address: string) => began.push([address, performance.now()]));
+      t.match(await failure(several), error, 'the last of several');
+      t.same(
+        began.map(([address]) => address),
+        ['10.9.0.98', '10.9.0.99'],
+      );
+      t.ok(performance.now() - began[1]![1] > 290, 'which has had all of its time');
+    });
+    t.ok(performance.now() - start < 60_000, 'long before the kernel gives up');
+    const { port } = await whoami(t, '127.0.0.1');
+    const socket = connect({ address: '127.0.0.1', port, connectTimeout: 100 });
+    await seenBy(socket);
+    const patient = connect({ address: '10.9.0.99', port: 81, connectTimeout: 0 });
+    await passed(200);
+    t.notOk(socket.destroyed, 'it is the time of connecting alone');
+    t.ok(patient.connecting, '0: none');
+    await Promise.all([closed(socket), closed(patient)]);
+    for (const connectTimeout of [-1, 1.5, 2 ** 31]) {
+      t.throws(() => connect({ address: '127.0.0.1', port, connectTimeout }), { code: 'ERR_OUT_OF_RANGE' });
+    }
+    t.throws(() => connect({ address: '127.0.0.1', port, connectTimeout: '5' as never }), {
+      code: 'ERR_INVALID_ARG_TYPE',
     });
   });
 
