@@ -76,6 +76,7 @@ writeFileSync(
   bpfHeader,
   `// The BPF programs as the kernel takes them. Made by \`npm run build:bpf\`, of sources with this SHA-256:
 // ${hash}
+// clang-format off
 #ifndef ORIGINAL_DST_EBPF_PROGRAMS_H_
 #define ORIGINAL_DST_EBPF_PROGRAMS_H_
 
@@ -87,10 +88,8 @@ writeFileSync(
 
 namespace original_dst {
 
-// clang-format off
 constexpr uint64_t kBpfVersion = 0x${hash.slice(0, 16)};
 ${parts.join('\n\n')}
-// clang-format on
 
 }  // namespace original_dst
 

@@ -1,5 +1,6 @@
 // The BPF programs as the kernel takes them. Made by `npm run build:bpf`, of sources with this SHA-256:
 // 2a7f9f256d86b0c103e1f4a739ed35e07a0a3f096e4658df69e6c437478c7c91
+// clang-format off
 #ifndef ORIGINAL_DST_EBPF_PROGRAMS_H_
 #define ORIGINAL_DST_EBPF_PROGRAMS_H_
 
@@ -11,7 +12,6 @@
 
 namespace original_dst {
 
-// clang-format off
 constexpr uint64_t kBpfVersion = 0x2a7f9f256d86b0c1;
 enum CaptureMap { kCaptureMap_config, kCaptureMap_forward, kCaptureMap_aliases, kCaptureMap_witnesses, kCaptureMap_counters, kCaptureMap_ring, kCaptureMap_ports, kCaptureMap_trie4, kCaptureMap_trie6 };
 constexpr BpfMapImage kCaptureMaps[] = {
@@ -253,7 +253,6 @@ constexpr BpfMapReference kListenerMaps_lookup[] = {
 enum ListenerProgram { kListenerProgram_lookup };
 constexpr BpfProgramImage kListenerPrograms[] = {
     {"lookup", kListenerCode_lookup, 76, kListenerMaps_lookup, 5}};
-// clang-format on
 
 }  // namespace original_dst
 
