@@ -74,7 +74,7 @@ const hash = bpfHash();
 const parts = Object.entries(bpfObjects).map(([prefix, source]) => format(prefix, compile(source)));
 writeFileSync(
   bpfHeader,
-  `// The BPF programs as the kernel takes them. Made by \`npm run build:bpf\`, of sources with this SHA-256:
+  `// The BPF programs, made by \`npm run build:bpf\` of sources with this SHA-256:
 // ${hash}
 // clang-format off
 #ifndef ORIGINAL_DST_EBPF_PROGRAMS_H_

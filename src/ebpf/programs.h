@@ -1,4 +1,4 @@
-// The BPF programs as the kernel takes them. Made by `npm run build:bpf`, of sources with this SHA-256:
+// The BPF programs, made by `npm run build:bpf` of sources with this SHA-256:
 // 2a7f9f256d86b0c103e1f4a739ed35e07a0a3f096e4658df69e6c437478c7c91
 // clang-format off
 #ifndef ORIGINAL_DST_EBPF_PROGRAMS_H_
