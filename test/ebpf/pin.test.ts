@@ -1,0 +1,104 @@
+// What becomes of a capture when its process is killed: nothing is left of it, or, pinned, it refuses until it is taken over.
+import { existsSync, mkdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { spawn } from 'node:child_process';
+import t, { type Test } from 'tap';
+import { attachCapture } from '../../lib/ebpf/index.ts';
+import { inCaptureNamespace, makeCgroup, startClient } from '../fixtures/captured.ts';
+import { startTelling } from '../fixtures/capture-server.ts';
+import { sh } from '../fixtures/netns.ts';
+
+const PORT = 15001;
+const PROGRAM = fileURLToPath(new URL('../fixtures/programs/capturing.js', import.meta.url));
+
+/** Another process that captures; returns how to kill it. */
+async function startCapturing(t: Test, ...args: string[]): Promise<() => Promise<void>> {
+  const child = spawn(process.execPath, [PROGRAM, String(PORT), ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const exited = once(child, 'exit');
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  return async () => {
+    child.kill('SIGKILL');
+    await exited;
+  };
+}
+
+await inCaptureNamespace(t, import.meta.url, async (t) => {
+  const cgroup = makeCgroup(t);
+  const client = startClient(t, { cgroup });
+  const dial = (address: string): string => `answer = ask(dial('${address}', 80))`;
+  const told = (address: string) => ({ kind: 'ebpf', address, port: 80 });
+  const routes = (): string => sh('ip -6 route show table local');
+
+  await t.test('killed: programs dial by themselves again', async (t) => {
+    const kill = await startCapturing(t, cgroup);
+    t.match(await client(dial('192.0.2.1')), told('192.0.2.1'));
+    await kill();
+    t.match(await client(dial('192.0.2.1')), { error: 'ENETUNREACH' });
+    t.match(routes(), 'fd0d:d057:0:3a99::/64', 'a route that leads nowhere is left');
+    {
+      await startTelling(t, PORT);
+      await using capture = attachCapture({ cgroup, port: PORT });
+      t.match(await client(dial('2001:db8::1')), told('2001:db8::1'), 'the next one starts all the same');
+      t.equal(capture.stats.aliases, 1);
+    }
+    t.notMatch(routes(), 'fd0d', 'and leaves nothing');
+  });
+
+  await t.test('only one at a time', async (t) => {
+    await using first = attachCapture({ cgroup, port: PORT });
+    t.throws(() => attachCapture({ cgroup, port: PORT + 1 }), {
+      code: 'ERR_CAPTURE_STACKED',
+      message: /The BPF program \d+ runs at \w+ of this cgroup already/,
+      hint: /bpftool/,
+    });
+    t.notMatch(routes(), 'fd0d:d057:0:3a9a', 'nothing is left of the second');
+    t.equal(first.stats.captured, 0);
+    await using another = attachCapture({ cgroup: makeCgroup(t), port: PORT + 1 });
+    t.equal(another.stats.captured, 0, 'of another cgroup there may be one more');
+  });
+
+  await t.test('pinned', async (t) => {
+    mkdirSync('/run/bpf');
+    sh('mount -t bpf none /run/bpf');
+    t.teardown(() => sh('umount /run/bpf'));
+    const pin = '/run/bpf/proxy';
+    const kill = await startCapturing(t, cgroup, pin);
+    t.match(await client(dial('192.0.2.1')), told('192.0.2.1'));
+    await kill();
+    t.match(await client(dial('192.0.2.1')), { error: 'ECONNREFUSED' }, 'killed: refused, not let through');
+    t.throws(() => attachCapture({ cgroup, port: PORT }), { code: 'ERR_CAPTURE_STACKED' });
+    t.throws(() => attachCapture({ cgroup, port: PORT, pin, destinations: 16 }), {
+      code: 'ERR_CAPTURE_PINNED',
+      hint: /remove \/run\/bpf\/proxy/,
+    });
+    t.throws(() => attachCapture({ cgroup: makeCgroup(t), port: PORT, pin }), { code: 'ERR_CAPTURE_PINNED' });
+    t.match(
+      await client(dial('192.0.2.1')),
+      { error: 'ECONNREFUSED' },
+      'who cannot take over leaves it as it is',
+    );
+    {
+      const server = await startTelling(t, PORT);
+      await using capture = attachCapture({ cgroup, port: PORT, pin, include: { ports: [80] } });
+      t.match(await client(dial('192.0.2.1')), told('192.0.2.1'), 'taken over');
+      t.match(
+        await client(`answer = ask(dial('192.0.2.1', 81))`),
+        { error: 'ENETUNREACH' },
+        'with new rules',
+      );
+      t.equal(capture.stats.aliases, 1, 'and the aliases of before');
+      t.equal(server.interceptStats.ebpf, 1);
+    }
+    t.match(await client(dial('192.0.2.1')), { error: 'ENETUNREACH' }, 'closed: nothing is captured');
+    t.notOk(existsSync(pin), 'nor pinned');
+    t.throws(() => attachCapture({ cgroup, port: PORT, pin: '/run/elsewhere' }), {
+      code: 'EPERM',
+      syscall: 'bpf',
+    });
+    t.notMatch(routes(), 'fd0d');
+  });
+});
