@@ -127,6 +127,8 @@ export interface Binding {
   /** From here on relayStart's `onGone` is called when the undecided connection is reset or broken. */
   relayWatch(token: number): number;
   relayUnlisten(listener: number, destroy: boolean): number;
+  /** Of a listener that has not been closed. */
+  relayFd(listener: number): number;
   /** Verdict 1: relay, 2: reset. `protocol`: as parseFirstBytes says it, -1: not looked at. */
   relaySetVerdict(
     listener: number,
@@ -229,6 +231,8 @@ export interface NativeDatagramHub {
     alias: boolean,
   ): number;
   drops(slot: number): number;
+  /** The descriptor, which stays the hub's, or a negative errno. */
+  fd(slot: number): number;
   /** 0 or a negative errno: from now on deletions() tells which conntrack entries of flows to that port go. */
   watch(slot: number, port: number): number;
   /** How many of them are in the last records; as many as fit there: there may be more. `ENOBUFS`: some were missed. */

@@ -6,3 +6,4 @@
  * @module original-dst/ebpf
  */
 export { attachCapture, type Capture, type CaptureOptions, type CaptureStats } from './capture.ts';
+export { attachListener, type ListenerOptions, type PortListener } from './listener.ts';

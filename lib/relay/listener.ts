@@ -124,6 +124,11 @@ export class Listener {
     return listenError(id, more, { address: host ?? '::', port });
   }
 
+  /** The listening descriptor, which stays the thread's. */
+  get fd(): number {
+    return binding().relayFd(this.#id);
+  }
+
   /** Accepts no more. `destroy`: closes the relays too that the thread has made by itself. */
   close(destroy: boolean): void {
     if (this.#open) releasePort(this.address.port);

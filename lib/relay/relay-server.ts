@@ -109,6 +109,15 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     return this.#state === 'listening' ? { ...this.#listener!.address } : null;
   }
 
+  /**
+   * The listening descriptor, which stays this server's.
+   *
+   * @internal
+   */
+  get fd(): number | undefined {
+    return this.#state === 'listening' ? this.#listener!.fd : undefined;
+  }
+
   /** Live numbers, partly read from shared memory. */
   get stats(): RelayServerStats {
     return this.#counts.read();

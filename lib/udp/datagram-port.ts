@@ -211,6 +211,11 @@ export class DatagramPort {
     return status === 0 ? undefined : systemError(status, { syscall: 'sendmsg', address, port });
   }
 
+  /** The descriptor; undefined when it is closed. */
+  get fd(): number | undefined {
+    return this.#open ? this.#hub.native.fd(this.#slot) : undefined;
+  }
+
   /** How many datagrams the kernel has dropped for want of room. */
   drops(): number {
     if (!this.#open) return this.#drops;

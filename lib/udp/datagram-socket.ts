@@ -94,7 +94,7 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
 }
 
 /** The sockets, and what is known of each. */
-class DatagramSocket extends EventEmitter<DatagramSocketEvents> implements InterceptedDatagramSocket {
+export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implements InterceptedDatagramSocket {
   readonly #options: PortOptions;
   readonly #zones: readonly number[];
   readonly #main: DatagramPort;
@@ -121,6 +121,11 @@ class DatagramSocket extends EventEmitter<DatagramSocketEvents> implements Inter
 
   address(): Readonly<Endpoint> {
     return this.#main.address;
+  }
+
+  /** The descriptor, which stays this socket's. */
+  get fd(): number | undefined {
+    return this.#main.fd;
   }
 
   get stats(): DatagramStats {

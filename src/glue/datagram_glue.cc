@@ -31,6 +31,7 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
                            InstanceMethod("arm", &DatagramHub::Arm),
                            InstanceMethod("send", &DatagramHub::Send),
                            InstanceMethod("drops", &DatagramHub::Drops),
+                           InstanceMethod("fd", &DatagramHub::Fd),
                            InstanceMethod("watch", &DatagramHub::Watch),
                            InstanceMethod("deletions", &DatagramHub::TakeDeletions),
                            InstanceMethod("close", &DatagramHub::Close),
@@ -224,6 +225,12 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     uint32_t drops = 0;
     const int status = socket_drops(slot->fd.get(), &drops);
     return status != 0 ? Status(status) : Napi::Number::New(env_, drops);
+  }
+
+  // (slot) → its descriptor or -errno
+  Napi::Value Fd(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    return Status(slot == nullptr ? -EBADF : slot->fd.get());
   }
 
   // (slot, port) → 0 or -errno: from now on the slot tells which entries of flows to that port go

@@ -204,6 +204,7 @@ void init_relay(Napi::Env env, Napi::Object exports, const RelayGlue::Shared& sh
   define<&RelayGlue::Ref>(env, exports, "relayRef", glue);
   define<&RelayGlue::Listen>(env, exports, "relayListen", glue);
   define<&RelayGlue::Unlisten>(env, exports, "relayUnlisten", glue);
+  define<&RelayGlue::ListenerFd>(env, exports, "relayFd", glue);
   define<&RelayGlue::SetVerdict>(env, exports, "relaySetVerdict", glue);
   define<&RelayGlue::RevokeVerdicts>(env, exports, "relayRevokeVerdicts", glue);
 }

@@ -73,6 +73,9 @@ class RelayGlue {
   // (listener, destroy: are its relays to be closed too?) → 0 or -errno
   Napi::Value Unlisten(const Napi::CallbackInfo& info);
 
+  // (listener) → its descriptor, which the thread closes after Unlisten, or -errno
+  Napi::Value ListenerFd(const Napi::CallbackInfo& info);
+
   // (listener, address, port, verdict: 1 relay | 2 reset, for how many ms, did the connection come
   // by TPROXY?, enum Protocol | -1: nobody has looked, ECH, name | null) → 0 or -errno
   Napi::Value SetVerdict(const Napi::CallbackInfo& info);

@@ -95,6 +95,11 @@ Napi::Value RelayGlue::Unlisten(const Napi::CallbackInfo& info) {
   return Status(threads_[0]->unlisten(listener, flag_argument(info, 1)));
 }
 
+Napi::Value RelayGlue::ListenerFd(const Napi::CallbackInfo& info) {
+  RelayListener* const listener = Listener(info, 0);
+  return Status(listener == nullptr ? -EINVAL : listener->fd.get());
+}
+
 Napi::Value RelayGlue::SetVerdict(const Napi::CallbackInfo& info) {
   RelayListener* const listener = Listener(info, 0);
   if (listener == nullptr) return Status(-EINVAL);

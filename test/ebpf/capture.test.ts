@@ -1,7 +1,11 @@
 // attachCapture(): what programs of a cgroup dial over TCP, in all the ways there are to dial.
 import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import t from 'tap';
+import { cgroupDirectory } from '../../lib/ebpf/cgroup.ts';
 import { attachCapture, type CaptureOptions } from '../../lib/ebpf/index.ts';
+import type { OriginalDst } from '../../lib/index.ts';
 import { inCaptureNamespace, makeCgroup, moveInto, startClient } from '../fixtures/captured.ts';
 import { startTelling } from '../fixtures/capture-server.ts';
 
@@ -13,7 +17,7 @@ await inCaptureNamespace(
   t,
   import.meta.url,
   async (t) => {
-    await startTelling(t, PORT);
+    const server = await startTelling(t, PORT);
     const cgroup = makeCgroup(t);
     const client = startClient(t, { cgroup });
     const attach = (options: Partial<CaptureOptions> = {}) =>
@@ -136,6 +140,29 @@ answer = [socket.inet_ntoa(bytes.fromhex(word)[::-1]), int(port, 16), s.getsockn
         'the server itself',
       );
       t.equal(capture.stats.refused, 2);
+    });
+
+    await t.test('an alias that is another destination’s before its connection is accepted', async (t) => {
+      await using capture = attach({ destinations: 16 });
+      const dials = `import socket; [socket.create_connection(('192.0.2.1', 8000 + i)) for i in range(20)]`;
+      const seen: OriginalDst[] = [];
+      const count = server.interceptStats.unknown;
+      server.on('connection', ({ originalDst }) => seen.push(originalDst));
+      // Nothing is accepted while this process waits.
+      execFileSync('sh', [
+        '-ec',
+        `echo $$ >${cgroupDirectory(cgroup)}/cgroup.procs; exec python3 -c "${dials}"`,
+      ]);
+      while (seen.length < 20) await once(server, 'connection');
+      t.equal(capture.stats.aliases, 20);
+      t.equal(server.interceptStats.unknown - count, 4);
+      t.match(
+        seen,
+        Array.from({ length: 20 }, (_, i) =>
+          i < 4 ? { kind: 'unknown', cause: { code: 'ERR_ALIAS_REUSED' } } : told('192.0.2.1', 8000 + i),
+        ),
+        'unknown, and never the other one',
+      );
     });
 
     await t.test('who is captured', async (t) => {

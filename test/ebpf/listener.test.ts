@@ -1,0 +1,99 @@
+// attachListener(): connections and datagrams to many ports and addresses come to one socket.
+import { once } from 'node:events';
+import { createServer as createNetServer } from 'node:net';
+import t from 'tap';
+import { attachListener } from '../../lib/ebpf/index.ts';
+import { createDatagramSocket, createRelayServer, createServer } from '../../lib/index.ts';
+import { inCaptureNamespace, startClient } from '../fixtures/captured.ts';
+import { startTelling } from '../fixtures/capture-server.ts';
+import { sh } from '../fixtures/netns.ts';
+
+await inCaptureNamespace(
+  t,
+  import.meta.url,
+  async (t) => {
+    sh('ip addr add 192.0.2.1/32 dev lo; ip -6 addr add 2001:db8::1/128 dev lo nodad');
+    t.teardown(() => sh('ip addr del 192.0.2.1/32 dev lo; ip -6 addr del 2001:db8::1/128 dev lo'));
+    const client = startClient(t);
+    const refused = { error: 'ECONNREFUSED' };
+    const told = (address: string, port: number) => ({ kind: 'tproxy', address, port });
+    const dial = (address: string, port: number): string => `answer = ask(dial('${address}', ${port}))`;
+
+    await t.test('TCP', async (t) => {
+      const server = await startTelling(t, 15006);
+      const other = createNetServer((socket) => socket.on('error', () => {}).end('"the other"\n'));
+      await new Promise<void>((resolve) => other.listen(8081, '::', resolve));
+      t.teardown(() => other.close());
+      t.match(await client(dial('192.0.2.1', 443)), refused);
+      const listener = attachListener({ ports: [443, '8000-8999'], tcp: server });
+      for (const [address, port] of [
+        ['192.0.2.1', 443],
+        ['192.0.2.1', 8000],
+        ['127.0.0.1', 8999],
+        ['2001:db8::1', 443],
+      ] as const) {
+        t.match(await client(dial(address, port)), told(address, port), `${address}:${port}`);
+      }
+      t.match(await client(dial('192.0.2.1', 9000)), refused, 'a port that is not listed');
+      t.match(await client(dial('192.0.2.1', 8081)), told('192.0.2.1', 8081), 'ahead of who listens there');
+      t.same(listener.stats, { led: 5 });
+      sh('ip route add local 198.51.100.0/24 dev lo');
+      t.teardown(() => sh('ip route del local 198.51.100.0/24 dev lo'));
+      t.match(await client(dial('198.51.100.77', 443)), told('198.51.100.77', 443), 'AnyIP');
+      t.match(await client(dial('198.51.100.77', 15006)), told('198.51.100.77', 15006), 'at its own port');
+      listener.close();
+      listener.close();
+      t.match(await client(dial('192.0.2.1', 443)), refused);
+      t.equal(await client(dial('192.0.2.1', 8081)), 'the other');
+      t.same(listener.stats, { led: 6 });
+    });
+
+    await t.test('a relay server, some addresses alone', async (t) => {
+      const seen: unknown[] = [];
+      const server = createRelayServer({
+        decide: (destination) => {
+          seen.push(destination);
+          return 'reset';
+        },
+      });
+      const attach = () =>
+        attachListener({ ports: [443], addresses: ['192.0.2.0/24', '2001:db8::1'], tcp: server });
+      t.throws(attach, { code: 'ERR_SERVER_NOT_RUNNING' });
+      await once(server.listen(15006), 'listening');
+      await using listener = attach();
+      for (const address of ['192.0.2.1', '2001:db8::1'])
+        t.match(await client(`answer = dial('${address}', 443).recv(1).decode()`), { error: 'ECONNRESET' });
+      t.match(seen, [told('192.0.2.1', 443), told('2001:db8::1', 443)]);
+      t.match(await client(dial('127.0.0.1', 443)), refused);
+      t.equal(listener.stats.led, 2);
+      await server[Symbol.asyncDispose]();
+      t.throws(attach, { code: 'ERR_SERVER_NOT_RUNNING' });
+    });
+
+    await t.test('UDP, beside TCP', async (t) => {
+      const socket = createDatagramSocket({ port: 15006 });
+      const server = createServer();
+      await new Promise<void>((resolve) => server.listen(15007, '::', resolve));
+      t.teardown(() => server.close());
+      socket.on('message', (_, info) => {
+        const { address, port } = info.destination!;
+        socket.reply(`${info.kind} ${address} ${port}`, info);
+      });
+      await using listener = attachListener({ ports: [5353], udp: socket, tcp: server });
+      for (const address of ['192.0.2.1', '2001:db8::1'])
+        t.equal(
+          await client(
+            `s = dial('${address}', 5353, socket.SOCK_DGRAM); s.send(b'q'); answer = s.recv(99).decode()`,
+          ),
+          `tproxy ${address} 5353`,
+        );
+      t.equal(listener.stats.led, 2);
+      socket.close();
+      t.throws(() => attachListener({ ports: [5353], udp: socket }), {
+        code: 'ERR_SERVER_NOT_RUNNING',
+        hint: /listening/,
+      });
+    });
+  },
+  { limited: true },
+);
