@@ -25,6 +25,7 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
     await using capture = attach();
     const asked: OriginalDst[] = [];
     await using server = await start({
+      mark: 7,
       decide: (destination) => {
         asked.push(destination);
         return { action: 'relay', ttl: 60_000 };
