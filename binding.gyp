@@ -45,6 +45,7 @@
             "src/datagram/poller.cc",
             "src/namespace/create.cc",
             "src/namespace/inside.cc",
+            "src/namespace/socket_supply.cc",
             "src/glue/namespace_glue.cc",
             "src/names/client_hello.cc",
             "src/names/first_bytes.cc",

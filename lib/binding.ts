@@ -17,11 +17,21 @@ export interface Binding {
   addressText(role: number): string;
   /** Of what readFacts has found out: does C++ know where that was going, without TypeScript? Then it is in `scratch`. */
   certainDestination(listenerPort: number, localIsKnown: boolean): boolean;
-  conntrackActive(family: 4 | 6): number;
+  /** `where`, here and below: a socket or a descriptor of the network namespace that is meant; -1: this thread's. */
+  conntrackActive(family: 4 | 6, where: number): number;
+  /** Its entries will not be asked for soon. */
+  conntrackForget(where: number): void;
   /** The seconds that the entry of the flow between two addresses has left, its destination in a third role. */
-  conntrackLookup(protocol: number, zone: number, local: number, peer: number, original: number): number;
+  conntrackLookup(
+    protocol: number,
+    zone: number,
+    local: number,
+    peer: number,
+    original: number,
+    where: number,
+  ): number;
   /** 1, 0 or a negative errno. */
-  isInterfaceAddress(role: number): number;
+  isInterfaceAddress(role: number, where: number): number;
   setTransparent(fd: number, on: boolean): number;
   getTransparent(fd: number): number;
   setFreebind(fd: number, on: boolean): number;
@@ -37,15 +47,24 @@ export interface Binding {
     mark: number | null,
     device: string | null,
     over: number,
+    namespace: number,
+  ): number | [status: number, step: number];
+  /** A bound TCP socket, or what failed (lib/dial/dial-error.ts). */
+  bindListener(
+    address: string | null,
+    port: number,
+    ipv6Only: boolean,
+    namespace: number,
   ): number | [status: number, step: number];
   /** The one spelling of an address, or a negative errno: EINVAL, or ENODEV for an interface that does not exist. */
   canonicalAddress(address: string): string | number;
   /** 1, 0 or a negative errno. */
-  isLocalDestination(address: string, mark: number): number;
-  claimPort(program: number, port: number): number;
-  releasePort(program: number, port: number): number;
+  isLocalDestination(address: string, mark: number, where: number): number;
+  /** By the number of a network namespace. */
+  claimPort(program: number, namespace: number, port: number): number;
+  releasePort(program: number, namespace: number, port: number): number;
   /** 1, 0 or a negative errno. */
-  portClaimedElsewhere(program: number, port: number): number;
+  portClaimedElsewhere(program: number, namespace: number, port: number): number;
   noteDial(
     program: number,
     fd: number,
@@ -115,10 +134,13 @@ export interface Binding {
     source: 0 | 1 | 2,
     portFallback: boolean,
     limits: Uint32Array,
-    onUndecided: (token: number, status: number, origin: number, size: number) => void,
+    onUndecided: (token: number, status: number, origin: number, size: number, fd: number) => void,
     firstBytes: Uint8Array | undefined,
     inspectPorts: Uint16Array | undefined,
     inspectTimeoutMs: number,
+    /** Descriptors, or -1: this thread's. */
+    listenIn: number,
+    dialIn: number,
   ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
   relayDial(id: number, token: number, address: string, port: number, thread: number): number;
   relayRefuse(token: number): number;
@@ -217,7 +239,10 @@ export interface NativeDatagramHub {
     mark: number,
     receiveBuffer: number,
     limit: number,
+    namespace: number,
   ): number;
+  /** Of the socket, whose it stays. */
+  fd(slot: number): number;
   receive(slot: number): number;
   copy(to: Uint8Array): number;
   arm(slot: number): number;

@@ -65,6 +65,9 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
   if (code === 'ENOTCONN' && syscall === 'getpeername') {
     return 'the connection has been reset: its addresses are free for another one, which conntrack’s entry may be about';
   }
+  if (code === 'EPERM' && syscall === 'setns') {
+    return 'the socket is of another network namespace, whose addresses this process may not ask for: that needs CAP_NET_ADMIN and CAP_SYS_ADMIN in the user namespace that owns it, as root has, and whoever made it';
+  }
   if (code === 'EADDRINUSE' && syscall === 'bind' && context.port) {
     return 'another socket of this host holds that address and port: do not ask for the client’s port, or allow a fall-back';
   }

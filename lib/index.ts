@@ -50,6 +50,7 @@ export {
 } from './accept/intercept.ts';
 export type { ProxyProtocolOptions } from './accept/proxy-protocol.ts';
 export { clientOf, proxyHeader, type ProxyHeader, type ProxyTlv } from './recover/proxy-header.ts';
+export type { InterceptListenOptions } from './accept/listen-inside.ts';
 export type { InterceptStats } from './accept/stats.ts';
 export {
   originalDst,

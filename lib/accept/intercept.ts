@@ -3,7 +3,7 @@ import { createServer as createNetServer, Server, Socket, type ServerOpts } from
 import { binding } from '../binding.ts';
 import { checkBoolean, invalidType, outOfRange } from '../arguments.ts';
 import { codedError } from '../errors.ts';
-import { claimPort, releasePort } from '../policy/loop-guard.ts';
+import { claimPort } from '../policy/loop-guard.ts';
 import { ownDialRefusal, setInterceptedPort, setPath, type Origin } from '../policy/own-dials.ts';
 import {
   annotate,
@@ -15,12 +15,14 @@ import {
   type OriginalDst,
   type UnknownDst,
 } from '../recover/original-dst.ts';
+import { Place } from '../recover/place.ts';
 import { setProxyHeader } from '../recover/proxy-header.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { acceptingServer, listenHandle, withFd } from '../node/socket-fd.ts';
 import { checkProxyProtocol, type ProxyProtocolOptions, sendsHeader, takeHeader } from './proxy-protocol.ts';
 import { countConnection, countLoop, countRefused, type InterceptStats, newInterceptStats } from './stats.ts';
+import { listenInside, type InterceptListenOptions } from './listen-inside.ts';
 import { makeTransparent } from './transparent-listener.ts';
 
 /** What to do with a connection of some kind: hand it to the server's handlers, or send RST and count it. */
@@ -53,6 +55,8 @@ export type InterceptedSocket<Dst extends OriginalDst = OriginalDst> = Socket & 
 
 /** What {@link intercept} adds to a server. */
 export interface Intercepted {
+  /** As of net.Server, with the option `namespace`: listen in another network namespace. */
+  listen(options: InterceptListenOptions, listener?: () => void): this;
   readonly interceptStats: Readonly<InterceptStats>;
 }
 
@@ -93,6 +97,7 @@ function checkServer(server: unknown): asserts server is Server {
 class ListenerMemo {
   #handle: unknown;
   #address: ListenerAddress | undefined;
+  #namespace: number | undefined;
   readonly #server: Server;
 
   constructor(server: Server) {
@@ -100,12 +105,22 @@ class ListenerMemo {
   }
 
   get(): ListenerAddress | undefined {
-    const handle = listenHandle(this.#server);
-    if (handle !== this.#handle) {
-      this.#address = listenerAddress(this.#server);
-      this.#handle = handle;
-    }
+    this.#read();
     return this.#address;
+  }
+
+  /** The number of its network namespace, which its connections have from it; undefined where its descriptor is hidden. */
+  get namespace(): number | undefined {
+    this.#read();
+    return this.#namespace;
+  }
+
+  #read(): void {
+    const handle = listenHandle(this.#server);
+    if (handle === this.#handle) return;
+    this.#address = listenerAddress(this.#server);
+    this.#namespace = withFd(this.#server, (fd) => binding().namespaceNumber(fd));
+    this.#handle = handle;
   }
 }
 
@@ -133,6 +148,7 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     throw codedError('ERR_ALREADY_INTERCEPTED', 'This server is intercepted already');
   binding(); // a missing binary is the caller's error, now, and not the first client's
 
+  listenInside(server);
   const takeRefusal = transparent ? makeTransparent(server) : undefined;
 
   const stats = newInterceptStats();
@@ -154,9 +170,10 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   ): { decided: OriginalDst; origin: Origin } | undefined => {
     const acceptedBy = acceptingServer(socket);
     // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
-    const where = acceptedBy === server ? boundTo : () => listenerAddress(acceptedBy);
+    const ours = acceptedBy === server;
+    const where = ours ? boundTo : () => listenerAddress(acceptedBy);
     const found = withFd(socket, (fd) => ({
-      decided: recoverFromFd(fd, where),
+      decided: recoverFromFd(fd, where, new Place(fd, ours ? listener.namespace : undefined)),
       origin: binding().originOf(fd, listener.get()?.port ?? 0),
     }));
     if (found === undefined) return undefined;
@@ -211,17 +228,18 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     return found === undefined || judge(socket, found.decided, found.origin);
   };
 
-  let claimed: number | undefined;
+  let releaseClaim: (() => void) | undefined;
   const release = (): void => {
-    if (claimed !== undefined) releasePort(claimed);
-    claimed = undefined;
+    releaseClaim?.();
+    releaseClaim = undefined;
   };
   const claim = (): void => {
     release(); // a server that listens again while it has connections does not emit 'close' in between
-    claimed = listener.get()?.port;
-    if (claimed === undefined) return;
-    claimPort(claimed);
-    setInterceptedPort(server, claimed);
+    const port = listener.get()?.port;
+    if (port === undefined) return;
+    // Where its descriptor is hidden it is the primary's, of this program's namespace.
+    releaseClaim = claimPort(port, new Place(-1, listener.namespace));
+    setInterceptedPort(server, port);
   };
 
   // Over `emit` and not by a listener: a listener is seen by listenerCount(), can be overtaken by

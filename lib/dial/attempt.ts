@@ -17,11 +17,12 @@ export type Dialled = (fd: number | undefined, address: string) => void;
 
 /** Does the socket need anything that net.connect cannot do? */
 export function isSpecial(options: DialOptions): boolean {
-  const { source, transparent, freebind, mark, interface: device } = options;
+  const { source, transparent, freebind, mark, interface: device, namespace } = options;
   return (
     source !== undefined ||
     mark !== undefined ||
     device !== undefined ||
+    namespace !== undefined ||
     transparent === true ||
     freebind === true
   );
@@ -43,6 +44,7 @@ function openSocket(
   over = -1,
 ): number | SystemError {
   const { source, transparent = false, freebind = false, mark = null, interface: device = null } = options;
+  const { namespace } = options;
   const opened = binding().openDialSocket(
     family === 'IPv4' ? 4 : 6,
     source?.address ?? null,
@@ -52,6 +54,7 @@ function openSocket(
     mark,
     device,
     over,
+    namespace?.fd ?? -1,
   );
   if (typeof opened === 'number') return opened;
   const [errno, step] = opened;

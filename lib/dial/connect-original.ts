@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import { checkDialOptions, dial, type DialOptions, type DialSource } from './connect.ts';
 import { outOfRange } from '../arguments.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
+import { dialPlace } from '../policy/loop-guard.ts';
 import { pathOf } from '../policy/own-dials.ts';
 import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
 import { clientOf } from '../recover/proxy-header.ts';
@@ -77,7 +78,7 @@ export function connectOriginal(socket: Socket, options: ConnectOriginalOptions 
     });
   }
   const destination = recoverOriginalDst(socket);
-  const refusal = destinationRefusal(destination, how.egress, how.mark);
+  const refusal = destinationRefusal(destination, how.egress, how.mark, dialPlace(how.namespace));
   if (refusal) return refuse(socket, refusal);
 
   const { address, port } = destination as KnownDst;

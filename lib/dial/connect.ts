@@ -6,6 +6,7 @@ import { binding } from '../binding.ts';
 import { checkEgress, egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { checkBoolean, checkInteger, checkString, invalidType, MAX_MS } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
+import { checkNamespace, type Namespace } from '../namespace/namespace.ts';
 import { noteDial, type Path } from '../policy/own-dials.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
@@ -33,6 +34,8 @@ export interface DialOptions {
   mark?: number;
   /** SO_BINDTODEVICE: use this network interface only. */
   interface?: string;
+  /** Dial in this network namespace. Names are resolved out here all the same. Default: in the calling thread's. */
+  namespace?: Namespace;
   /** Which destinations may be dialled; others end in `ERR_EGRESS_DENIED`. */
   egress?: EgressPolicy;
   /** Destroys the socket with an AbortError. */
@@ -84,6 +87,7 @@ export function checkDialOptions(options: unknown): asserts options is DialOptio
   if (dial.mark !== undefined) checkInteger('options.mark', dial.mark, 0, 2 ** 32 - 1);
   if (dial.connectTimeout !== undefined)
     checkInteger('options.connectTimeout', dial.connectTimeout, 0, MAX_MS);
+  if (dial.namespace !== undefined) checkNamespace('options.namespace', dial.namespace);
   if (dial.interface !== undefined) checkString('options.interface', dial.interface);
   checkEgress('options.egress', dial.egress);
 }

@@ -9,7 +9,7 @@ export interface HostAddon {
   /** `setsockopt(fd, SOL_IP, IP_TRANSPARENT)` */
   setTransparent(fd: number, on: boolean): number;
   /** Is conntrack at work for connections of this family? 1 or 0. */
-  conntrackActive(family: 4 | 6): number;
+  conntrackActive(family: 4 | 6, where: number): number;
   /** `bpf(BPF_PROG_QUERY)`: how many programs see the connect(2) of a cgroup, by its descriptor. */
   connectPrograms(cgroup: number, family: 4 | 6): number;
 }

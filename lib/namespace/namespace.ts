@@ -36,6 +36,11 @@ function opened(path: string): number {
   }
 }
 
+/** Throws unless it is one. */
+export function checkNamespace(name: string, value: unknown): asserts value is Namespace {
+  if (!(value instanceof Namespace)) throw invalidType(name, 'an instance of Namespace', value);
+}
+
 /** A descriptor of the addon's as one of Node's own, which are closed with the worker thread that opened them. */
 function tracked(fd: number): number {
   const own = openSync(`/proc/self/fd/${fd}`, 'r');

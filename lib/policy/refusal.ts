@@ -1,6 +1,7 @@
 // Why a connection is not dialled on to where it was going, and the count of such refusals.
 import { codedError, type CodedError } from '../errors.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import type { Place } from '../recover/place.ts';
 import { egressRefusal, type EgressPolicy, type EgressSubject } from './egress.ts';
 import { loopRefusal } from './loop-guard.ts';
 
@@ -9,8 +10,9 @@ export function endpointRefusal(
   endpoint: EgressSubject,
   egress: EgressPolicy | undefined,
   mark: number | undefined,
+  place?: Place,
 ): CodedError | undefined {
-  return egressRefusal(egress, endpoint) ?? loopRefusal(endpoint, mark);
+  return egressRefusal(egress, endpoint) ?? loopRefusal(endpoint, mark, place);
 }
 
 /** Why a connection is not dialled on, or undefined when it may be. */
@@ -18,8 +20,9 @@ export function destinationRefusal(
   destination: OriginalDst,
   egress: EgressPolicy | undefined,
   mark: number | undefined,
+  place?: Place,
 ): CodedError | undefined {
-  if (destination.kind !== 'unknown') return endpointRefusal(destination, egress, mark);
+  if (destination.kind !== 'unknown') return endpointRefusal(destination, egress, mark, place);
   const { cause } = destination;
   return codedError(
     'ERR_UNKNOWN_DESTINATION',

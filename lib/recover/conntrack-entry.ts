@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { type Endpoint, formatEndpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { type AddressRole, endpointAt, Role } from './kernel-answer.ts';
+import type { Place } from './place.ts';
 
 const { EEXIST, ENOENT } = constants.errno;
 
@@ -31,10 +32,11 @@ export function lookupEntry(
   zones: readonly number[],
   local: AddressRole,
   peer: AddressRole,
+  { where }: Place,
 ): ConntrackEntry | number {
   let found: ConntrackEntry | undefined;
   for (const zone of zones) {
-    const answer = binding().conntrackLookup(protocol, zone, local, peer, Role.scratch);
+    const answer = binding().conntrackLookup(protocol, zone, local, peer, Role.scratch, where);
     if (answer === -ENOENT) continue;
     if (answer < 0) return answer;
     const original = endpointAt(Role.scratch);

@@ -20,6 +20,7 @@ import {
   Role,
 } from './kernel-answer.ts';
 import { isOwnAddress } from './own-address.ts';
+import { here, Place } from './place.ts';
 import { acceptingServer, underlyingSocket, withFd } from '../node/socket-fd.ts';
 
 const { EBADF, ENOENT, ENOPROTOOPT, ENOTCONN, EOPNOTSUPP } = constants.errno;
@@ -72,12 +73,15 @@ function unknown(errno: number, syscall: string, option?: string): UnknownDst {
   return { kind: 'unknown', cause: systemError(errno, context) };
 }
 
-/** Can a client have dialled the accepted socket's local address and have reached this listener by that? */
-function dialable(boundTo: BoundTo | undefined): boolean {
+/**
+ * Can a client have dialled the accepted socket's local address and have reached this listener by that? A negative errno
+ * where it cannot be found out.
+ */
+function dialable(boundTo: BoundTo | undefined, place: Place): boolean | number {
   const listener = boundTo?.();
-  if (listener === undefined) return isOwnAddress(Role.local);
+  if (listener === undefined) return isOwnAddress(Role.local, place);
   if (portAt(Role.local) !== listener.port) return false;
-  if (isWildcard(listener.address)) return isOwnAddress(Role.local);
+  if (isWildcard(listener.address)) return isOwnAddress(Role.local, place);
   return canonicalAddress(listener.address) === endpointAt(Role.local).address;
 }
 
@@ -85,22 +89,29 @@ function dialable(boundTo: BoundTo | undefined): boolean {
  * MPTCP sockets do not answer SO_ORIGINAL_DST; their first subflow is a TCP connection with the same addresses,
  * which conntrack can be asked about by netlink. 0 with the answer in the role `original`, or a negative errno.
  */
-function originalOfMptcp(): number {
-  return Math.min(0, binding().conntrackLookup(TCP, 0, Role.local, Role.peer, Role.original));
+function originalOfMptcp({ where }: Place): number {
+  return Math.min(0, binding().conntrackLookup(TCP, 0, Role.local, Role.peer, Role.original, where));
 }
 
 /** Is there no answer because no connection here has one? */
-function neverTracked(errno: number): boolean {
+function neverTracked(errno: number, place: Place): boolean {
   if (errno === -ENOPROTOOPT) return !conntrackPresent();
-  return conntrackActive(familyAt(Role.local)) === false;
+  return conntrackActive(familyAt(Role.local), place) === false;
 }
 
 /** What it means that the kernel has no answer for a connection whose local address could be a plain listener's. */
-function withoutAnswer(errno: number, syscall: string, option: string): OriginalDst {
+function withoutAnswer(errno: number, place: Place, syscall: string, option: string): OriginalDst {
   // Without conntrack there is no NAT, so nobody can have redirected it. With conntrack at work every connection
   // has an entry, so this one's was lost, and the local address may be the proxy's own.
-  if (neverTracked(errno)) return { ...endpointAt(Role.local), kind: 'direct' };
+  if (neverTracked(errno, place)) return { ...endpointAt(Role.local), kind: 'direct' };
   return unknown(errno, syscall, option);
+}
+
+/** What it is if nobody has dialled the local address: delivered here as it was. Undefined if somebody may have. */
+function notDialled(boundTo: BoundTo | undefined, place: Place): OriginalDst | undefined {
+  const answer = dialable(boundTo, place);
+  if (answer === true) return undefined;
+  return answer === false ? { ...endpointAt(Role.local), kind: 'tproxy' } : unknown(answer, 'setns');
 }
 
 /** Conntrack has an entry for these addresses, which another connection may have made. */
@@ -115,27 +126,34 @@ function ofAnother(errno: number): UnknownDst {
  * that the listener cannot have been dialled at; else nobody redirected it. What conntrack says counts only while the
  * entry is sure to be this connection's: the addresses alone do not say so.
  */
-export function recoverFromFd(fd: number, boundTo: BoundTo | undefined): OriginalDst {
-  return recoverFromFacts(binding().readFacts(fd), boundTo);
+export function recoverFromFd(fd: number, boundTo: BoundTo | undefined, place = new Place(fd)): OriginalDst {
+  return recoverFromFacts(binding().readFacts(fd), boundTo, place);
 }
 
 /** The same from what readFacts has answered and filled. */
-export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): OriginalDst {
+export function recoverFromFacts(
+  status: number,
+  boundTo: BoundTo | undefined,
+  place: Place = here(),
+): OriginalDst {
   if (status !== 0) return unknown(status, 'getsockname');
   // First: an alias is an address that nothing else leads to, and nobody has asked conntrack about it.
   if (captureStatus() > 0) return { ...endpointAt(Role.captured), kind: 'ebpf' };
   if (captureStatus() < 0) return unknownAlias(captureStatus());
   const mptcp = originalStatus() === -EOPNOTSUPP;
-  const answer = mptcp ? originalOfMptcp() : originalStatus();
+  const answer = mptcp ? originalOfMptcp(place) : originalStatus();
   if (answer !== 0) {
-    if (!dialable(boundTo)) return { ...endpointAt(Role.local), kind: 'tproxy' };
-    return mptcp
-      ? withoutAnswer(answer, 'netlink', 'IPCTNL_MSG_CT_GET')
-      : withoutAnswer(answer, 'getsockopt', 'SO_ORIGINAL_DST');
+    return (
+      notDialled(boundTo, place) ??
+      (mptcp
+        ? withoutAnswer(answer, place, 'netlink', 'IPCTNL_MSG_CT_GET')
+        : withoutAnswer(answer, place, 'getsockopt', 'SO_ORIGINAL_DST'))
+    );
   }
-  conntrackSeen(familyAt(Role.local));
+  conntrackSeen(familyAt(Role.local), place);
   if (sameEndpoint(Role.original, Role.local)) {
-    if (!dialable(boundTo)) return { ...endpointAt(Role.local), kind: 'tproxy' };
+    const delivered = notDialled(boundTo, place);
+    if (delivered) return delivered;
     if (entryStatus() !== 0) return ofAnother(entryStatus());
     return { ...endpointAt(Role.local), kind: 'direct' };
   }
@@ -143,8 +161,7 @@ export function recoverFromFacts(status: number, boundTo: BoundTo | undefined): 
   if (peerStatus() !== 0) return ofAnother(peerStatus());
   if (sameEndpoint(Role.original, Role.peer)) {
     // Conntrack saw the proxy's packet first (the client's were notrack) and took the proxy for the client.
-    if (!dialable(boundTo)) return { ...endpointAt(Role.local), kind: 'tproxy' };
-    return unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
+    return notDialled(boundTo, place) ?? unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
   }
   if (entryStatus() !== 0) return ofAnother(entryStatus());
   return { ...endpointAt(Role.original), kind: 'redirect' };

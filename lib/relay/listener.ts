@@ -7,12 +7,15 @@ import { binding } from '../binding.ts';
 import type { ConnectOriginalOptions } from '../dial/connect-original.ts';
 import { dialError } from '../dial/dial-error.ts';
 import { systemError } from '../errors.ts';
-import { claimPort, releasePort } from '../policy/loop-guard.ts';
+import { claimPort } from '../policy/loop-guard.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import { protocolNumber, readFirstBytes } from '../names/parse.ts';
+import { checkNamespace, type Namespace } from '../namespace/namespace.ts';
 import type { Origin } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import type { Place } from '../recover/place.ts';
+import { type DialFrom, listenPlace } from './dial-from.ts';
 import { engine } from './engine.ts';
 import { readInspection, type RelayInspectOptions } from './inspection.ts';
 import type { RelayLimits } from './timeouts.ts';
@@ -27,6 +30,10 @@ export interface RelayListenOptions {
   fd?: number;
   /** As of listen(2). Default 65,535, of which the kernel takes as much as net.core.somaxconn allows. */
   backlog?: number;
+  /**
+   * Listen in this network namespace. Without createServer's own option `namespace`, the destinations are dialled in there too.
+   */
+  namespace?: Namespace;
   /** Aborting it is `close()`. */
   signal?: AbortSignal;
 }
@@ -46,12 +53,13 @@ const SHARED_NOT =
 
 /** Throws unless these say where to listen. */
 export function checkListenOptions(options: RelayListenOptions): void {
-  const { port = 0, host, fd, backlog, signal } = options;
+  const { port = 0, host, fd, backlog, namespace, signal } = options;
   checkInteger('port', port, 0, 65535);
   if (host !== undefined && canonicalAddress(host) === undefined)
     throw invalidType('host', 'a literal IP address', host);
   if (fd !== undefined) checkFd(fd);
   if (backlog !== undefined) checkInteger('backlog', backlog, 0, 65535);
+  if (namespace !== undefined) checkNamespace('namespace', namespace);
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw invalidType('signal', 'an instance of AbortSignal', signal);
 }
@@ -73,27 +81,40 @@ export class Listener {
   readonly address: Endpoint;
   /** struct ListenerStats, for as long as it is not over. */
   readonly stats: ArrayBuffer;
+  /** Which network namespace it listens in. */
+  readonly namespace: number;
   readonly #id: number;
   readonly #mark: number;
-  #open = true;
+  readonly #from: DialFrom;
+  #release: (() => void) | undefined;
 
-  private constructor(id: number, stats: ArrayBuffer, mark: number) {
+  private constructor(id: number, stats: ArrayBuffer, mark: number, place: Place, from: DialFrom) {
     this.#id = id;
     this.stats = stats;
+    this.namespace = place.number;
     this.#mark = mark;
+    this.#from = from;
     this.address = endpointAt(Role.scratch);
-    claimPort(this.address.port);
+    this.#release = claimPort(this.address.port, place);
   }
 
   /** `onUndecided` gets the token of each connection that there is no verdict about, with its facts in memory. */
   static listen(
-    { port = 0, host, fd = -1, backlog = 65535 }: RelayListenOptions,
+    { port = 0, host, fd = -1, backlog = 65535, namespace }: RelayListenOptions,
     { transparent = false, mark, preserveSource = false, portFallback = false, inspect }: ListenerDial,
     limits: RelayLimits,
-    onUndecided: (token: number, status: number, origin: Origin, first: FirstBytes | undefined) => void,
+    from: DialFrom,
+    onUndecided: (
+      token: number,
+      status: number,
+      origin: Origin,
+      first: FirstBytes | undefined,
+      fd: number,
+    ) => void,
     onOver: () => void,
   ): Listener | Error {
     const inspection = inspect && readInspection(inspect);
+    const place = listenPlace(namespace, fd);
     engine().countAlive(1);
     const [id, more] = binding().relayListen(
       host ?? null,
@@ -105,11 +126,11 @@ export class Listener {
       preserveSource === 'port' ? 2 : preserveSource ? 1 : 0,
       portFallback,
       limits.words,
-      (token, status, origin, size) => {
+      (token, status, origin, size, accepted) => {
         if (token >= 0) {
           const first =
             size < 0 ? undefined : readFirstBytes(Buffer.from(inspection!.memory.subarray(0, size)));
-          onUndecided(token, status, origin, first);
+          onUndecided(token, status, origin, first, accepted);
         } else {
           engine().countAlive(-1);
           onOver();
@@ -118,8 +139,10 @@ export class Listener {
       inspection?.memory,
       inspection?.ports,
       inspection?.timeout ?? 0,
+      namespace?.fd ?? -1,
+      from.place.where,
     );
-    if (typeof more !== 'number') return new Listener(id, more, mark ?? 0);
+    if (typeof more !== 'number') return new Listener(id, more, mark ?? 0, place, from);
     engine().countAlive(-1);
     return listenError(id, more, { address: host ?? '::', port });
   }
@@ -131,8 +154,8 @@ export class Listener {
 
   /** Accepts no more. `destroy`: closes the relays too that the thread has made by itself. */
   close(destroy: boolean): void {
-    if (this.#open) releasePort(this.address.port);
-    this.#open = false;
+    this.#release?.();
+    this.#release = undefined;
     binding().relayUnlisten(this.#id, destroy);
   }
 
@@ -149,7 +172,7 @@ export class Listener {
   ): void {
     if (destination.kind === 'direct' || destination.kind === 'unknown') return;
     const { address, port, kind } = destination;
-    if (binding().isLocalDestination(address, this.#mark) !== 0) return;
+    if (binding().isLocalDestination(address, this.#mark, this.#from.place.where) !== 0) return;
     binding().relaySetVerdict(
       this.#id,
       address,

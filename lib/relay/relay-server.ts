@@ -11,8 +11,10 @@ import type { FirstBytes } from '../names/first-bytes.ts';
 import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { annotate, recoverFromFacts, type OriginalDst } from '../recover/original-dst.ts';
+import { Place } from '../recover/place.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
+import { DialFrom } from './dial-from.ts';
 import type { RelayOutcome } from './outcome.ts';
 import { type Relay, RelayObject } from './relay-object.ts';
 import { checkServerOptions, type RelayServerOptions } from './server-options.ts';
@@ -49,6 +51,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   #state: 'new' | 'listening' | 'closing' | 'closed' = 'new';
   #destroyed = false;
   #listener: Listener | undefined;
+  #from: DialFrom | undefined;
   readonly #counts = new ServerCounts();
   /** Those whose decision takes its time. */
   readonly #undecided = new Set<Undecided>();
@@ -77,14 +80,20 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     checkListenOptions(options);
     if (this.#state !== 'new')
       throw codedError('ERR_SERVER_ALREADY_LISTEN', 'This server has listened already');
-    const listener = Listener.listen(
-      options,
-      this.#options,
-      this.#limits,
-      (...question) => this.#onUndecided(...question),
-      () => this.#onListenerOver(),
-    );
+    const from = DialFrom.open(this.#options.namespace, options.namespace, options.fd ?? -1);
+    const listener =
+      from instanceof Error
+        ? from
+        : Listener.listen(
+            options,
+            this.#options,
+            this.#limits,
+            from,
+            (...question) => this.#onUndecided(...question),
+            () => this.#onListenerOver(),
+          );
     if (listener instanceof Error) {
+      if (from instanceof DialFrom) from.close();
       this.#state = 'closed';
       // A tick later, as a net.Server does: there may be no listeners yet.
       process.nextTick(() => this.emit('error', listener));
@@ -92,6 +101,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     }
     this.#state = 'listening';
     this.#listener = listener;
+    this.#from = from as DialFrom;
     this.#counts.attach(listener.stats);
     process.nextTick(() => this.emit('listening'));
     const { signal } = options;
@@ -178,12 +188,19 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     const left = this.#undecided.size + this.#counts.relays.size;
     if (this.#state !== 'closing' || this.#listener || left > 0) return;
     this.#state = 'closed';
+    this.#from!.close();
     process.nextTick(() => this.emit('close'));
   }
 
-  #onUndecided(token: number, status: number, origin: Origin, first: FirstBytes | undefined): void {
-    const { address } = this.#listener!;
-    const destination = recoverFromFacts(status, () => address);
+  #onUndecided(
+    token: number,
+    status: number,
+    origin: Origin,
+    first: FirstBytes | undefined,
+    fd: number,
+  ): void {
+    const { address, namespace } = this.#listener!;
+    const destination = recoverFromFacts(status, () => address, new Place(fd, namespace));
     const client = endpointAt(Role.peer);
     const path = origin > 0 ? origin : address.port;
     const one = new Undecided(token, { destination, client, first, revocations: this.#revocations, path });
@@ -279,7 +296,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
     process.nextTick(() => this.emit('relay', joined, destination, client, first));
     this.#undecided.delete(one);
-    const target = whereTo(destination, client, to, this.#options);
+    const target = whereTo(destination, client, to, this.#options, this.#from!.place);
     if (target instanceof Error) {
       this.#counts.refused(target);
       one.refuse();

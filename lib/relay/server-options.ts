@@ -5,6 +5,7 @@ import { checkPreserveSource } from '../dial/connect-original.ts';
 import { checkDialOptions } from '../dial/connect.ts';
 import { codedError } from '../errors.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
+import type { Namespace } from '../namespace/namespace.ts';
 import type { EgressPolicy } from '../policy/egress.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { RelayDecision } from './decision.ts';
@@ -33,6 +34,8 @@ export interface RelayServerOptions extends RelayTimeouts {
   decisionTimeout?: number;
   /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
   transparent?: boolean;
+  /** Dial the destinations in this network namespace. Default: in the one that the server listens in. */
+  namespace?: Namespace;
   /** SO_MARK of the connections to the destinations. */
   mark?: number;
   /** As of connectOriginal: dial from the client's own address, with `'port'` from its port too. Default false. */
@@ -53,6 +56,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
   'idleTimeout',
   'inspect',
   'mark',
+  'namespace',
   'portFallback',
   'preserveSource',
   'transparent',

@@ -5,6 +5,7 @@ import { sourceMismatch } from '../dial/connect.ts';
 import type { CodedError } from '../errors.ts';
 import { destinationRefusal, endpointRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import type { Place } from '../recover/place.ts';
 import type { RelayServerOptions } from './server-options.ts';
 
 /** Another place to dial. The egress policy and the loop guard judge it as they would the client's destination. */
@@ -30,16 +31,18 @@ export function whereTo(
   client: Endpoint,
   to: RelayTarget | undefined,
   { egress, mark, preserveSource = false }: Pick<RelayServerOptions, 'egress' | 'mark' | 'preserveSource'>,
+  place: Place,
 ): Endpoint | CodedError {
-  if (to === undefined) return destinationRefusal(destination, egress, mark) ?? (destination as Endpoint);
+  if (to === undefined)
+    return destinationRefusal(destination, egress, mark, place) ?? (destination as Endpoint);
   const port = to.port ?? (destination.kind === 'unknown' ? undefined : destination.port);
   // Of a destination that is not known, the port is not known either.
-  if (port === undefined) return destinationRefusal(destination, egress, mark)!;
+  if (port === undefined) return destinationRefusal(destination, egress, mark, place)!;
   const address = canonicalAddress(to.address)!;
   const target: Endpoint = { address, port, family: familyOf(address) };
   return (
     (preserveSource === false ? undefined : sourceMismatch(address, client.address)) ??
-    endpointRefusal(target, egress, mark) ??
+    endpointRefusal(target, egress, mark, place) ??
     target
   );
 }

@@ -5,6 +5,7 @@ import { binding, type NativeDatagramHub } from '../binding.ts';
 import { EndpointCache } from './endpoint-cache.ts';
 import { systemError, type SystemError, type SystemErrorContext } from '../errors.ts';
 import { setAddress, Role } from '../recover/kernel-answer.ts';
+import { Place } from '../recover/place.ts';
 
 /** Where the fields of struct Datagram (src/datagram/datagram.h) are, in 32-bit words. */
 const RECORD_WORDS = 16;
@@ -75,6 +76,8 @@ export interface PortOptions {
   receiveBufferSize: number;
   /** How many bytes of a datagram are kept. */
   maxSize: number;
+  /** A descriptor of the network namespace, or of a socket of it; -1: this thread's. */
+  namespace: number;
 }
 
 const ADDRESS_TAKEN =
@@ -104,7 +107,17 @@ export class DatagramPort {
   constructor(options: PortOptions, onReadable: (port: DatagramPort) => void) {
     this.#hub = hub();
     const { native, records, sources, readers } = this.#hub;
-    const { address, port, transparent, ipv6Only, reuseAddress, mark, receiveBufferSize, maxSize } = options;
+    const {
+      address,
+      port,
+      transparent,
+      ipv6Only,
+      reuseAddress,
+      mark,
+      receiveBufferSize,
+      maxSize,
+      namespace,
+    } = options;
     const slot = native.open(
       address,
       port,
@@ -114,6 +127,7 @@ export class DatagramPort {
       mark,
       receiveBufferSize,
       maxSize,
+      namespace,
     );
     const opened = BATCH * RECORD_WORDS;
     if (slot < 0) {
@@ -122,6 +136,11 @@ export class DatagramPort {
     this.#slot = slot;
     this.address = sources.get(opened)!;
     readers[slot] = () => onReadable(this);
+  }
+
+  /** The socket's network namespace. */
+  get place(): Place {
+    return new Place(this.#hub.native.fd(this.#slot));
   }
 
   get isOpen(): boolean {
@@ -230,6 +249,12 @@ export class DatagramPort {
     this.#referenced = on;
     this.#hub.referenced += on ? 1 : -1;
     this.#hub.native.ref(this.#hub.referenced > 0);
+  }
+
+  /** Gives up what keeps a namespace alive that is not this thread's. */
+  forget(): void {
+    const { place } = this;
+    if (place.isElsewhere) binding().conntrackForget(place.where);
   }
 
   /** Once. */

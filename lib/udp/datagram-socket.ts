@@ -7,6 +7,7 @@ import { type DatagramDestination, DestinationFinder, isShared } from './destina
 import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
 import { systemError, type SystemError } from '../errors.ts';
+import { checkNamespace } from '../namespace/namespace.ts';
 import { ReplySockets } from './reply-sockets.ts';
 import type {
   DatagramAddress,
@@ -74,7 +75,7 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
     throw invalidType('options', 'of type object', options);
   const { address = '::', port = 0, ipv6Only = false, transparent = false, mark = 0 } = options;
   const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0, 1, 2] } = options;
-  const { maxReplySockets = 256, replySocketTimeout = 30_000 } = options;
+  const { maxReplySockets = 256, replySocketTimeout = 30_000, namespace } = options;
   checkAddress('options.address', address);
   checkInteger('options.port', port, 0, 65535);
   checkBoolean('options.ipv6Only', ipv6Only);
@@ -83,10 +84,21 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
   checkInteger('options.receiveBufferSize', receiveBufferSize, 0, 2 ** 30);
   checkInteger('options.maxSize', maxSize, 1, MAX_DATAGRAM);
   checkZones('options.conntrackZones', conntrackZones);
+  if (namespace !== undefined) checkNamespace('options.namespace', namespace);
   checkInteger('options.maxReplySockets', maxReplySockets, 1, 65536);
   checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_TIMEOUT);
   return new DatagramSocket(
-    { address, port, transparent, ipv6Only, reuseAddress: false, mark, receiveBufferSize, maxSize },
+    {
+      address,
+      port,
+      transparent,
+      ipv6Only,
+      reuseAddress: false,
+      mark,
+      receiveBufferSize,
+      maxSize,
+      namespace: namespace?.fd ?? -1,
+    },
     [...conntrackZones],
     maxReplySockets,
     replySocketTimeout,
@@ -181,6 +193,7 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
 
   close(): this {
     if (!this.#main.isOpen) return this;
+    this.#main.forget();
     this.#main.close();
     this.#replies.clear();
     for (const port of this.#retired) this.#shut(port);
@@ -190,7 +203,7 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
 
   #open(options: PortOptions): DatagramPort {
     const port = new DatagramPort(options, (port) => this.#read(port));
-    const finder = new DestinationFinder(port.address, this.#zones, options.reuseAddress, port);
+    const finder = new DestinationFinder(port.address, this.#zones, options.reuseAddress, port, port.place);
     // Before the first datagram, where rules can lead to this port already. Others, which a program has by the
     // hundred to ask with, begin with their first answer, and TPROXY with the first datagram that it did not lead here.
     if (!options.transparent && options.port !== 0) finder.watch();
@@ -220,6 +233,8 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
     // SO_REUSEADDR: the sockets of several processes can answer from one address.
     return this.#open({
       ...this.#options,
+      // Of the socket, which is open: the namespace's own may have been closed by now.
+      namespace: this.#main.place.where,
       address,
       port,
       ipv6Only: true,

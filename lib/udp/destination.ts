@@ -8,6 +8,7 @@ import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entr
 import { codedError, systemError } from '../errors.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { isOwnAddress } from '../recover/own-address.ts';
+import type { Place } from '../recover/place.ts';
 import { DeletedFlows, type DeletionSource, flowOf } from './deleted-flows.ts';
 
 const { ENOENT, EOPNOTSUPP } = constants.errno;
@@ -54,6 +55,7 @@ export class DestinationFinder {
   readonly #bound: Endpoint;
   readonly #zones: readonly number[];
   readonly #reply: boolean;
+  readonly #place: Place;
   readonly #deleted: DeletedFlows;
   readonly #believed = new Map<string, Believed>();
   /** Found out once a batch at most: it takes twice as long as all else. */
@@ -67,8 +69,16 @@ export class DestinationFinder {
    * @param bound what the socket is bound to
    * @param zones the conntrack zones to look into
    * @param reply is it bound to an address that an answer is to leave from? That is mostly a foreign one
+   * @param place the socket's network namespace
    */
-  constructor(bound: Endpoint, zones: readonly number[], reply: boolean, deletions: DeletionSource) {
+  constructor(
+    bound: Endpoint,
+    zones: readonly number[],
+    reply: boolean,
+    deletions: DeletionSource,
+    place: Place,
+  ) {
+    this.#place = place;
     this.#bound = bound;
     this.#zones = zones;
     this.#reply = reply;
@@ -114,7 +124,7 @@ export class DestinationFinder {
     // A datagram for one of the addresses that this program has answered from, led to the socket that answered: by
     // a TPROXY rule's `socket` match, or because the kernel prefers it. Nothing has rewritten it: NAT leads to where
     // somebody listens.
-    if (this.#reply && !isOwnAddress(Role.local)) {
+    if (this.#reply && isOwnAddress(Role.local, this.#place) === false) {
       return this.#believe({ kind: 'tproxy', destination: local }, this.#now + FOREIGN_MS);
     }
     // Nor has anybody rewritten what came to an alias of an eBPF capture. Of what it is one is asked once a batch.
@@ -125,11 +135,11 @@ export class DestinationFinder {
     }
     if (captured < 0) return { ...unknownAlias(captured), destination: undefined };
     const watching = this.#deleted.watch();
-    const entry = lookupEntry(UDP, this.#zones, Role.local, Role.peer);
+    const entry = lookupEntry(UDP, this.#zones, Role.local, Role.peer, this.#place);
     this.#deleted.learn(this.#forget);
     const flow = flowOf(source, local);
     if (typeof entry === 'object') {
-      conntrackSeen(local.family === 'IPv4' ? 4 : 6);
+      conntrackSeen(local.family === 'IPv4' ? 4 : 6, this.#place);
       if (!watching) return notWatched();
       if (this.#deleted.has(flow)) return anotherEntry();
     }
@@ -172,21 +182,24 @@ export class DestinationFinder {
         return { kind: 'redirect', destination: Object.freeze(original) };
       }
     }
-    if (!this.#dialable(local)) return { kind: 'tproxy', destination: local };
+    const dialable = this.#dialable(local);
+    if (typeof dialable === 'number') return elsewhere(dialable);
+    if (!dialable) return { kind: 'tproxy', destination: local };
     if (typeof entry === 'object') return { kind: 'direct', destination: local };
     if (this.#deleted.has(flowOf(source, local))) return anotherEntry();
     // Without an entry nobody can have redirected it, provided that entries are made at all.
     return this.#untracked(local.family) ? { kind: 'direct', destination: local } : unknown(entry);
   }
 
-  /** Can a client have sent to this address and have reached this socket by that? */
-  #dialable(local: Endpoint): boolean {
+  /** Can a client have sent to this address and have reached this socket by that? A negative errno: not to be found out. */
+  #dialable(local: Endpoint): boolean | number {
     if (!isWildcard(this.#bound.address)) return local.address === this.#bound.address;
-    return isOwnAddress(Role.local) || isShared(local.address);
+    return isShared(local.address) || isOwnAddress(Role.local, this.#place);
   }
 
   #untracked(family: Endpoint['family']): boolean {
-    const tracking = (this.#tracking[family] ??= conntrackActive(family === 'IPv4' ? 4 : 6) !== false);
+    const tracking = (this.#tracking[family] ??=
+      conntrackActive(family === 'IPv4' ? 4 : 6, this.#place) !== false);
     return !tracking || !conntrackPresent();
   }
 }
@@ -195,6 +208,10 @@ function unknown(errno: number, hint?: string): DatagramDestination {
   const context = { syscall: 'netlink', option: 'IPCTNL_MSG_CT_GET' };
   const cause = systemError(errno, hint === undefined ? context : { ...context, hint });
   return { kind: 'unknown', destination: undefined, cause };
+}
+
+function elsewhere(errno: number): DatagramDestination {
+  return { kind: 'unknown', destination: undefined, cause: systemError(errno, { syscall: 'setns' }) };
 }
 
 function anotherEntry(): DatagramDestination {

@@ -2,6 +2,7 @@
 import type { EventEmitter } from 'node:events';
 import type { Endpoint } from '../address.ts';
 import type { SystemError } from '../errors.ts';
+import type { Namespace } from '../namespace/namespace.ts';
 import type { DatagramDestination } from './destination.ts';
 
 export interface DatagramSocketOptions {
@@ -22,6 +23,9 @@ export interface DatagramSocketOptions {
 
   /** SO_RCVBUF in bytes; beyond net.core.rmem_max with CAP_NET_ADMIN. The kernel doubles it, for its overhead. */
   receiveBufferSize?: number;
+
+  /** Bind in this network namespace, and answer from it. Default: in the calling thread's. */
+  namespace?: Namespace;
 
   /** How many bytes of a datagram are kept; the rest of a longer one is cut off. Default 65535: nothing ever is. */
   maxSize?: number;

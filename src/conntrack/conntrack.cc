@@ -5,27 +5,54 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <utility>
+
+#include "namespace/inside.h"
+
 namespace original_dst {
 
-int Conntrack::lookup(const ConntrackQuestion& question, ConntrackAnswer* answer) {
+int Conntrack::lookup(int where, const ConntrackQuestion& question, ConntrackAnswer* answer) {
   *answer = {};
   if (question.local.family != question.peer.family) return -EAFNOSUPPORT;
-  const int status = exchange(question, answer);
+  uint64_t number = 0;
+  int status = namespace_number(where, &number);
+  if (status != 0) return status;
+  Place* place = place_of(number);
+  if (place == nullptr) {
+    OwnedFd opened;
+    status = open_socket_at(where, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER, &opened);
+    if (status != 0) return status;
+    place = &places_[next_++ % kPlaces];
+    place->number = number;
+    place->netlink = std::move(opened);
+  }
+  status = exchange(place->netlink, question, answer);
   // Whatever an exchange that failed has left behind must not meet the next question.
-  if (status != 0 && status != -ENOENT) netlink_.reset();
+  if (status != 0 && status != -ENOENT) place->netlink.reset();
   return status;
 }
 
-int Conntrack::exchange(const ConntrackQuestion& question, ConntrackAnswer* answer) {
-  if (!netlink_.valid()) {
-    netlink_.reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
-    if (!netlink_.valid()) return -errno;
+Conntrack::Place* Conntrack::place_of(uint64_t number) {
+  for (Place& place : places_) {
+    if (place.netlink.valid() && place.number == number) return &place;
   }
+  return nullptr;
+}
+
+void Conntrack::forget(int where) {
+  uint64_t number = 0;
+  if (namespace_number(where, &number) != 0) return;
+  Place* const place = place_of(number);
+  if (place != nullptr) place->netlink.reset();
+}
+
+int Conntrack::exchange(const OwnedFd& netlink, const ConntrackQuestion& question,
+                        ConntrackAnswer* answer) {
   uint8_t message[kConntrackQuestionSize];
   const size_t length = write_conntrack_question(question, ++sequence_, message);
   sockaddr_nl kernel = {};
   kernel.nl_family = AF_NETLINK;
-  if (sendto(netlink_.get(), message, length, 0, reinterpret_cast<sockaddr*>(&kernel),
+  if (sendto(netlink.get(), message, length, 0, reinterpret_cast<sockaddr*>(&kernel),
              sizeof(kernel)) < 0) {
     return -errno;
   }
@@ -34,7 +61,7 @@ int Conntrack::exchange(const ConntrackQuestion& question, ConntrackAnswer* answ
   sockaddr_nl sender = {};
   socklen_t sender_length = sizeof(sender);
   // The kernel has answered before sendto(2) returns: not to wait is to never hang.
-  const ssize_t received = recvfrom(netlink_.get(), reply, sizeof(reply), MSG_DONTWAIT | MSG_TRUNC,
+  const ssize_t received = recvfrom(netlink.get(), reply, sizeof(reply), MSG_DONTWAIT | MSG_TRUNC,
                                     reinterpret_cast<sockaddr*>(&sender), &sender_length);
   if (received < 0) return -errno;
   // Another process can send to our port too.

@@ -13,13 +13,25 @@ class Conntrack {
   // socket(NETLINK_NETFILTER), IPCTNL_MSG_CT_GET by the reply tuple. Finds what SO_ORIGINAL_DST
   // cannot be asked for: UDP, MPTCP, and entries in a zone. Needs CAP_NET_ADMIN in the user
   // namespace that owns the network namespace. Returns 0 or -errno: -ENOENT no such entry, -EPERM,
-  // -EPROTONOSUPPORT or -EINVAL where the kernel has no ctnetlink.
-  int lookup(const ConntrackQuestion& question, ConntrackAnswer* answer);
+  // -EPROTONOSUPPORT or -EINVAL where the kernel has no ctnetlink. `where`: a socket of the
+  // namespace whose entries are meant, or -1 for this thread's.
+  int lookup(int where, const ConntrackQuestion& question, ConntrackAnswer* answer);
+  // Keeps no socket for the namespace of `where` any more: that would keep the namespace.
+  void forget(int where);
 
  private:
-  int exchange(const ConntrackQuestion& question, ConntrackAnswer* answer);
+  // A namespace that was asked.
+  struct Place {
+    uint64_t number = 0;
+    OwnedFd netlink;
+  };
+  static constexpr unsigned kPlaces = 8;
 
-  OwnedFd netlink_;
+  Place* place_of(uint64_t number);
+  int exchange(const OwnedFd& netlink, const ConntrackQuestion& question, ConntrackAnswer* answer);
+
+  Place places_[kPlaces];
+  unsigned next_ = 0;
   uint32_t sequence_ = 0;
 };
 

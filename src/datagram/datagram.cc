@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "datagram/control_message.h"
+#include "namespace/inside.h"
 #include "socket/original_dst.h"
 #include "socket/socket_options.h"
 
@@ -60,11 +61,12 @@ int open_datagram_socket(const DatagramOptions& options, const Endpoint& address
                          Endpoint* bound, OpenStep* step) {
   const bool v6 = address.family == 6;
   *step = OpenStep::kSocket;
-  OwnedFd opened(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!opened.valid()) return -errno;
+  OwnedFd opened;
+  int status = open_socket_at(options.where, v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0,
+                              &opened);
+  if (status != 0) return status;
 
   *step = OpenStep::kOption;
-  int status = 0;
   if (v6) status = enable(opened.get(), SOL_IPV6, IPV6_V6ONLY, options.ipv6_only);
   if (status == 0) status = ask_for_destinations(opened.get(), !v6 || !options.ipv6_only, v6);
   if (status == 0) status = enable(opened.get(), SOL_SOCKET, SO_RXQ_OVFL);

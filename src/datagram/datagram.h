@@ -17,6 +17,7 @@ struct DatagramOptions {
   bool reuse_address;       // SO_REUSEADDR
   uint32_t mark;            // SO_MARK; 0 leaves it alone
   uint32_t receive_buffer;  // SO_RCVBUF in bytes; 0 leaves it alone
+  int where;                // -1, or a descriptor of its network namespace
 };
 
 // What open_datagram_socket was at when it failed; lib/udp/datagram-port.ts names them.

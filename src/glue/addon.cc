@@ -19,6 +19,7 @@
 #include "host/cgroup_bpf.h"
 #include "host/file_lock.h"
 #include "host/interface_address.h"
+#include "namespace/inside.h"
 #include "socket/certain_destination.h"
 #include "socket/endpoint.h"
 #include "socket/original_dst.h"
@@ -42,6 +43,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("certainDestination", &Addon::CertainDestination),
                              InstanceMethod("canonicalAddress", &Addon::CanonicalAddress),
                              InstanceMethod("conntrackActive", &Addon::ConntrackActive),
+                             InstanceMethod("conntrackForget", &Addon::ConntrackForget),
                              InstanceMethod("conntrackLookup", &Addon::ConntrackLookup),
                              InstanceMethod("isInterfaceAddress", &Addon::IsInterfaceAddress),
                              InstanceMethod("setTransparent", &Addon::SetTransparent),
@@ -138,13 +140,19 @@ class Addon : public Napi::Addon<Addon> {
     return status == 0 ? Text(info.Env(), address) : Napi::Number::New(info.Env(), status);
   }
 
-  // (family: 4 | 6) → 1, 0 or -errno
+  // (family: 4 | 6, where as of call_at()) → 1, 0 or -errno
   Napi::Value ConntrackActive(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), conntrack_active(fd_argument(info)));
+    const int family = fd_argument(info);
+    int answer = 0;
+    const int status = at(fd_argument(info, 1), [&] { answer = conntrack_active(family); });
+    return Napi::Number::New(info.Env(), status != 0 ? status : answer);
   }
 
-  // (IP protocol, conntrack zone, role of the local address, of the peer's, of the answer) → the
-  // seconds that the entry has left; or -errno
+  // (where as of call_at()): its entries will not be asked for soon
+  void ConntrackForget(const Napi::CallbackInfo& info) { conntrack_.forget(fd_argument(info)); }
+
+  // (IP protocol, conntrack zone, role of the local address, of the peer's, of the answer, where as
+  // of call_at()) → the seconds that the entry has left; or -errno
   Napi::Value ConntrackLookup(const Napi::CallbackInfo& info) {
     const Endpoint* const local = RoleArgument(info, 2);
     const Endpoint* const peer = RoleArgument(info, 3);
@@ -156,17 +164,19 @@ class Addon : public Napi::Addon<Addon> {
                                         static_cast<uint8_t>(number_argument(info, 0)),
                                         static_cast<uint16_t>(number_argument(info, 1))};
     ConntrackAnswer answer;
-    const int status = conntrack_.lookup(question, &answer);
+    const int status = conntrack_.lookup(fd_argument(info, 5), question, &answer);
     if (status != 0) return Napi::Number::New(info.Env(), status);
     *original = answer.original;
     return Napi::Number::New(info.Env(), answer.seconds);
   }
 
-  // (role) → is it an address of this host's interfaces? 1, 0 or -errno
+  // (role, where as of call_at()) → is it an address of the interfaces there? 1, 0 or -errno
   Napi::Value IsInterfaceAddress(const Napi::CallbackInfo& info) {
     const Endpoint* const address = RoleArgument(info, 0);
-    const int status = address == nullptr ? -EINVAL : is_interface_address(*address);
-    return Napi::Number::New(info.Env(), status);
+    if (address == nullptr) return Napi::Number::New(info.Env(), -EINVAL);
+    int answer = 0;
+    const int status = at(fd_argument(info, 1), [&] { answer = is_interface_address(*address); });
+    return Napi::Number::New(info.Env(), status != 0 ? status : answer);
   }
 
   Napi::Value SetTransparent(const Napi::CallbackInfo& info) {

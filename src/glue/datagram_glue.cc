@@ -10,6 +10,7 @@
 #include "datagram/poller.h"
 #include "glue/arguments.h"
 #include "glue/shared_memory.h"
+#include "namespace/inside.h"
 #include "socket/socket_options.h"
 
 namespace original_dst {
@@ -147,15 +148,16 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     return index;
   }
 
-  // (address, port, transparent, ipv6Only, reuseAddress, mark, receiveBuffer, limit) → slot or
-  // -errno. The last record then holds the bound address as source, or the failed step as size.
+  // (address, port, transparent, ipv6Only, reuseAddress, mark, receiveBuffer, limit, network
+  // namespace | -1) → slot or -errno. The last record then holds the bound address as source, or
+  // the failed step as size.
   Napi::Value Open(const Napi::CallbackInfo& info) {
     Endpoint address;
     const int parsed = endpoint_argument(info, 0, &address);
     if (parsed != 0) return Status(parsed);
-    const DatagramOptions options = {flag_argument(info, 2), flag_argument(info, 3),
-                                     flag_argument(info, 4), number_argument(info, 5),
-                                     number_argument(info, 6)};
+    const DatagramOptions options = {flag_argument(info, 2),   flag_argument(info, 3),
+                                     flag_argument(info, 4),   number_argument(info, 5),
+                                     number_argument(info, 6), fd_argument(info, 8)};
     Datagram& record = records_->opened;
     OpenStep step;
     OwnedFd fd;
@@ -218,6 +220,12 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     return Status(send(slot->fd.get(), data.Data(), data.ByteLength(), to, source));
   }
 
+  // (slot) → its descriptor, which stays the slot's, or -EBADF
+  Napi::Value Fd(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    return Status(slot == nullptr ? -EBADF : slot->fd.get());
+  }
+
   // (slot) → how many datagrams the kernel has dropped, or -errno
   Napi::Value Drops(const Napi::CallbackInfo& info) {
     const Slot* slot = SlotArgument(info);
@@ -238,7 +246,10 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     Slot* slot = SlotArgument(info);
     if (slot == nullptr) return Status(-EBADF);
     std::unique_ptr<Deletions> deletions(new Deletions);
-    const int status = deletions->start(static_cast<uint16_t>(number_argument(info, 1)));
+    const auto port = static_cast<uint16_t>(number_argument(info, 1));
+    int answer = 0;
+    int status = at(slot->fd.get(), [&] { answer = deletions->start(port); });
+    if (status == 0) status = answer;
     if (status == 0) slot->deletions = std::move(deletions);
     return Status(status);
   }

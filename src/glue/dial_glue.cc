@@ -1,8 +1,11 @@
 #include "glue/dial_glue.h"
 
+#include <fcntl.h>
+
 #include "glue/arguments.h"
 #include "socket/dial.h"
 #include "socket/endpoint.h"
+#include "socket/listen.h"
 
 namespace original_dst {
 
@@ -28,8 +31,8 @@ Napi::Value failure(Napi::Env env, int status, DialStep failed) {
 }
 
 // (family, sourceAddress | null, sourcePort, transparent, freebind, mark | null, interface | null,
-// over | -1) → a new fd, `over` when that was given and now is the new socket,
-// or [-errno, enum DialStep]
+// over | -1, network namespace | -1) → a new fd, `over` when that was given and now is the new
+// socket, or [-errno, enum DialStep]
 Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   DialOptions options = {};
@@ -46,6 +49,11 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   options.mark = uint_argument(info[5]);
   char interface[kTextSize];
   if (text_argument(info, 6, interface)) options.interface = interface;
+
+  const int32_t net = int_argument(info[8], -1);
+  if (net >= 0) {
+    options.sockets = SuppliedFrom(new SocketSupply(OwnedFd(fcntl(net, F_DUPFD_CLOEXEC, 0)), 1));
+  }
 
   OwnedFd opened;
   DialStep failed = kNoStep;
@@ -64,9 +72,25 @@ Napi::Value DuplicateFd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), status == 0 ? duplicate.release() : status);
 }
 
+// (address | null, port, ipv6Only, network namespace) → a socket that is bound, or [-errno, enum
+// DialStep]
+Napi::Value BindListener(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Endpoint address;
+  int status = endpoint_argument(info, 0, &address);
+  if (status != 0) return failure(env, status, kBind);
+  const ListenOptions options = {-1, false, flag_argument(info[2]), int_argument(info[3], -1)};
+  OwnedFd opened;
+  DialStep failed = kNoStep;
+  const auto port = static_cast<uint16_t>(uint_argument(info[1]));
+  status = open_listener(address.family == 0 ? nullptr : &address, port, options, &opened, &failed);
+  return status != 0 ? failure(env, status, failed) : Napi::Number::New(env, opened.release());
+}
+
 }  // namespace
 
 void init_dial(Napi::Env env, Napi::Object exports) {
+  exports["bindListener"] = Napi::Function::New<BindListener>(env);
   exports["openDialSocket"] = Napi::Function::New<OpenDialSocket>(env);
   exports["duplicateFd"] = Napi::Function::New<DuplicateFd>(env);
 }

@@ -5,18 +5,23 @@
 
 #include "glue/arguments.h"
 #include "host/route.h"
+#include "namespace/inside.h"
 #include "socket/endpoint.h"
 
 namespace original_dst {
 
 namespace {
 
-// (address, mark) → 1, 0 or -errno
+// (address, mark, where as of call_at()) → 1, 0 or -errno
 Napi::Value IsLocalDestination(const Napi::CallbackInfo& info) {
   char text[kTextSize];
   Endpoint destination;
   int status = text_argument(info, 0, text) ? endpoint_parse(text, 0, &destination) : -EINVAL;
-  if (status == 0) status = is_local_destination(destination, number_argument(info, 1));
+  if (status != 0) return Napi::Number::New(info.Env(), status);
+  const uint32_t mark = number_argument(info, 1);
+  int answer = 0;
+  status = at(fd_argument(info, 2), [&] { answer = is_local_destination(destination, mark); });
+  if (status == 0) status = answer;
   return Napi::Number::New(info.Env(), status);
 }
 
@@ -31,18 +36,21 @@ int LoopGlue::join(uint32_t first_process) {
   if (joined_) return status_;
   joined_ = true;
   status_ = locks_.open(first_process);
-  if (status_ == 0) status_ = own_network_namespace(&namespace_);
   // Without the table ports are claimed all the same.
   if (status_ == 0) dials_.join(&locks_, static_cast<uint32_t>(getpid()));
   return status_;
 }
 
-// (the program's first process, port) → what the call answers
+// (the program's first process, number of a network namespace, port) → what the call answers
 template <LoopGlue::PortCall call>
 Napi::Value LoopGlue::OnPort(const Napi::CallbackInfo& info) {
   auto* const self = static_cast<LoopGlue*>(info.Data());
   int status = self->join(number_argument(info, 0));
-  if (status == 0) status = (self->*call)(static_cast<uint16_t>(number_argument(info, 1)));
+  const double where = info[1].IsNumber() ? info[1].As<Napi::Number>().DoubleValue() : -1;
+  if (!(where >= 0 && where < static_cast<double>(uint64_t{1} << 53)))
+    return Napi::Number::New(info.Env(), -EINVAL);
+  const auto port = static_cast<uint16_t>(number_argument(info, 2));
+  if (status == 0) status = (self->*call)(static_cast<uint64_t>(where), port);
   return Napi::Number::New(info.Env(), status);
 }
 

@@ -20,23 +20,24 @@ class LoopGlue {
   RecentDials* dials() { return &dials_; }
 
  private:
-  using PortCall = int (LoopGlue::*)(uint16_t port);
+  using PortCall = int (LoopGlue::*)(uint64_t network_namespace, uint16_t port);
   template <PortCall call>
   static Napi::Value OnPort(const Napi::CallbackInfo& info);
   static Napi::Value NoteDial(const Napi::CallbackInfo& info);
   static Napi::Value OriginOf(const Napi::CallbackInfo& info);
   int join(uint32_t first_process);
-  int claim(uint16_t port) { return claims_.claim(namespace_, port); }
-  int release(uint16_t port) { return claims_.release(namespace_, port); }
-  int claimed_elsewhere(uint16_t port) { return claims_.claimed_elsewhere(namespace_, port); }
+  int claim(uint64_t where, uint16_t port) { return claims_.claim(where, port); }
+  int release(uint64_t where, uint16_t port) { return claims_.release(where, port); }
+  int claimed_elsewhere(uint64_t where, uint16_t port) {
+    return claims_.claimed_elsewhere(where, port);
+  }
 
   ProgramLocks locks_;
   PortClaims claims_{&locks_};
   RecentDials dials_;
   Facts* facts_ = nullptr;
   bool joined_ = false;
-  int status_ = 0;          // of joining
-  uint32_t namespace_ = 0;  // whose ports this thread's servers have
+  int status_ = 0;  // of joining
 };
 
 // What lib/policy/own-dials.ts makes of an origin: 0 elsewhere, -1 a loop, -2 a dial of the

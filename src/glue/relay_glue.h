@@ -60,9 +60,10 @@ class RelayGlue {
 
   // (address | null, port, listening fd that becomes the addon's | -1, backlog, transparent, mark |
   // null, enum DialPlan::Source, port fallback, struct RelayLimits as a Uint32Array, onUndecided:
-  // (token, status, origin, size) => void, memory for first bytes as a Uint8Array | undefined,
+  // (token, status, origin, size, fd) => void, memory for first bytes as a Uint8Array | undefined,
   // destination ports on which they are looked at as a sorted Uint16Array | undefined: all, for how
-  // many ms) → [listener, memory of its struct ListenerStats] and the bound address in scratch, or
+  // many ms, network namespace to listen in | -1, network namespace to dial in | -1) → [listener,
+  // memory of its struct ListenerStats] and the bound address in scratch, or
   // [-errno, enum DialStep]. Each connection that there is no verdict about is given to
   // onUndecided, with what readFacts answers and fills, what originOf answers, and how many first
   // bytes there are, which parseFirstBytes has been asked about, or -1: nobody has looked. Its
@@ -121,6 +122,7 @@ class RelayGlue {
   int StartThread(uint32_t index);
   void StopThreads();
   static void Inspect(const Napi::CallbackInfo& info, Inspection* inspection);
+  static SuppliedFrom Sockets(int net);
   RelayListener* Listener(const Napi::CallbackInfo& info, size_t index) const;
 
   static void Notify(void* closed);

@@ -1,5 +1,6 @@
 // The part of the relay's Node-API side that is about listeners and the connections to them.
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include <algorithm>
@@ -41,8 +42,8 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
   std::unique_ptr<RelayListener> listener(new RelayListener);
   DialStep failed = kNoStep;
   const int given = fd_argument(info, 2);
-  const ListenOptions options = {static_cast<int>(number_argument(info, 3)),
-                                 flag_argument(info, 4)};
+  const ListenOptions options = {static_cast<int>(number_argument(info, 3)), flag_argument(info, 4),
+                                 false, fd_argument(info, 13)};
   status = given >= 0
                ? adopt_listener(given, options, &listener->fd, &failed)
                : open_listener(any ? nullptr : &address, port, options, &listener->fd, &failed);
@@ -58,9 +59,12 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
   listener->id = id;
   listener->port = answer_->scratch.port;
   const bool marked = info[5].IsNumber();
-  listener->plan = {marked, marked ? number_argument(info, 5) : 0,
-                    static_cast<DialPlan::Source>(number_argument(info, 6)), flag_argument(info, 7),
-                    dials_};
+  listener->plan = {marked,
+                    marked ? number_argument(info, 5) : 0,
+                    static_cast<DialPlan::Source>(number_argument(info, 6)),
+                    flag_argument(info, 7),
+                    dials_,
+                    Sockets(fd_argument(info, 14))};
   listener->limits = Limits(info[8]);
   listener->aliases = aliases_;
   if (info[10].IsTypedArray()) Inspect(info, &listener->inspection);
@@ -87,6 +91,11 @@ void RelayGlue::Inspect(const Napi::CallbackInfo& info, Inspection* inspection) 
     inspection->ports.assign(ports.Data(), ports.Data() + ports.ElementLength());
   }
   inspection->timeout_ms = number_argument(info, 12);
+}
+
+SuppliedFrom RelayGlue::Sockets(int net) {
+  if (net < 0) return {};
+  return SuppliedFrom(new SocketSupply(OwnedFd(fcntl(net, F_DUPFD_CLOEXEC, 0))));
 }
 
 Napi::Value RelayGlue::Unlisten(const Napi::CallbackInfo& info) {
@@ -197,7 +206,7 @@ void RelayGlue::DrainNews() {
     const Napi::Function callback = slot.on_undecided.Value();
     if (one->kind == News::kOver) {
       slot = ListenerSlot();
-      callback.Call({Status(-1), Status(0), Status(0), Status(0)});
+      callback.Call({Status(-1), Status(0), Status(0), Status(0), Status(-1)});
       continue;
     }
     answer_->facts = one->facts;
@@ -214,8 +223,9 @@ void RelayGlue::DrainNews() {
       memcpy(slot.first_bytes.Value().Data(), one->seen->bytes.get(), one->seen->size);
       one->seen.reset();
     }
-    callback.Call(
-        {Napi::Number::New(env_, undecided_.put(std::move(one))), status, origin, Status(size)});
+    const Napi::Value fd = Status(one->fd.get());
+    callback.Call({Napi::Number::New(env_, undecided_.put(std::move(one))), status, origin,
+                   Status(size), fd});
   }
 }
 

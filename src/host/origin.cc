@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "namespace/inside.h"
 #include "socket/socket_diag.h"
 #include "socket/socket_options.h"
 
@@ -26,18 +27,25 @@ int former_peer(int accepted, Endpoint* peer) {
   return -errno;
 }
 
+// In the network namespace of the accepted socket: both ends of a loop are in one.
+bool exists(int accepted, const Endpoint& local, const Endpoint& remote, uint64_t cookie) {
+  int answer = 0;
+  const int status = at(accepted, [&] { answer = tcp_socket_exists(local, remote, cookie); });
+  return status == 0 && answer == 1;
+}
+
 bool is_other_end(int accepted, const Facts& facts, const Endpoint& peer,
                   const Endpoint& destination, const RecentDial& dial) {
   if (dial.transparent && arrival_interface(accepted, peer.family) != kLoopback) return false;
   // A dial that eBPF has captured goes to the alias that the accepted socket has for its own
   // address.
   const Endpoint& to = facts.capture_status > 0 ? facts.local : destination;
-  if (tcp_socket_exists(peer, to, dial.cookie) == 1) return true;
+  if (exists(accepted, peer, to, dial.cookie)) return true;
   // Gone, or the kernel does not say (no tcp_diag, no netlink), which shows when it does not know
   // of an open connection either. In doubt it is a loop: a refused connection does less harm than
   // an endless loop, and one that is closed has nobody to be harmed.
   Endpoint local = {};
-  return local_endpoint(accepted, &local) != 0 || tcp_socket_exists(local, peer, kAnyCookie) != 1;
+  return local_endpoint(accepted, &local) != 0 || !exists(accepted, local, peer, kAnyCookie);
 }
 
 bool came_through(Path path, uint16_t port) {

@@ -10,24 +10,20 @@ namespace original_dst {
 
 // One thread's claims, as locks that nobody but the program can hold. The kernel's list of
 // listening sockets would not do: it does not tell an intercepting one from the program's other
-// servers. A port is one of a network namespace, by the number that /proc/PID/ns/net has.
+// servers. A port is one of a network namespace, by its number (namespace_number()).
 class PortClaims {
  public:
   explicit PortClaims(ProgramLocks* locks) : locks_(locks) {}
 
   // Returns 0 or -errno.
-  int claim(uint32_t network_namespace, uint16_t port);
-  int release(uint32_t network_namespace, uint16_t port);
+  int claim(uint64_t network_namespace, uint16_t port);
+  int release(uint64_t network_namespace, uint16_t port);
   // Does anybody but this object claim the port? 1, 0 or -errno.
-  int claimed_elsewhere(uint32_t network_namespace, uint16_t port) const;
+  int claimed_elsewhere(uint64_t network_namespace, uint16_t port) const;
 
  private:
   ProgramLocks* const locks_;
 };
-
-// The number of the network namespace that this thread's sockets are opened in, as in
-// `net:[4026531840]`. Returns 0 or -errno.
-int own_network_namespace(uint32_t* number);
 
 }  // namespace original_dst
 

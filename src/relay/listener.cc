@@ -23,6 +23,7 @@ Dial DialPlan::dial(const Endpoint& destination, const Endpoint& client) const {
     dial.options.source = client;
     if (source == kClientAddress) dial.options.source.port = 0;
   }
+  dial.options.sockets = sockets;
   dial.port_fallback = port_fallback;
   return dial;
 }

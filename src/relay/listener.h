@@ -46,6 +46,7 @@ struct DialPlan {
   Source source;
   bool port_fallback;
   RecentDials* dials = nullptr;  // null: they are not noted
+  SuppliedFrom sockets = {};
 
   Dial dial(const Endpoint& destination, const Endpoint& client) const;
   DialNote note(Path path) const { return {dials, path, source != kOwn, 0}; }

@@ -15,11 +15,11 @@ int open_dial_socket(const DialOptions& options, OwnedFd* opened, DialStep* fail
     return status;
   };
   const int domain = options.family == 4 ? AF_INET : AF_INET6;
-  OwnedFd owned(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!owned.valid()) return fail(kSocket, -errno);
+  OwnedFd owned;
+  int status = options.sockets.take(domain, &owned);
+  if (status != 0) return fail(kSocket, status);
   const int fd = owned.get();
 
-  int status = 0;
   if (options.interface != nullptr &&
       setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options.interface,
                  static_cast<socklen_t>(strlen(options.interface))) != 0) {

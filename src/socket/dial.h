@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "namespace/socket_supply.h"
 #include "socket/endpoint.h"
 #include "socket/owned_fd.h"
 
@@ -17,6 +18,7 @@ struct DialOptions {
   bool marked;
   uint32_t mark;
   const char* interface;  // nullptr: any
+  SuppliedFrom sockets;   // of which network namespace
 };
 
 // What a dial can fail at; lib/dial/dial-error.ts has the names.

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "namespace/inside.h"
 #include "socket/socket_options.h"
 
 namespace original_dst {
@@ -14,25 +15,25 @@ namespace {
 int open_at(const Endpoint& address, const ListenOptions& options, OwnedFd* opened,
             DialStep* failed) {
   const int domain = address.family == 4 ? AF_INET : AF_INET6;
-  opened->reset(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   *failed = kSocket;
-  if (!opened->valid()) return -errno;
+  int status = open_socket_at(options.where, domain, SOCK_STREAM | SOCK_NONBLOCK, 0, opened);
+  if (status != 0) return status;
   const int fd = opened->get();
   const int on = 1;
-  const int off = 0;
+  const int ipv6_only = options.ipv6_only ? 1 : 0;
   *failed = kReuseAddress;
   if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) return -errno;
-  if (domain == AF_INET6) setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+  if (domain == AF_INET6) setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &ipv6_only, sizeof(ipv6_only));
   // Before listen(2): a TPROXY rule must not find a listener that it cannot use.
   *failed = kTransparent;
-  const int status = options.transparent ? set_transparent(fd, true) : 0;
+  status = options.transparent ? set_transparent(fd, true) : 0;
   if (status != 0) return status;
-  set_urgent_inline(fd, true);
+  if (options.backlog >= 0) set_urgent_inline(fd, true);
   *failed = kBind;
   sockaddr_storage name;
   const socklen_t length = endpoint_to_sockaddr(address, false, &name);
   if (bind(fd, reinterpret_cast<sockaddr*>(&name), length) != 0) return -errno;
-  return listen(fd, options.backlog) == 0 ? 0 : -errno;
+  return options.backlog < 0 || listen(fd, options.backlog) == 0 ? 0 : -errno;
 }
 
 }  // namespace

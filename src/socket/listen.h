@@ -11,8 +11,10 @@
 namespace original_dst {
 
 struct ListenOptions {
-  int backlog;
+  int backlog;  // negative: only bound, for a server of Node's
   bool transparent;
+  bool ipv6_only;
+  int where;  // -1, or a descriptor of the network namespace to listen in
 };
 
 // socket(2), the options, bind(2), listen(2), as net.Server does them: SO_REUSEADDR, and one socket

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import t, { type Test } from 'tap';
 import { binding } from '../../lib/binding.ts';
 import { Role } from '../../lib/recover/kernel-answer.ts';
+import { here } from '../../lib/recover/place.ts';
 import { isOwnAddress } from '../../lib/recover/own-address.ts';
 import { socketFd } from '../../lib/node/socket-fd.ts';
 import { beliefsExpired } from '../fixtures/connections.ts';
@@ -15,7 +16,7 @@ async function own(t: Test, host: string): Promise<boolean> {
   await once(server, 'listening');
   t.teardown(() => server.close());
   t.equal(binding().readFacts(socketFd(server)!), 0);
-  return isOwnAddress(Role.local);
+  return isOwnAddress(Role.local, here()) === true;
 }
 
 await inNamespace(t, import.meta.url, async () => {

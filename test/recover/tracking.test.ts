@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import t from 'tap';
 import { createServer, type InterceptedSocket } from '../../lib/index.ts';
+import { here } from '../../lib/recover/place.ts';
 import { conntrackActive, conntrackPresent } from '../../lib/recover/tracking.ts';
 import {
   accepted,
@@ -20,16 +21,16 @@ await inNamespace(t, import.meta.url, async () => {
   defaultRoutes();
 
   await t.test('active with the first rule that needs it', async (t) => {
-    t.equal(conntrackActive(4), false);
-    t.equal(conntrackActive(6), false);
+    t.equal(conntrackActive(4, here()), false);
+    t.equal(conntrackActive(6, here()), false);
     nft(`table inet tracking {${TRACKING}\n}`);
-    t.equal(conntrackActive(4), true, '"no" is not believed');
-    t.equal(conntrackActive(6), true);
+    t.equal(conntrackActive(4, here()), true, '"no" is not believed');
+    t.equal(conntrackActive(6, here()), true);
     nft('delete table inet tracking');
-    t.equal(conntrackActive(4), true, '"yes" is, for a minute');
+    t.equal(conntrackActive(4, here()), true, '"yes" is, for a minute');
     beliefsExpired();
     flushConntrack();
-    t.equal(conntrackActive(4), false);
+    t.equal(conntrackActive(4, here()), false);
   });
 
   await t.test(
@@ -74,15 +75,15 @@ await inNamespace(t, import.meta.url, async () => {
     beliefsExpired();
     rules(t, 'ip6', TRACKING);
     flushConntrack();
-    t.equal(conntrackActive(4), false);
-    t.equal(conntrackActive(6), true);
+    t.equal(conntrackActive(4, here()), false);
+    t.equal(conntrackActive(6, here()), true);
   });
 
   await t.test('active in a zone that SO_ORIGINAL_DST does not look into', async (t) => {
     beliefsExpired();
     rules(t, 'inet', TRACKING + ZONED);
     flushConntrack();
-    t.equal(conntrackActive(4), true);
+    t.equal(conntrackActive(4, here()), true);
   });
 
   await t.test('a probe that is thrown away on its way tells nothing', async (t) => {
@@ -95,7 +96,7 @@ await inNamespace(t, import.meta.url, async () => {
         meta l4proto { tcp, udp } drop
       }`,
     );
-    t.equal(conntrackActive(4), undefined, 'on its way out');
+    t.equal(conntrackActive(4, here()), undefined, 'on its way out');
   });
 
   await t.test('a probe that loopback does not let through tells nothing', async (t) => {
@@ -112,10 +113,10 @@ await inNamespace(t, import.meta.url, async () => {
         tcp flags syn drop
       }`,
     );
-    t.equal(conntrackActive(4), undefined, 'no answer');
+    t.equal(conntrackActive(4, here()), undefined, 'no answer');
     sh('ip link set lo down');
-    t.equal(conntrackActive(4), undefined, 'unreachable');
-    t.equal(conntrackActive(6), undefined);
+    t.equal(conntrackActive(4, here()), undefined, 'unreachable');
+    t.equal(conntrackActive(6, here()), undefined);
     sh('ip link set lo up');
   });
 
@@ -124,7 +125,7 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(conntrackPresent(), true);
     sh('mount -t tmpfs tmpfs /proc/sys/net');
     t.equal(conntrackPresent(), false);
-    t.equal(conntrackActive(4), false, 'and without its files the longer way still tells');
+    t.equal(conntrackActive(4, here()), false, 'and without its files the longer way still tells');
     sh('umount /proc/sys/net');
   });
 });

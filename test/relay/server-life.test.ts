@@ -178,7 +178,7 @@ await inNamespace(t, import.meta.url, async () => {
     await close(here);
 
     // A bound socket that nobody else owns.
-    const fd = binding().openDialSocket(4, '127.0.0.1', 0, false, false, null, null, -1) as number;
+    const fd = binding().openDialSocket(4, '127.0.0.1', 0, false, false, null, null, -1, -1) as number;
     const given = server().listen({ fd });
     await once(given, 'listening');
     const client = connect(given.address()!.port, '127.0.0.1');

@@ -4,6 +4,7 @@ import { BlockList } from 'node:net';
 import t from 'tap';
 import type { RelayDecision, RelayServerOptions, RelayTarget, RoutedVerdict } from '../../lib/index.ts';
 import { readDecision } from '../../lib/relay/decision.ts';
+import { here } from '../../lib/recover/place.ts';
 import { whereTo } from '../../lib/relay/target.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { relayNetwork, start, talk } from '../fixtures/relay-network.ts';
@@ -31,18 +32,18 @@ t.test('what can be read as such a verdict', async (t) => {
 t.test('where a client is dialled on', async (t) => {
   const client = { address: '192.0.2.9', port: 40000, family: 'IPv4' } as const;
   const unknown = { kind: 'unknown', cause: new Error('nobody knows') } as const;
-  t.match(whereTo(unknown, client, undefined, {}), { code: 'ERR_UNKNOWN_DESTINATION' });
+  t.match(whereTo(unknown, client, undefined, {}, here()), { code: 'ERR_UNKNOWN_DESTINATION' });
   t.match(
-    whereTo(unknown, client, { address: '192.0.2.2' }, {}),
+    whereTo(unknown, client, { address: '192.0.2.2' }, {}, here()),
     { code: 'ERR_UNKNOWN_DESTINATION' },
     'its port is not known either',
   );
-  t.same(whereTo(unknown, client, { address: '::ffff:192.0.2.2', port: 80 }, {}), {
+  t.same(whereTo(unknown, client, { address: '::ffff:192.0.2.2', port: 80 }, {}, here()), {
     address: '192.0.2.2',
     port: 80,
     family: 'IPv4',
   });
-  t.match(whereTo(unknown, client, { address: '2001:db8::2', port: 80 }, { preserveSource: true }), {
+  t.match(whereTo(unknown, client, { address: '2001:db8::2', port: 80 }, { preserveSource: true }, here()), {
     code: 'ERR_INVALID_ARG_VALUE',
   });
 });

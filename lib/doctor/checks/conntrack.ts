@@ -20,7 +20,7 @@ export const conntrack: Check = async (context) => {
     const native = host.binding();
     active = ([4, 6] as const).map((family) => ({
       family: `IPv${family}`,
-      answer: native.conntrackActive(family),
+      answer: native.conntrackActive(family, -1),
     }));
   } catch {
     return []; // no addon; that is a finding of its own

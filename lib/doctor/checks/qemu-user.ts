@@ -23,7 +23,7 @@ export const qemuUser: Check = ({ host }) => {
     Object.values(PROCESSOR).some((other) => other !== expected && other.test(cpuinfo));
   const unanswered = () => {
     try {
-      return host.binding().conntrackActive(4) === -constants.errno.ENOPROTOOPT;
+      return host.binding().conntrackActive(4, -1) === -constants.errno.ENOPROTOOPT;
     } catch {
       return false; // no addon; that is a finding of its own
     }
