@@ -81,6 +81,7 @@ export {
 } from './accept/virtual-listeners.ts';
 export type { LastingVerdict, RelayDecision, RelayVerdict, RoutedVerdict } from './relay/decision.ts';
 export type { RelayTarget } from './relay/target.ts';
+export { inspect, type InspectOptions } from './names/inspect.ts';
 export type { InspectLimits } from './names/limits.ts';
 export type { RelayInspectOptions } from './relay/inspection.ts';
 export type { RelayListenOptions, RevokedVerdicts } from './relay/listener.ts';

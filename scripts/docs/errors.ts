@@ -46,7 +46,7 @@ const CODES: Record<string, readonly [string, string]> = {
     'see whose it is with `bpftool cgroup tree`; end it, or capture another cgroup',
   ],
   ERR_CLIENT_GONE: [
-    'The client reset its connection before `decide` had an answer',
+    'The client reset its connection before `decide` had an answer, or closed it before `inspect()` had one',
     'stop deciding: it is the reason of an aborted `signal`',
   ],
   ERR_DECISION_TIMEOUT: [
@@ -64,6 +64,10 @@ const CODES: Record<string, readonly [string, string]> = {
   ERR_EGRESS_DENIED: [
     'The egress policy does not let the dial go there',
     'extend `allow`, or shorten `deny`',
+  ],
+  ERR_INSPECT_UNREADABLE: [
+    '`inspect()` was given a socket that somebody reads already, or one with an encoding',
+    'call it ahead of the first `data` listener or `pipe()`, and without `setEncoding()`',
   ],
   ERR_INTERCEPT_LOOP: [
     'The dial would come back to this program, or has come back',
