@@ -65,7 +65,10 @@ function table(
     ['^mark:', '--tproxy-mark:'],
     ['"mark"', '--tproxy-mark'],
     ['^table:', '--table:'],
-    ['choose another name, or ask for takeOver', 'or give these rules another --name'],
+    [
+      'choose another name, or ask for takeOver',
+      port === '--port' ? 'or give --take-over' : 'or give these rules another --name',
+    ],
   ];
 }
 

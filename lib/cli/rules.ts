@@ -58,6 +58,14 @@ function backendOf({ backend }: RulesOptions): ApplyOptions {
   return backend === undefined ? {} : { backend };
 }
 
+const YES = 'do it; without, only show what would be run';
+const TAKE_OVER = 'also while a process that runs holds the rules of that name';
+
+interface Execution {
+  yes?: true;
+  takeOver?: boolean;
+}
+
 /** Shows what would be run. On standard error that nothing is done, so that the script alone can be piped on. */
 function dryRun(steps: readonly Step[]): void {
   process.stdout.write(script(steps));
@@ -110,18 +118,21 @@ function applyCommand(): Command {
   const command = common(new Command('apply'));
   addRulesOptions(command)
     .optionsGroup('Execution:')
-    .option('-y, --yes', 'do it; without, only show what would be run')
+    .option('-y, --yes', YES)
+    .option('--take-over', TAKE_OVER)
     .summary('install the rules (a dry run unless --yes)')
     .description(
       'Installs the rules in this network namespace, in tables and chains of their own name; those of others are not touched. May be repeated. If a step fails, what was there before is brought back.',
     )
-    .action((options: RulesOptions & { yes?: true }) =>
+    .action((options: RulesOptions & Execution) =>
       inFlags(options, async () => {
+        const { yes, takeOver = false } = options;
+        const how = { ...backendOf(options), takeOver };
         const config = rulesConfig(command, options);
         const plan = planHere(options, config);
         keepSessions(config);
-        if (options.yes) await uninterrupted(() => apply(plan, backendOf(options)));
-        else dryRun(await applyCommands(plan, backendOf(options)));
+        if (yes) await uninterrupted(() => apply(plan, how));
+        else dryRun(await applyCommands(plan, how));
       }),
     );
   return addSections(
@@ -166,22 +177,25 @@ function removeCommand(): Command {
   const command = common(new Command('remove'));
   command
     .argument('[name]', 'the name the rules were installed under', 'default')
-    .option('-y, --yes', 'do it; without, only show what would be run')
+    .option('-y, --yes', YES)
+    .option('--take-over', TAKE_OVER)
     .summary('remove installed rules (a dry run unless --yes)')
     .description(
       'Removes what was installed under a name, with either back-end, whole or in part: rules, routing, and settings as they were.',
     )
-    .action(async (name: string, { yes }: { yes?: true }) => {
-      const steps = yes ? [] : await removeCommands(name);
-      const found = yes ? await uninterrupted(() => remove(name)) : steps.length > 0;
-      if (found) {
-        if (!yes) dryRun(steps);
-        return;
-      }
-      const others = await installedNames();
-      const hint = others.length > 0 ? ` There are rules under ${others.join(', ')}.` : '';
-      process.stderr.write(`# Nothing is installed under the name ${name}.${hint}\n`);
-    });
+    .action((name: string, { yes, takeOver = false }: Execution) =>
+      inFlags({}, async () => {
+        const steps = yes ? [] : await removeCommands(name, { takeOver });
+        const found = yes ? await uninterrupted(() => remove(name, { takeOver })) : steps.length > 0;
+        if (found) {
+          if (!yes) dryRun(steps);
+          return;
+        }
+        const others = await installedNames();
+        const hint = others.length > 0 ? ` There are rules under ${others.join(', ')}.` : '';
+        process.stderr.write(`# Nothing is installed under the name ${name}.${hint}\n`);
+      }),
+    );
   return addSections(
     command,
     PRIVILEGES,

@@ -78,6 +78,10 @@ t.test('what other errors say', async (t) => {
     'held (end it, or give these rules another --name)',
   );
   t.equal(
+    withFlags('held (end it, choose another name, or ask for takeOver)', {}, '--port'),
+    'held (end it, or give --take-over)',
+  );
+  t.equal(
     withFlags('dns.port and outbound.port are the same', {}, '--listen'),
     '--dns and --listen are the same',
   );

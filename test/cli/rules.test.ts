@@ -1,5 +1,6 @@
 // `original-dst rules` in a network namespace: what it says it would do, does, and undoes.
 import t from 'tap';
+import { apply, planRules } from '../../lib/rules/index.ts';
 import { cliBatch } from '../fixtures/cli.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { traces } from '../fixtures/traces.ts';
@@ -70,6 +71,25 @@ await inNamespace(t, import.meta.url, async () => {
       elsewhere!.stderr,
       '# Nothing is installed under the name default. There are rules under a-b, proxy.\n',
     );
+    t.equal(traces(), before);
+
+    // Rules of the process that runs this test.
+    await apply(planRules({ exempt: { marks: [7] }, outbound: { mode: 'redirect', port: 15001 } }), {
+      hold: true,
+    });
+    const [held, heldRemoval, taken, takenRemoval] = cliBatch([
+      `rules apply ${flow} --yes`,
+      'rules remove',
+      `rules apply ${flow} --yes --take-over`,
+      'rules remove --yes --take-over',
+    ]);
+    for (const { status, stderr } of [held!, heldRemoval!]) {
+      t.equal(status, 1);
+      t.match(stderr, `process ${process.pid} holds the rules called default`);
+      t.match(stderr, '(end it, or give --take-over)');
+    }
+    t.same(taken, { status: 0, stdout: '', stderr: '' });
+    t.same(takenRemoval, taken);
     t.equal(traces(), before);
   });
 });
