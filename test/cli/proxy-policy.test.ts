@@ -100,7 +100,7 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(taken!.status, 1);
     t.match(taken!.stderr, /^original-dst: listen EADDRINUSE/);
     t.equal(clash!.status, 1);
-    t.match(clash!.stderr, /^original-dst: exempt\.marks/);
+    t.match(clash!.stderr, /^original-dst: --exempt-mark: /);
     t.match(ssh!.stderr, /would capture SSH connections like the one in use/);
     t.equal(traces(), before);
     t.equal(await end(proxy, 'SIGINT'), 0);
