@@ -203,7 +203,9 @@ export interface Binding {
   ): number | BpfFailure;
   /** captured, exempt, refused, exhausted, lost, aliases; undefined for a closed one. */
   captureCounts(capture: number): [number, number, number, number, number, number] | undefined;
-  captureClose(capture: number, unpin: boolean): number;
+  /** Nothing is captured from now on; what was can still be told until it is closed. */
+  captureDetach(capture: number, unpin: boolean): number;
+  captureClose(capture: number): number;
   /** Where a datagram was going by its local address: 1, 0 if that is no alias, or a negative errno. */
   captureDatagram(local: number, destination: number): number;
   /** The sockets are fds or -1. */

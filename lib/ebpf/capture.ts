@@ -9,10 +9,14 @@ import type { ExemptRules, Family, FlowMatch, Protocol } from '../rules/config/c
 import { readMarks } from '../rules/config/marks.ts';
 import { cgroupDirectory, cgroupIdentity, isInside } from './cgroup.ts';
 import { aliasPrefix, type CaptureSettings, MOST_EXEMPTIONS, packConfig } from './config.ts';
+import { hasConnections } from './connections.ts';
 import { attachError } from './failure.ts';
 import { compileFlows } from './flows.ts';
 
 const { EEXIST } = constants.errno;
+
+/** How often it is looked whether the last connection of a capture that was closed is over, in milliseconds. */
+const POLL_MS = 250;
 
 /** Which connections of which programs are captured. */
 export interface CaptureOptions {
@@ -117,18 +121,43 @@ function readExempt(exempt: CaptureOptions['exempt'] = {}): CaptureSettings['exe
   };
 }
 
+/** How many captures, also such as have been closed and have connections left, use the route of a port's aliases. */
+const routes = new Map<number, number>();
+
+function claimRoute(port: number): void {
+  const { address, length } = aliasPrefix(port);
+  const status = binding().localRoute(address, length, true);
+  // The route of a process that was killed is ours now.
+  if (status !== 0 && status !== -EEXIST)
+    throw systemError(status, { syscall: 'netlink', option: 'RTM_NEWROUTE', address });
+  routes.set(port, (routes.get(port) ?? 0) + 1);
+}
+
+function releaseRoute(port: number): void {
+  const left = routes.get(port)! - 1;
+  if (left > 0) {
+    routes.set(port, left);
+    return;
+  }
+  routes.delete(port);
+  const { address, length } = aliasPrefix(port);
+  binding().localRoute(address, length, false);
+}
+
 /** A capture that is attached. Made by {@link attachCapture}. */
 export class Capture {
   readonly #id: number;
+  readonly #port: number;
   readonly #pinned: boolean;
-  readonly #route: ReturnType<typeof aliasPrefix> | undefined;
+  readonly #routed: boolean;
   #last: CaptureStats | undefined;
 
   /** @internal */
-  constructor(id: number, pinned: boolean, route: ReturnType<typeof aliasPrefix> | undefined) {
+  constructor(id: number, port: number, pinned: boolean, routed: boolean) {
     this.#id = id;
+    this.#port = port;
     this.#pinned = pinned;
-    this.#route = route;
+    this.#routed = routed;
   }
 
   /** Live numbers; after {@link close} those of its end. */
@@ -139,14 +168,37 @@ export class Capture {
   }
 
   /**
-   * Ends the capture: programs dial by themselves again. Connections that are open go on; what has not been accepted
-   * yet is `unknown` from now on. A pinned capture's pins are removed.
+   * Ends the capture: programs dial by themselves again. Connections that are open go on, and what has not been accepted
+   * yet is still known; the route of the aliases is removed when there are none left, or when the process ends. A pinned
+   * capture's pins are removed.
    */
   close(): void {
     if (this.#last) return;
     this.#last = this.stats;
-    binding().captureClose(this.#id, this.#pinned);
-    if (this.#route) binding().localRoute(this.#route.address, this.#route.length, false);
+    binding().captureDetach(this.#id, this.#pinned);
+    if (!this.#inUse()) {
+      this.#release();
+      return;
+    }
+    // Without the route the packets of open connections would have nowhere to go.
+    const release = (): void => {
+      clearInterval(timer);
+      process.off('exit', release);
+      this.#release();
+    };
+    const timer = setInterval(() => {
+      if (!this.#inUse()) release();
+    }, POLL_MS).unref();
+    process.on('exit', release);
+  }
+
+  #inUse(): boolean {
+    return hasConnections(this.#port);
+  }
+
+  #release(): void {
+    binding().captureClose(this.#id);
+    if (this.#routed) releaseRoute(this.#port);
   }
 
   /** {@link close}. */
@@ -185,12 +237,7 @@ export function attachCapture(options: CaptureOptions): Capture {
       hint: 'move it to another cgroup before it opens sockets, or exempt its uid, its mark or a cgroup of its own',
     });
   }
-  const route = families.includes('IPv6') ? aliasPrefix(port) : undefined;
-  const routed = route ? native.localRoute(route.address, route.length, true) : 0;
-  // The route of a process that was killed is ours now.
-  if (routed !== 0 && routed !== -EEXIST) {
-    throw systemError(routed, { syscall: 'netlink', option: 'RTM_NEWROUTE', address: route!.address });
-  }
+  const routed = families.includes('IPv6');
   if (pin !== undefined) mkdirSync(pin, { recursive: true });
   const cgroup = openSync(directory, 'r');
   try {
@@ -198,9 +245,10 @@ export function attachCapture(options: CaptureOptions): Capture {
     const { IPv4, IPv6 } = flows.prefixes;
     // Not from 1: a program may still hold an alias of an earlier capture, by a socket of UDP.
     const first = randomInt(1, 2 ** 40);
+    if (routed) claimRoute(port);
     const id = native.captureOpen(cgroup, config, flows.ports, IPv4, IPv6, destinations, first, pin ?? null);
-    if (typeof id === 'number') return new Capture(id, pin !== undefined, route);
-    if (route && routed === 0) native.localRoute(route.address, route.length, false);
+    if (typeof id === 'number') return new Capture(id, port, pin !== undefined, routed);
+    if (routed) releaseRoute(port);
     throw attachError(id, pin);
   } finally {
     closeSync(cgroup);

@@ -144,28 +144,40 @@ void AliasTables::remove(const AliasTable* table) {
 bool AliasTables::read_connection(int fd, Facts* facts) {
   if (local_endpoint(fd, &facts->local) != 0) return false;
   const Locked locked(&mutex_);
+  int status = 0;
+  bool covered = false;
+  // A capture that has ended is still asked, so that there may be two for one port: the one that
+  // has the witness knows.
   for (AliasTable* table : tables_) {
     if (table == nullptr || !table->covers(facts->local)) continue;
-    if (facts->peer.family == 0) facts->peer_status = peer_endpoint(fd, &facts->peer);
-    // Nobody asked conntrack: nothing has rewritten a packet.
-    facts->original_status = -ENOENT;
-    const int status = facts->peer_status != 0
+    if (!covered && facts->peer.family == 0) facts->peer_status = peer_endpoint(fd, &facts->peer);
+    covered = true;
+    const int answer = facts->peer_status != 0
                            ? facts->peer_status
                            : table->take_connection(facts->local, facts->peer, &facts->captured);
-    facts->capture_status = status != 0 ? status : 1;
-    return true;
+    if (answer == 0) status = 1;
+    if (status == 0 || status == -EACCES) status = answer;
+    if (status > 0) break;
   }
-  return false;
+  // Nobody asks conntrack about it: nothing has rewritten a packet.
+  if (covered) facts->original_status = -ENOENT;
+  facts->capture_status = status;
+  return covered;
 }
 
 int AliasTables::find_datagram(const Endpoint& local, Endpoint* destination) {
   const Locked locked(&mutex_);
+  int status = 0;
   for (const AliasTable* table : tables_) {
     if (table == nullptr || !table->covers(local)) continue;
-    const int status = table->find_datagram(local, destination);
-    return status == 0 ? 1 : status;
+    Endpoint found = {};
+    const int answer = table->find_datagram(local, &found);
+    // Two that say different things: an alias of IPv4 has room for a part of the number alone.
+    if (answer == 0 && status > 0 && !same_address(found, *destination)) return -ESTALE;
+    if (answer == 0) *destination = found;
+    if (status <= 0) status = answer == 0 ? 1 : answer;
   }
-  return 0;
+  return status;
 }
 
 }  // namespace original_dst

@@ -219,6 +219,11 @@ int Capture::open(const CaptureOptions& options, BpfFailure* failure) {
   return status;
 }
 
+void Capture::detach(bool and_unpin) {
+  if (and_unpin) unpin();
+  for (OwnedFd& link : links_) link.reset();
+}
+
 void Capture::unpin() {
   if (pin_.empty()) return;
   for (const Attachment& one : kAttachments) unlink(pin_of("link", one.name).c_str());

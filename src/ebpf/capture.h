@@ -58,12 +58,15 @@ class Capture {
   // Returns 0, or -errno and what has failed. -EBUSY: other programs run at connect(2) in this
   // cgroup. What was attached by then is detached again when this object ends, unless it is pinned.
   int open(const CaptureOptions& options, BpfFailure* failure);
-  // Where there are pins, they are removed: else the capture would go on without this process.
-  void unpin();
+  // Nothing is captured from now on; what was can still be told. `unpin`: else a pinned capture
+  // goes on without this process.
+  void detach(bool unpin);
   AliasTable* table() { return &table_; }
   CaptureCounts counts() const;
 
  private:
+  void unpin();
+
   static constexpr size_t kMaps = sizeof(kCaptureMaps) / sizeof(kCaptureMaps[0]);
   static constexpr size_t kMostLinks = 9;
 

@@ -115,11 +115,19 @@ Napi::Value EbpfGlue::CaptureCounts(const Napi::CallbackInfo& info) {
 }
 
 // (id, are the pins to be removed?) → 0 or -errno
+Napi::Value EbpfGlue::CaptureDetach(const Napi::CallbackInfo& info) {
+  auto* const self = static_cast<EbpfGlue*>(info.Data());
+  const uint32_t id = id_argument(info, 0);
+  if (id >= kMost || self->captures_[id] == nullptr) return number(info, -EINVAL);
+  self->captures_[id]->detach(flag_argument(info, 1));
+  return number(info, 0);
+}
+
+// (id) → 0 or -errno
 Napi::Value EbpfGlue::CaptureClose(const Napi::CallbackInfo& info) {
   auto* const self = static_cast<EbpfGlue*>(info.Data());
   const uint32_t id = id_argument(info, 0);
   if (id >= kMost || self->captures_[id] == nullptr) return number(info, -EINVAL);
-  if (flag_argument(info, 1)) self->captures_[id]->unpin();
   self->aliases_.remove(self->captures_[id]->table());
   self->captures_[id] = nullptr;
   return number(info, 0);
@@ -165,6 +173,7 @@ void EbpfGlue::init(Napi::Env env, Napi::Object exports) {
   exports["localRoute"] = Napi::Function::New<LocalRoute>(env);
   exports["captureOpen"] = Napi::Function::New<CaptureOpen>(env, nullptr, this);
   exports["captureCounts"] = Napi::Function::New<CaptureCounts>(env, nullptr, this);
+  exports["captureDetach"] = Napi::Function::New<CaptureDetach>(env, nullptr, this);
   exports["captureClose"] = Napi::Function::New<CaptureClose>(env, nullptr, this);
   exports["listenerOpen"] = Napi::Function::New<ListenerOpen>(env, nullptr, this);
   exports["listenerCount"] = Napi::Function::New<ListenerCount>(env, nullptr, this);

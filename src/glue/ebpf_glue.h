@@ -22,6 +22,7 @@ class EbpfGlue {
  private:
   static Napi::Value CaptureOpen(const Napi::CallbackInfo& info);
   static Napi::Value CaptureCounts(const Napi::CallbackInfo& info);
+  static Napi::Value CaptureDetach(const Napi::CallbackInfo& info);
   static Napi::Value CaptureClose(const Napi::CallbackInfo& info);
   static Napi::Value ListenerOpen(const Napi::CallbackInfo& info);
   static Napi::Value ListenerCount(const Napi::CallbackInfo& info);

@@ -2,6 +2,7 @@
 import { constants } from 'node:os';
 import t from 'tap';
 import { cgroupDirectory, cgroupIdentity, cgroupMount, isInside } from '../../lib/ebpf/cgroup.ts';
+import { hasConnections } from '../../lib/ebpf/connections.ts';
 import { attachError } from '../../lib/ebpf/failure.ts';
 import { attachCapture, attachListener } from '../../lib/ebpf/index.ts';
 import { unknownAlias } from '../../lib/recover/alias.ts';
@@ -73,6 +74,23 @@ t.test('cgroups', (t) => {
   t.ok(isInside(`${mount}/a`, '0::/a\n'));
   t.notOk(isInside(`${mount}/a`, '0::/ab\n'));
   t.notOk(isInside(`${mount}/a`, ''));
+  t.end();
+});
+
+t.test('sockets at aliases', (t) => {
+  const row = (local: string, state = '01'): string[] => [
+    `  0: ${local}:3A99 0100007F:8000 ${state} 0\n`,
+    '',
+  ];
+  t.ok(hasConnections(15001, row('0500807F')));
+  t.ok(hasConnections(15001, row('FFFFFF7F')));
+  t.ok(hasConnections(15001, row('0000000000000000FFFF00000500807F')), 'IPv4, of a socket for both');
+  t.ok(hasConnections(15001, row('57D00DFD993A00000000000001000000')));
+  t.notOk(hasConnections(15001, row('0500007F')), '127.0.0.5');
+  t.notOk(hasConnections(15001, row('57D00DFD9A3A00000000000001000000')), 'another port’s');
+  t.notOk(hasConnections(15002, row('0500807F')));
+  t.notOk(hasConnections(15001, row('0500807F', '06')), 'TIME_WAIT');
+  t.notOk(hasConnections(15001));
   t.end();
 });
 

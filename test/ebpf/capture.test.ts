@@ -2,11 +2,14 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer as createNetServer } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { cgroupDirectory } from '../../lib/ebpf/cgroup.ts';
 import { attachCapture, type CaptureOptions } from '../../lib/ebpf/index.ts';
 import type { OriginalDst } from '../../lib/index.ts';
 import { inCaptureNamespace, makeCgroup, moveInto, startClient } from '../fixtures/captured.ts';
+import { sh } from '../fixtures/netns.ts';
 import { startTelling } from '../fixtures/capture-server.ts';
 
 const PORT = 15001;
@@ -190,6 +193,26 @@ answer = [socket.inet_ntoa(bytes.fromhex(word)[::-1]), int(port, 16), s.getsockn
       t.match(await inner(`answer = ask(dial('192.0.2.1', 80))`), told('192.0.2.1', 80), 'cgroups below');
       const loopback = `l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen(); dial('127.0.0.1', l.getsockname()[1]); answer = 'here'`;
       t.equal(await client(loopback), 'here', 'loopback is left alone');
+    });
+
+    await t.test('what is open when the capture ends', async (t) => {
+      const holder = createNetServer((socket) => socket.on('error', () => {}).pipe(socket));
+      await new Promise<void>((resolve) => holder.listen(PORT + 1, '::', resolve));
+      t.teardown(() => holder.close());
+      const capture = attach({ port: PORT + 1 });
+      await client(`held = [dial('192.0.2.1', 80), dial('2001:db8::1', 80)]`);
+      capture.close();
+      const echo = `
+answer = []
+for s in held:
+    s.sendall(b'still here'); answer.append(s.recv(99).decode())`;
+      t.same(await client(echo), ['still here', 'still here']);
+      t.match(await client(`answer = ask(dial('2001:db8::1', 80))`), { error: 'ENETUNREACH' });
+      const route = (): string => sh('ip -6 route show table local');
+      t.match(route(), 'fd0d:d057:0:3a9a::/64');
+      await client(`for s in held: s.close()`);
+      for (let tries = 0; tries < 500 && route().includes('fd0d'); tries++) await delay(20);
+      t.notMatch(route(), 'fd0d');
     });
 
     await t.test('after close', async (t) => {
