@@ -235,12 +235,6 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     return status != 0 ? Status(status) : Napi::Number::New(env_, drops);
   }
 
-  // (slot) → its descriptor or -errno
-  Napi::Value Fd(const Napi::CallbackInfo& info) {
-    const Slot* slot = SlotArgument(info);
-    return Status(slot == nullptr ? -EBADF : slot->fd.get());
-  }
-
   // (slot, port) → 0 or -errno: from now on the slot tells which entries of flows to that port go
   Napi::Value Watch(const Napi::CallbackInfo& info) {
     Slot* slot = SlotArgument(info);
