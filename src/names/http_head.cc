@@ -132,7 +132,8 @@ bool authority_of(const Head& head, Text* authority) {
     if (head.target.length < length || !is({head.target.bytes, length}, scheme)) continue;
     *authority = {head.target.bytes + length, head.target.length - length};
     for (size_t i = 0; i < authority->length; i++) {
-      if (memchr("/?#", authority->bytes[i], 3) != nullptr) authority->length = i;
+      const uint8_t byte = authority->bytes[i];
+      if (byte == '/' || byte == '?' || byte == '#') authority->length = i;
     }
     return true;
   }
