@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { aliasPrefix } from './config.ts';
 
 /** TCP_TIME_WAIT, TCP_CLOSE, TCP_LISTEN of the kernel's include/net/tcp_states.h. */
-const OVER: readonly string[] = ['06', '07', '0A'];
+const OVER: ReadonlySet<string> = new Set(['06', '07', '0A']);
 
 /** An IPv4-mapped address of 127.128.0.0/9, or an IPv4 one, as /proc/net/tcp writes it on a little-endian machine. */
 const ALIAS4 = /^(?:0000000000000000FFFF0000)?[\dA-F]{4}[89A-F][\dA-F]7F$/;
@@ -12,7 +12,7 @@ const ALIAS4 = /^(?:0000000000000000FFFF0000)?[\dA-F]{4}[89A-F][\dA-F]7F$/;
 function prefix6(port: number): string {
   const words = aliasPrefix(port).address.split(':').slice(0, 4);
   const bytes = Buffer.from(words.map((word) => word.padStart(4, '0')).join(''), 'hex');
-  return Buffer.concat([bytes.subarray(0, 4).reverse(), bytes.subarray(4).reverse()])
+  return Buffer.concat([bytes.subarray(0, 4).toReversed(), bytes.subarray(4).toReversed()])
     .toString('hex')
     .toUpperCase();
 }
@@ -28,7 +28,7 @@ export function hasConnections(
     table.split('\n').some((line) => {
       const [, local, , state] = line.trim().split(/\s+/);
       const [address = '', at] = local?.split(':') ?? [];
-      if (at !== hexadecimal || OVER.includes(state!)) return false;
+      if (at !== hexadecimal || OVER.has(state!)) return false;
       return ALIAS4.test(address) || address.startsWith(six);
     }),
   );
