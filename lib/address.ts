@@ -70,6 +70,17 @@ export function addressBits(address: string): string {
   return [...words].map((word) => Number.parseInt(word, 16).toString(2).padStart(16, '0')).join('');
 }
 
+/** The 4 or 16 bytes of an address in canonical form, in network order; an interface is left out. */
+export function addressBytes(address: string): number[] {
+  if (familyOf(address) === 'IPv4') return address.split('.').map(Number);
+  const [head = '', tail = ''] = address.replace(/%.*/, '').split('::');
+  const words = (text: string): number[] =>
+    text === '' ? [] : text.split(':').map((word) => Number.parseInt(word, 16));
+  const [before, after] = [words(head), words(tail)];
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0);
+  return [...before, ...zeros, ...after].flatMap((word) => [word >> 8, word & 0xff]);
+}
+
 /** Is this, in canonical form, the address of a listener on all addresses? */
 export function isWildcard(address: string): boolean {
   return address === '::' || address === '0.0.0.0';

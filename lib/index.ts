@@ -80,7 +80,7 @@ export {
   type VirtualListenerAddress,
 } from './accept/virtual-listeners.ts';
 export type { LastingVerdict, RelayDecision, RelayVerdict, RoutedVerdict } from './relay/decision.ts';
-export type { RelayTarget } from './relay/target.ts';
+export type { NamedTarget, RelayTarget } from './relay/target.ts';
 export { inspect, type InspectOptions } from './names/inspect.ts';
 export type { InspectLimits } from './names/limits.ts';
 export type { RelayInspectOptions } from './relay/inspection.ts';

@@ -1,6 +1,7 @@
 // What the command's arguments may be: numbers, ports, marks, addresses.
 import { InvalidArgumentError } from 'commander';
 import { canonicalAddress } from '../address.ts';
+import { checkProxyServer, type ProxyServer } from '../dial/proxy-server.ts';
 import type { Family, PortRange } from '../rules/index.ts';
 import { parseCidr } from '../rules/config/ranges.ts';
 
@@ -90,3 +91,30 @@ function parseAddress(text: string, anyHost: string): ListenAddress {
 export const listenAddress = addressOn('::');
 /** What is not for everybody: on the loopback interface unless an address is named. */
 export const localAddress = addressOn('127.0.0.1');
+
+/** `socks5://127.0.0.1:1080`, `http://user:password@proxy.example:3128`; SOCKS5's default port is 1080, HTTP's 80. */
+export function proxyServer(text: string): ProxyServer {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const protocol = url && PROXY_PROTOCOLS[url.protocol];
+  const rest = url && url.pathname.replace(/^\/$/, '') + url.search + url.hash;
+  if (protocol === undefined || url!.hostname === '' || rest !== '') {
+    throw new InvalidArgumentError('It must be socks5://[user:password@]host[:port] or http://….');
+  }
+  const { hostname, port: given, username, password } = url!;
+  const server: ProxyServer = {
+    protocol,
+    address: hostname.replace(/^\[|\]$/g, ''),
+    port: given === '' ? DEFAULT_PORTS[protocol] : Number(given),
+    ...(username === '' ? {} : { username: decodeURIComponent(username) }),
+    ...(password === '' ? {} : { password: decodeURIComponent(password) }),
+  };
+  try {
+    checkProxyServer(server, 'via');
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`);
+  }
+  return server;
+}
+
+const PROXY_PROTOCOLS: Record<string, ProxyServer['protocol']> = { 'socks5:': 'socks5', 'http:': 'http' };
+const DEFAULT_PORTS = { socks5: 1080, http: 80 };

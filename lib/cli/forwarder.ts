@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { canonicalAddress, type Endpoint } from '../address.ts';
 import { connectOriginal, type ConnectOriginalOptions } from '../dial/connect-original.ts';
+import type { ProxyServer } from '../dial/proxy-server.ts';
 import { egressRefusal, type EgressPolicy } from '../policy/egress.ts';
 import { createServer, type InterceptedSocket, type InterceptServer } from '../accept/intercept.ts';
 import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
@@ -16,6 +17,8 @@ export interface ForwarderOptions {
   transparent: boolean;
   /** How to dial, the same for all connections. */
   dial: Pick<ConnectOriginalOptions, 'preserveSource' | 'portFallback' | 'mark'>;
+  /** By way of which proxy. */
+  via?: ProxyServer;
   egress: (port: number) => EgressPolicy;
   /** With engine `pipe` Node's streams accept, dial and relay; else the addon does. */
   relay: Required<Pick<RelayOptions, 'engine' | 'idleTimeout'>>;
@@ -55,7 +58,7 @@ export class Forwarder {
   }
 
   #nativeServer(): RelayServer {
-    const { transparent, dial, relay: limits } = this.#options;
+    const { transparent, dial, via, relay: limits } = this.#options;
     const server = createRelayServer({
       transparent,
       ...dial,
@@ -65,7 +68,7 @@ export class Forwarder {
         const refusal =
           destination.kind !== 'unknown' &&
           egressRefusal(this.#options.egress(destination.port), destination);
-        if (!refusal) return 'relay';
+        if (!refusal) return via === undefined ? 'relay' : { action: 'relay', via };
         const record = begin(client, destination);
         this.#onEnd({ ...record, bytesToUpstream: 0, bytesToClient: 0, durationMs: 0, reason: refusal.code });
         return 'reset';
@@ -89,8 +92,10 @@ export class Forwarder {
     const { port = 0 } = originalDst as Partial<KnownDst>;
     // A client that resets before the relay has its socket; the relay tells of it.
     client.on('error', () => {});
+    const { dial, via } = this.#options;
     const upstream = connectOriginal(client, {
-      ...this.#options.dial,
+      ...dial,
+      ...(via === undefined ? {} : { via }),
       allowHalfOpen: true,
       egress: this.#options.egress(port),
     });

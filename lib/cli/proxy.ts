@@ -1,6 +1,6 @@
 // `original-dst proxy`: its options.
 import { Command, Option } from 'commander';
-import { integer, list, listenAddress, localAddress, mark, target } from './arguments.ts';
+import { integer, list, listenAddress, localAddress, mark, proxyServer, target } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { paintFor } from './output.ts';
 import { OWN_MARK, unfit } from './proxy-rules.ts';
@@ -28,6 +28,11 @@ export function proxyCommand(): Command {
         'dial from the client’s own address (port: and its port, if it is free)',
         ['port'],
       ),
+    )
+    .option(
+      '--via <url>',
+      'connect by way of this proxy: socks5://[user:password@]host[:port], or http:// for CONNECT',
+      proxyServer,
     )
     .option('--allow <cidr[:port]>', 'dial only these destinations; may be repeated', list(target))
     .option('--deny <cidr[:port]>', 'never dial these; may be repeated', list(target))
@@ -67,6 +72,9 @@ export function proxyCommand(): Command {
       command.error(`error: ${rulesOnly.long} is about rules: add --with-rules`, { exitCode: 2 });
     }
     checkFlow(command, options);
+    if (options.via && options.preserveSource !== undefined) {
+      command.error('error: --via and --preserve-source exclude each other', { exitCode: 2 });
+    }
     const reason = options.withRules && unfit(options);
     if (reason) command.error(`error: ${reason}`, { exitCode: 2 });
     return runProxy(options, paintFor(command));
@@ -92,6 +100,7 @@ that be killed too, the next start with --with-rules takes them over, and
       title: 'Examples',
       text: `original-dst proxy --with-rules --ports 80,443
 original-dst proxy --mode tproxy --with-rules --direction gateway --interfaces lan0 --preserve-source
+original-dst proxy --with-rules --ports 80,443 --via socks5://127.0.0.1:1080
 original-dst proxy --listen 15001 --deny 169.254.169.254 --deny '10.0.0.0/8:22' --log json`,
     },
   );

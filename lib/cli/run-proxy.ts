@@ -1,6 +1,7 @@
 // `original-dst proxy`, from start to end.
 import { setTimeout as delay } from 'node:timers/promises';
 import { formatEndpoint } from '../address.ts';
+import type { ProxyServer } from '../dial/proxy-server.ts';
 import { apply, type ApplyOptions, remove, type RulePlan } from '../rules/index.ts';
 import type { ListenAddress, Target } from './arguments.ts';
 import { checkDialRights } from './dial-rights.ts';
@@ -16,6 +17,7 @@ import { ownMark, proxyPlan, type ProxyRulesOptions } from './proxy-rules.ts';
 import { RulesGuard } from './rules-guard.ts';
 
 export interface ProxyOptions extends ProxyRulesOptions {
+  via?: ProxyServer;
   allow?: Target[];
   deny?: Target[];
   relay: boolean;
@@ -92,7 +94,7 @@ async function serve(
 
 /** Runs until it is asked to end. The exit status is in process.exitCode. */
 export async function runProxy(options: ProxyOptions, paint: Paint): Promise<void> {
-  const { mode, preserveSource, idle, relay } = options;
+  const { mode, preserveSource, idle, relay, via } = options;
   const mark = ownMark(options);
   const output = new ProxyOutput(options.log, paint, () => forwarder.totals);
   const forwarder = new Forwarder({
@@ -101,6 +103,7 @@ export async function runProxy(options: ProxyOptions, paint: Paint): Promise<voi
       ...(preserveSource === undefined ? {} : { preserveSource, portFallback: true }),
       ...(mark === undefined ? {} : { mark }),
     },
+    ...(via === undefined ? {} : { via }),
     egress: egressPolicies(options.allow, options.deny),
     relay: { engine: relay ? 'any' : 'pipe', idleTimeout: idle * 1000 },
     onEnd: (record) => output.record(record),

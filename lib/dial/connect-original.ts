@@ -2,6 +2,8 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { checkDialOptions, dial, type DialOptions, type DialSource } from './connect.ts';
+import { checkProxyServer, type ProxyServer } from './proxy-server.ts';
+import { dialVia } from './via.ts';
 import { outOfRange } from '../arguments.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { dialPlace } from '../policy/loop-guard.ts';
@@ -21,6 +23,8 @@ export interface ConnectOriginalOptions extends DialOptions {
    * Default false.
    */
   preserveSource?: boolean | 'port';
+  /** By way of another proxy, as {@link connectVia}; the egress policy judges the destination all the same. */
+  via?: ProxyServer;
 }
 
 /** The socket that accept(2) gave: itself, or the one that TLS was put over. */
@@ -71,7 +75,13 @@ export function checkPreserveSource(value: unknown): void {
 export function connectOriginal(socket: Socket, options: ConnectOriginalOptions = {}): Socket {
   checkDialOptions(options);
   checkPreserveSource(options.preserveSource);
-  const { preserveSource = false, ...how } = options;
+  const { preserveSource = false, via, ...how } = options;
+  if (via !== undefined) checkProxyServer(via, 'options.via');
+  if (preserveSource !== false && via !== undefined) {
+    throw codedError('ERR_INVALID_ARG_VALUE', 'Give either "options.via" or "options.preserveSource"', {
+      base: TypeError,
+    });
+  }
   if (preserveSource !== false && how.source !== undefined) {
     throw codedError('ERR_INVALID_ARG_VALUE', 'Give either "options.source" or "options.preserveSource"', {
       base: TypeError,
@@ -83,6 +93,7 @@ export function connectOriginal(socket: Socket, options: ConnectOriginalOptions 
 
   const { address, port } = destination as KnownDst;
   const path = pathOf(acceptedUnder(socket));
+  if (via !== undefined) return dialVia(via, { address, port }, how, path);
   if (preserveSource === false) return dial({ ...how, address, port }, path);
   const source = clientSource(socket, preserveSource === 'port');
   if (!source) return failed(systemError(-ENOTCONN, { syscall: 'getpeername' }));

@@ -76,29 +76,29 @@ export interface Target {
 }
 
 /** The same as a proxy can be told it. @throws unless it is a destination */
-export function readDestination(destination: unknown): Target {
+export function readDestination(destination: unknown, argument = 'destination'): Target {
   if (typeof destination !== 'object' || destination === null)
-    throw invalidType('destination', 'of type object', destination);
+    throw invalidType(argument, 'of type object', destination);
   const { address, name, port } = destination as { address?: unknown; name?: unknown; port?: unknown };
-  checkInteger('destination.port', port, 1, 65535);
+  checkInteger(`${argument}.port`, port, 1, 65535);
   if ((address === undefined) === (name === undefined))
-    throw invalidValue('Give either "destination.address" or "destination.name"');
+    throw invalidValue(`Give either "${argument}.address" or "${argument}.name"`);
   if (name === undefined) {
-    checkString('destination.address', address);
+    checkString(`${argument}.address`, address);
     const literal = canonicalAddress(address);
-    if (literal === undefined) throw invalidType('destination.address', 'a literal IP address', address);
+    if (literal === undefined) throw invalidType(`${argument}.address`, 'a literal IP address', address);
     // An interface of this host says nothing to another one.
     if (literal.includes('%'))
       throw invalidValue(`A proxy cannot be told of an interface of this host: ${literal}`);
     return { address: literal, port };
   }
-  checkString('destination.name', name);
+  checkString(`${argument}.name`, name);
   // An address in a name's clothes would pass by whatever is allowed by name.
   if (isIP(name.replace(/^\[|\]$/g, '')) !== 0)
-    throw invalidValue(`"destination.name" is an IP address: give "destination.address"`);
+    throw invalidValue(`"${argument}.name" is an IP address: give "${argument}.address"`);
   // By the URL standard `a/b` is a, `%41` is A, and `127.1` is 127.0.0.1.
   const ascii = /^[\w.\x80-\uffff-]+$/.test(name) ? domainToASCII(name) : '';
   if (!/^[\w.-]+$/.test(ascii) || isIP(ascii) !== 0 || ascii.length > MOST_NAME_BYTES)
-    throw invalidType('destination.name', 'a host name of at most 255 bytes', name);
+    throw invalidType(`${argument}.name`, 'a host name of at most 255 bytes', name);
   return { name: ascii, port };
 }

@@ -1,5 +1,5 @@
 // SOCKS5 as its client, RFC 1928 and RFC 1929: CONNECT to an address or a name.
-import { familyOf } from '../address.ts';
+import { addressBytes, familyOf } from '../address.ts';
 import { malformedAnswer, proxyError, type Handshake, type ProxyError, type Turn } from './handshake.ts';
 import type { ProxyServer, Target } from './proxy-server.ts';
 
@@ -25,27 +25,11 @@ const REPLIES: Record<number, string> = {
   8: 'address type not supported',
 };
 
-function ipv4Bytes(address: string): number[] {
-  return address.split('.').map(Number);
-}
-
-/** Of an address in canonical form, which has no dotted decimals. */
-function ipv6Bytes(address: string): number[] {
-  const [head = '', tail] = address.split('::');
-  const words = (text: string): number[] =>
-    text === '' ? [] : text.split(':').map((word) => parseInt(word, 16));
-  const [before, after] = [words(head), words(tail ?? '')];
-  const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0);
-  return [...before, ...zeros, ...after].flatMap((word) => [word >> 8, word & 0xff]);
-}
-
 function destinationBytes({ address, name, port }: Target): Buffer {
   const host =
     address === undefined
       ? [NAME, name!.length, ...Buffer.from(name!, 'latin1')]
-      : familyOf(address) === 'IPv4'
-        ? [IPV4, ...ipv4Bytes(address)]
-        : [IPV6, ...ipv6Bytes(address)];
+      : [familyOf(address) === 'IPv4' ? IPV4 : IPV6, ...addressBytes(address)];
   return Buffer.from([...host, port >> 8, port & 0xff]);
 }
 

@@ -6,7 +6,7 @@ import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { reset } from '../node/reset.ts';
-import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
+import { foreignRuntimeName } from '../node/runtime.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
@@ -18,8 +18,9 @@ import { DialFrom } from './dial-from.ts';
 import type { RelayOutcome } from './outcome.ts';
 import { type Relay, RelayObject } from './relay-object.ts';
 import { checkServerOptions, type RelayServerOptions } from './server-options.ts';
+import { planDial } from './routed.ts';
 import { type RelayServerStats, ServerCounts } from './server-stats.ts';
-import { whereTo } from './target.ts';
+import { noSocket, notRunning } from './server-errors.ts';
 import { readTimeouts, type RelayLimits } from './timeouts.ts';
 import { Undecided } from './undecided.ts';
 
@@ -30,18 +31,6 @@ export interface RelayServerEvents {
   error: [error: Error];
   connection: [socket: InterceptedSocket];
   relay: [relay: Relay, destination: OriginalDst, client: Endpoint, first: FirstBytes | undefined];
-}
-
-/** Bun and Deno make no socket of a descriptor that has been accepted elsewhere. */
-function noSocket(runtime: string): CodedError {
-  return unsupportedRuntime(
-    `createRelayServer: ${runtime} makes no socket of a connection that the addon has accepted`,
-    "answer 'relay' or 'reset', or use Node.js",
-  );
-}
-
-function notRunning(): CodedError {
-  return codedError('ERR_SERVER_NOT_RUNNING', 'Server is not running.');
 }
 
 /** An intercepting server that relays. Made by {@link createRelayServer}. */
@@ -290,28 +279,28 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     this.#closeIfDone();
   }
 
-  #relay(one: Undecided, { ttl, to }: ReadDecision): void {
+  #relay(one: Undecided, decision: ReadDecision): void {
     const { destination, client, first } = one.question;
     const joined = new RelayObject();
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
     process.nextTick(() => this.emit('relay', joined, destination, client, first));
     this.#undecided.delete(one);
-    const target = whereTo(destination, client, to, this.#options, this.#from!.place);
-    if (target instanceof Error) {
-      this.#counts.refused(target);
+    const dial = planDial(one, decision, this.#options, this.#from!.place);
+    if (dial instanceof Error) {
+      this.#counts.refused(dial);
       one.refuse();
-      joined.finish({ reason: 'error', side: 'upstream', error: target });
+      joined.finish({ reason: 'error', side: 'upstream', error: dial });
       this.#closeIfDone();
       return;
     }
-    this.#remember(one, 'relay', ttl);
+    this.#remember(one, 'relay', decision.ttl);
     this.#counts.begin(joined);
     const finish = (outcome: RelayOutcome): void => {
       joined.finish(outcome);
       this.#counts.end(joined, outcome);
       this.#closeIfDone();
     };
-    const mover = one.dial(target, finish);
+    const mover = dial(finish);
     /* c8 ignore next 2 -- no memory for a command to the thread */
     if (typeof mover === 'number')
       finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });

@@ -16,6 +16,16 @@ export interface RelayTarget {
   port?: number;
 }
 
+/** A place that is known by its name to the proxy which is to dial it. An egress policy cannot judge it. */
+export interface NamedTarget {
+  name: string;
+  port: number;
+}
+
+export function isNamed(to: RelayTarget | NamedTarget | undefined): to is NamedTarget {
+  return (to as NamedTarget | undefined | null)?.name !== undefined;
+}
+
 /** Throws unless it is a place to dial. */
 export function checkTarget(name: string, to: unknown): asserts to is RelayTarget {
   if (typeof to !== 'object' || to === null) throw invalidType(name, 'of type object', to);

@@ -51,6 +51,10 @@ t.test('wrong command lines end with 2 and say why', async (t) => {
     ['proxy --listen localhost:80', /'localhost:80' is invalid/],
     ['proxy --listen [127.0.0.1]:80', /is invalid/],
     ['proxy --listen 127.0.0.1:65536', /is invalid/],
+    ...['127.0.0.1:1080', 'socks4://127.0.0.1', 'http://', 'http://a/b', 'socks5://a:0', 'http://a%0a@b'].map(
+      (via): [string, RegExp] => [`proxy --via ${via}`, /'--via <url>' argument '.*' is invalid/],
+    ),
+    ['proxy --via http://a --preserve-source', /--via and --preserve-source exclude each other/],
     ['proxy --deny 10.0.0.0/33', /an address or a prefix/],
     ['proxy --deny 10.0.0.0/8:http', /is invalid/],
     ['proxy --mark -1', /is invalid/],

@@ -1,0 +1,213 @@
+// createRelayServer(): verdicts that lead by way of another proxy, or begin with a PROXY protocol header.
+import { once } from 'node:events';
+import { BlockList, createServer as createNetServer } from 'node:net';
+import t from 'tap';
+import { takeHeader } from '../../lib/accept/proxy-protocol.ts';
+import {
+  createServer,
+  Namespace,
+  type ProxyHeader,
+  type ProxyServer,
+  type RelayServerOptions,
+  type RoutedVerdict,
+} from '../../lib/index.ts';
+import { parseProxyHeader } from '../../lib/recover/proxy-header.ts';
+import { readDecision } from '../../lib/relay/decision.ts';
+import { headerOf } from '../../lib/relay/routed.ts';
+import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
+import { inNamespace, sh } from '../fixtures/netns.ts';
+import { standInProxy } from '../fixtures/proxies.ts';
+import { relayNetwork, start, talk } from '../fixtures/relay-network.ts';
+import { outcome } from '../fixtures/relay-world.ts';
+
+const PROXY: ProxyServer = { protocol: 'socks5', address: '127.0.0.1', port: 1080 };
+const NAMED = { name: 'echo.test', port: 7002 };
+
+t.test('what can be read as such a verdict', (t) => {
+  for (const good of [
+    { via: PROXY },
+    { via: PROXY, to: NAMED },
+    { via: PROXY, to: { address: '192.0.2.2' }, proxyProtocol: 1 },
+    { proxyProtocol: 2 },
+  ] as const)
+    t.match(readDecision({ action: 'relay', ...good }), { action: 'relay', ttl: 0, ...good });
+  for (const [bad, code] of [
+    [{ via: 'socks5://127.0.0.1' }, 'ERR_INVALID_ARG_TYPE'],
+    [{ via: { ...PROXY, port: 0 } }, 'ERR_OUT_OF_RANGE'],
+    [{ via: PROXY, to: { name: '192.0.2.2', port: 1 } }, 'ERR_INVALID_ARG_VALUE'],
+    [{ via: PROXY, to: { name: 'a.test' } }, 'ERR_INVALID_ARG_TYPE'],
+    [{ to: NAMED }, 'ERR_INVALID_ARG_TYPE'],
+    [{ proxyProtocol: 3 }, 'ERR_OUT_OF_RANGE'],
+    [{ proxyProtocol: 2, ttl: 5 }, 'ERR_INVALID_ARG_VALUE'],
+    [{ action: 'reset', via: PROXY }, 'ERR_INVALID_ARG_VALUE'],
+  ] as const)
+    t.throws(() => readDecision({ action: 'relay', ...bad }), { code }, JSON.stringify(bad));
+  t.end();
+});
+
+t.test('what the next hop is told', (t) => {
+  const client = { address: '192.0.2.9', port: 40000, family: 'IPv4' } as const;
+  const question = { client, first: undefined, revocations: 0, path: 0 };
+  const known = { address: '192.0.2.2', port: 443, family: 'IPv4', kind: 'redirect' } as const;
+  const unknown = { kind: 'unknown', cause: new Error('nobody knows') } as const;
+  const told = parseProxyHeader(headerOf({ ...question, destination: known }, { to: NAMED }, 2));
+  t.match(told, { client, destination: { address: '192.0.2.2' }, authority: 'echo.test' });
+  const nothing = parseProxyHeader(headerOf({ ...question, destination: unknown }, {}, 1));
+  t.same(nothing, { version: 1, tlvs: [] }, 'a destination that nobody knows is none');
+  t.end();
+});
+
+await inNamespace(t, import.meta.url, async () => {
+  await relayNetwork(t);
+  const from = new BlockList();
+  from.addSubnet('127.0.0.0', 8);
+  from.addAddress('192.0.2.1');
+
+  /** What a client of 198.51.100.7 gets when the verdict is this. */
+  async function routed(verdict: Omit<RoutedVerdict, 'action'>, options: Partial<RelayServerOptions> = {}) {
+    const before = openSockets();
+    const server = await start({ mark: 7, ...options, decide: () => ({ action: 'relay', ...verdict }) });
+    const relayed = once(server, 'relay');
+    const got = await talk('198.51.100.7', 7001, 'GET / HTTP/1.1\r\nHost: words\r\n\r\n');
+    const [joined] = await relayed;
+    const how = await outcome(joined);
+    const { bytesToUpstream, bytesToClient } = joined;
+    const { refused, failed } = server.stats;
+    server.close();
+    await once(server, 'close');
+    const left = await socketsLeft(before);
+    return { ...got, outcome: how, bytesToUpstream, bytesToClient, refused, failed, left };
+  }
+  const WORDS = 'GET / HTTP/1.1\r\nHost: words\r\n\r\n';
+  const echoed = {
+    data: WORDS,
+    end: 'fin',
+    outcome: { reason: 'end' },
+    bytesToUpstream: WORDS.length,
+    bytesToClient: WORDS.length,
+    refused: {},
+    failed: 0,
+    left: [],
+  };
+
+  t.test('via SOCKS5 and HTTP, to addresses and names', async (t) => {
+    for (const protocol of ['socks5', 'http'] as const) {
+      const names = { 'echo.test': '192.0.2.2' };
+      const proxy = await standInProxy(t, protocol, { username: 'me', names, mark: 7 });
+      const { asked, ...address } = proxy;
+      const via = { ...address, username: 'me' };
+      const to = { address: '192.0.2.2', port: 7002 };
+      t.same(await routed({ via, to }), echoed);
+      t.same(await routed({ via, to }, { mark: undefined as never }), echoed, 'without a mark');
+      t.same(await routed({ via, to: NAMED }), echoed);
+      t.same(asked.splice(0), ['192.0.2.2:7002', '192.0.2.2:7002', 'echo.test:7002']);
+      t.match(await routed({ via }), {
+        end: 'ECONNRESET',
+        outcome: { reason: 'error', side: 'upstream', error: { code: 'ERR_PROXY_REFUSED' } },
+        failed: 1,
+        left: [],
+      });
+      t.same(asked, ['198.51.100.7:7001'], 'where the client has dialled');
+      t.match(await routed({ via: address }), { outcome: { error: { code: 'ERR_PROXY_AUTH' } }, left: [] });
+    }
+    t.match(await routed({ via: { ...PROXY, port: 1 } }), {
+      end: 'ECONNRESET',
+      outcome: { error: { code: 'ECONNREFUSED', address: '127.0.0.1', port: 1 } },
+    });
+  });
+
+  t.test('a PROXY protocol header ahead of the bytes', async (t) => {
+    sh('ip addr add 192.0.2.1/32 dev lo');
+    const headers: ProxyHeader[] = [];
+    // Not an intercepting one: to dial such a one of this very program is refused as a loop.
+    const behind = createNetServer({ allowHalfOpen: true }, (socket) => {
+      takeHeader(socket, 0, (header) => {
+        headers.push(header as ProxyHeader);
+        socket.on('error', () => {}).pipe(socket);
+      });
+    });
+    behind.listen(7003, '127.0.0.1');
+    await once(behind, 'listening');
+    t.teardown(() => void behind.close());
+    const to = { address: '127.0.0.1', port: 7003 };
+    const proxy = await standInProxy(t, 'socks5');
+    const { asked: _, ...via } = proxy;
+    for (const verdict of [
+      { to, proxyProtocol: 1 },
+      { to, proxyProtocol: 2 },
+      { to, proxyProtocol: 2, via },
+    ] as const) {
+      t.same(await routed(verdict), echoed, JSON.stringify(verdict));
+      t.match(headers.at(-1), {
+        version: verdict.proxyProtocol,
+        client: { address: '192.0.2.1' },
+        destination: { address: '198.51.100.7', port: 7001 },
+      });
+      t.equal(headers.at(-1)!.uniqueId?.length, verdict.proxyProtocol === 2 ? 16 : undefined);
+    }
+    t.same(await routed({ to, proxyProtocol: 2 }, { inspect: { ports: [7001] } }), echoed);
+    t.equal(headers.at(-1)!.authority, 'words', 'the name in the first bytes');
+    for (const preserveSource of [true, 'port'] as const) {
+      const options = { preserveSource, portFallback: true };
+      t.same(await routed({ to, proxyProtocol: 2 }, options), echoed, `from the client’s ${preserveSource}`);
+    }
+    t.same(await routed({ to, proxyProtocol: 2 }, { preserveSource: true }), echoed);
+    t.match(await routed({ proxyProtocol: 2, to: { ...to, port: 7004 } }), {
+      end: 'ECONNRESET',
+      outcome: { error: { code: 'ECONNREFUSED' } },
+    });
+  });
+
+  t.test('from another namespace', async (t) => {
+    const namespace = Namespace.of('/run/netns/far');
+    t.teardown(() => namespace.close());
+    // An address of that namespace's own, which answers in there alone.
+    const to = { address: '127.0.0.1', port: 7002 };
+    const { data, end, left } = await routed(
+      { to, proxyProtocol: 1 },
+      { namespace, mark: undefined as never },
+    );
+    t.match(data, /^PROXY TCP4 192\.0\.2\.1 198\.51\.100\.7 \d+ 7001\r\nGET /);
+    t.same([end, left], ['fin', []]);
+  });
+
+  t.test('what is refused', async (t) => {
+    const egress = { allow: from };
+    const refused = async (verdict: Omit<RoutedVerdict, 'action'>, options: Partial<RelayServerOptions>) => {
+      const { outcome: how, end } = await routed(verdict, options);
+      t.equal(end, 'ECONNRESET');
+      return (how as { error: { code: string } }).error.code;
+    };
+    t.equal(await refused({ via: PROXY }, { egress }), 'ERR_EGRESS_DENIED');
+    t.equal(await refused({ via: PROXY, to: NAMED }, { egress }), 'ERR_EGRESS_DENIED');
+    t.equal(await refused({ via: PROXY }, { preserveSource: true }), 'ERR_INVALID_ARG_VALUE');
+    const { versions } = process;
+    Object.defineProperty(process, 'versions', { value: { ...versions, deno: '1' }, configurable: true });
+    t.equal(await refused({ via: PROXY }, {}), 'ERR_UNSUPPORTED_RUNTIME');
+    Object.defineProperty(process, 'versions', { value: versions, configurable: true });
+  });
+
+  t.test('destroyed while the proxy thinks', async (t) => {
+    const before = openSockets();
+    const silent = createServer((socket) => socket.on('error', () => {}).resume());
+    silent.listen(7005, '127.0.0.1');
+    await once(silent, 'listening');
+    const via = { ...PROXY, port: 7005 };
+    const server = await start({ mark: 7, connectTimeout: 50, decide: () => ({ action: 'relay', via }) });
+    const slow = once(server, 'relay');
+    t.match(await talk('198.51.100.7', 7001, 'words'), { end: 'ECONNRESET' });
+    const [late] = await slow;
+    t.match(late.outcome, { reason: 'error', side: 'upstream', error: { code: 'ETIMEDOUT' } });
+    const relayed = once(server, 'relay');
+    const got = talk('198.51.100.7', 7001, 'words');
+    const [joined] = await relayed;
+    joined.unref().ref();
+    server.destroy();
+    await once(server, 'close');
+    t.match(joined.outcome, { reason: 'aborted' });
+    await got;
+    silent.close();
+    await once(silent, 'close');
+    t.same(await socketsLeft(before), []);
+  });
+});
