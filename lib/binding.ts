@@ -258,8 +258,6 @@ export interface NativeDatagramHub {
     alias: boolean,
   ): number;
   drops(slot: number): number;
-  /** The descriptor, which stays the hub's, or a negative errno. */
-  fd(slot: number): number;
   /** 0 or a negative errno: from now on deletions() tells which conntrack entries of flows to that port go. */
   watch(slot: number, port: number): number;
   /** How many of them are in the last records; as many as fit there: there may be more. `ENOBUFS`: some were missed. */

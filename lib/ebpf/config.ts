@@ -26,6 +26,9 @@ const AT = {
 /** kCaptureExemptions: of each kind. */
 export const MOST_EXEMPTIONS = 8;
 
+/** The first 32 bits of IPv6 aliases, of the addresses that are nobody else's (RFC 4193). */
+export const ALIAS_PREFIX = 0xfd0dd057;
+
 /** fd0d:d057:0:PORT::/64: each port has aliases of its own, so that captures of one namespace do not meet. */
 export function aliasPrefix(port: number): { address: string; length: number } {
   return { address: `fd0d:d057:0:${port.toString(16)}::`, length: 64 };
@@ -57,8 +60,8 @@ export function packConfig({ port, protocols, families, flows, exempt }: Capture
   for (const protocol of ['tcp', 'udp'] as const)
     bytes[AT.protocols[protocol]] = Number(protocols.includes(protocol));
   // In network byte order, as in the packets.
-  for (const [index, word] of [0xfd0d, 0xd057, 0, port].entries())
-    view.setUint16(AT.prefix + 2 * index, word, false);
+  view.setUint32(AT.prefix, ALIAS_PREFIX, false);
+  view.setUint32(AT.prefix + 4, port, false);
   view.setUint16(AT.port, port, false);
 
   view.setUint32(AT.uidCount, exempt.uids.length, true);

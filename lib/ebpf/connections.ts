@@ -1,6 +1,6 @@
 // Connections that a capture has led here and that are not over yet, as the kernel lists its sockets.
 import { readFileSync } from 'node:fs';
-import { aliasPrefix } from './config.ts';
+import { ALIAS_PREFIX } from './config.ts';
 
 /** TCP_TIME_WAIT, TCP_CLOSE, TCP_LISTEN of the kernel's include/net/tcp_states.h. */
 const OVER: ReadonlySet<string> = new Set(['06', '07', '0A']);
@@ -10,11 +10,10 @@ const ALIAS4 = /^(?:0000000000000000FFFF0000)?[\dA-F]{4}[89A-F][\dA-F]7F$/;
 
 /** The first 64 bits of the port's aliases, likewise. */
 function prefix6(port: number): string {
-  const words = aliasPrefix(port).address.split(':').slice(0, 4);
-  const bytes = Buffer.from(words.map((word) => word.padStart(4, '0')).join(''), 'hex');
-  return Buffer.concat([bytes.subarray(0, 4).toReversed(), bytes.subarray(4).toReversed()])
-    .toString('hex')
-    .toUpperCase();
+  const words = new DataView(new ArrayBuffer(8));
+  words.setUint32(0, ALIAS_PREFIX, true);
+  words.setUint32(4, port, true);
+  return Buffer.from(words.buffer).toString('hex').toUpperCase();
 }
 
 /** /proc/net/tcp and tcp6: is a socket of this network namespace connected at an alias of that port? */
