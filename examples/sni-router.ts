@@ -5,19 +5,7 @@
 //   node sni-router.js 15001 shop.example=10.0.0.7:8443
 //
 // Rules as for redirect-proxy.
-import type { Socket } from 'node:net';
-import {
-  connect,
-  connectOriginal,
-  createServer,
-  relay,
-  type Endpoint,
-  type InterceptedSocket,
-} from 'original-dst';
-import { getExtensionData, readTlsClientHello } from 'read-tls-client-hello';
-
-/** A client that is silent for so long is dropped: it may be waiting for a server that speaks first (SSH, SMTP). */
-const HELLO_TIMEOUT_MS = 5000;
+import { createRelayServer, type Endpoint, type FirstBytes } from 'original-dst';
 
 const [port = '15001', ...routeArguments] = process.argv.slice(2);
 
@@ -29,36 +17,30 @@ const routes = new Map<string, Pick<Endpoint, 'address' | 'port'>>(
   }),
 );
 
-/** The server name that the client asks for. What was read for that is put back into the socket. */
-async function serverName(client: Socket): Promise<string | undefined> {
-  client.setTimeout(HELLO_TIMEOUT_MS, () => client.destroy());
-  try {
-    const hello = await readTlsClientHello(client);
-    return getExtensionData(hello, 'server_name')?.serverName?.toLowerCase();
-  } catch {
-    return undefined; // not TLS, or gone
-  } finally {
-    client.setTimeout(0);
-  }
+function serverName(first: FirstBytes | undefined): string {
+  return (first?.protocol === 'tls' && first.name) || '';
 }
 
-async function route(client: InterceptedSocket): Promise<void> {
-  const name = (await serverName(client)) ?? '';
-  const target = routes.get(name);
-  const half = { allowHalfOpen: true };
-  // No route: on to the true destination, with RST for the client if that is unknown or this router itself.
-  const upstream = target ? connect({ ...target, ...half }) : connectOriginal(client, half);
-
-  const { originalDst } = client;
-  const dialled = originalDst.kind === 'unknown' ? 'unknown' : `${originalDst.address} ${originalDst.port}`;
-  const line = `'${name}' for ${dialled} → ${target ? `${target.address} ${target.port}` : 'there'}`;
-  upstream.on('error', (error) => console.log(`${line} failed: ${error.message}`));
-  relay(client, upstream).on('close', ({ reason }) => console.log(`${line} ${reason}`));
-}
-
-const server = createServer({ allowHalfOpen: true }, (client) => {
-  client.on('error', () => {}); // also while nobody else is listening yet
-  void route(client);
+const server = createRelayServer({
+  // A client that says nothing may be waiting for a server that speaks first (SSH, SMTP): a second is enough to know.
+  inspect: { timeout: 1000 },
+  decide: (_destination, _client, first) => {
+    const to = routes.get(serverName(first));
+    return to ? { action: 'relay', to } : 'relay';
+  },
 });
 
-server.listen(Number(port), () => console.log('listening', server.address()));
+server.on('relay', (relay, destination, _client, first) => {
+  const name = serverName(first);
+  const to = routes.get(name);
+  const dialled = destination.kind === 'unknown' ? 'unknown' : `${destination.address} ${destination.port}`;
+  const line = `'${name}' for ${dialled} → ${to ? `${to.address} ${to.port}` : 'there'}`;
+  relay.on('close', (outcome) => {
+    console.log(
+      outcome.reason === 'error' ? `${line} failed: ${outcome.error.message}` : `${line} ${outcome.reason}`,
+    );
+  });
+});
+
+server.on('error', (error) => console.error(error));
+server.listen(Number(port)).on('listening', () => console.log('listening', server.address()));

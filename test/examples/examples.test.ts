@@ -154,6 +154,17 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(routed.server, '[2001:db8:a::20]:443', 'a name with a route, whatever address was dialled');
     t.ok(await router.printed(/'secure\.example' for 198\.51\.100\.66 443 → 2001:db8:a::20 443/));
 
+    // A hello of two records: the list of protocols makes it longer than one may be.
+    const long = ['http/1.1', ...['a', 'b', 'c'].map((letter) => letter.repeat(200))].join();
+    const request = 'GET / HTTP/1.1\\r\\nHost: secure.example\\r\\nConnection: close\\r\\n\\r\\n';
+    const [command, rest] = on('client', [
+      'sh',
+      '-c',
+      `printf '${request}' | timeout 20 openssl s_client -quiet -max_send_frag 512 -alpn ${long} \
+        -connect 198.51.100.66:443 -servername SECURE.example -CAfile ${SCRATCH}/cert.pem 2>/dev/null`,
+    ]);
+    t.match((await run(command, rest)).stdout, '[2001:db8:a::20]:443', 'a hello in two records');
+
     const other = await greeting(
       '--insecure',
       '--resolve',

@@ -4,8 +4,10 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { connect as connectTls, type ConnectionOptions } from 'node:tls';
 import t, { type Test } from 'tap';
+import { getExtensionData, readTlsClientHello } from 'read-tls-client-hello';
 import { parseFirstBytes } from '../../lib/names/parse.ts';
 import { alpn, ech, GOOD_HELLOS, hello, HOSTILE_HELLOS, serverName, versions } from '../fixtures/hellos.ts';
 import { GOOD_HEADS, HOSTILE_HEADS, OTHER } from '../fixtures/heads.ts';
@@ -32,6 +34,16 @@ t.test('hellos for a name', (t) => {
     checkCuts(t, bytes, label);
   }
   t.end();
+});
+
+t.test('as another parser reads them, which knows hellos of one record', async (t) => {
+  for (const [label, { bytes, name }] of Object.entries(GOOD_HELLOS)) {
+    if (/records|larger|longest|dot/.test(label)) continue;
+    const stream = new PassThrough();
+    stream.write(bytes);
+    const parsed = await readTlsClientHello(stream);
+    t.equal(getExtensionData(parsed, 'server_name')?.serverName?.toLowerCase(), name, label);
+  }
 });
 
 t.test('what else a hello says', (t) => {
