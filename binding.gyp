@@ -58,6 +58,7 @@
             "src/host/recent_dials.cc",
             "src/relay/thread.cc",
             "src/relay/accept.cc",
+            "src/relay/admissions.cc",
             "src/relay/flow.cc",
             "src/relay/inspect.cc",
             "src/glue/loop_glue.cc",

@@ -141,6 +141,7 @@ export interface Binding {
     /** Descriptors, or -1: this thread's. */
     listenIn: number,
     dialIn: number,
+    most: Uint32Array,
   ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
   relayDial(id: number, token: number, address: string, port: number, thread: number): number;
   relayRefuse(token: number): number;

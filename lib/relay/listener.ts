@@ -15,6 +15,7 @@ import type { Origin } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { Place } from '../recover/place.ts';
+import { type AdmissionOptions, readAdmission } from './admission.ts';
 import { type DialFrom, listenPlace } from './dial-from.ts';
 import { engine } from './engine.ts';
 import { readInspection, type RelayInspectOptions } from './inspection.ts';
@@ -39,10 +40,8 @@ export interface RelayListenOptions {
 }
 
 /** What a relay thread has to know to dial by itself. */
-export interface ListenerDial extends Pick<
-  ConnectOriginalOptions,
-  'preserveSource' | 'portFallback' | 'mark'
-> {
+export interface ListenerDial
+  extends AdmissionOptions, Pick<ConnectOriginalOptions, 'preserveSource' | 'portFallback' | 'mark'> {
   transparent?: boolean;
   inspect?: RelayInspectOptions;
 }
@@ -101,7 +100,7 @@ export class Listener {
   /** `onUndecided` gets the token of each connection that there is no verdict about, with its facts in memory. */
   static listen(
     { port = 0, host, fd = -1, backlog = 65535, namespace }: RelayListenOptions,
-    { transparent = false, mark, preserveSource = false, portFallback = false, inspect }: ListenerDial,
+    dial: ListenerDial,
     limits: RelayLimits,
     from: DialFrom,
     onUndecided: (
@@ -113,6 +112,7 @@ export class Listener {
     ) => void,
     onOver: () => void,
   ): Listener | Error {
+    const { transparent = false, mark, preserveSource = false, portFallback = false, inspect } = dial;
     const inspection = inspect && readInspection(inspect);
     const place = listenPlace(namespace, fd);
     engine().countAlive(1);
@@ -141,6 +141,7 @@ export class Listener {
       inspection?.timeout ?? 0,
       namespace?.fd ?? -1,
       from.place.where,
+      readAdmission(dial),
     );
     if (typeof more !== 'number') return new Listener(id, more, mark ?? 0, place, from);
     engine().countAlive(-1);

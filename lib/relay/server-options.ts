@@ -8,12 +8,13 @@ import type { FirstBytes } from '../names/first-bytes.ts';
 import type { Namespace } from '../namespace/namespace.ts';
 import type { EgressPolicy } from '../policy/egress.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import { type AdmissionOptions, readAdmission } from './admission.ts';
 import type { RelayDecision } from './decision.ts';
 import { readInspection, type RelayInspectOptions } from './inspection.ts';
 import type { RelayTimeouts } from './timeouts.ts';
 import type { PendingConnection } from './undecided.ts';
 
-export interface RelayServerOptions extends RelayTimeouts {
+export interface RelayServerOptions extends RelayTimeouts, AdmissionOptions {
   /**
    * The policy. Asked about every connection that no lasting verdict covers; `client` is where it comes from, `first`
    * what its first bytes say, where they were looked at. Of a connection that has not been decided about when its
@@ -56,6 +57,10 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
   'idleTimeout',
   'inspect',
   'mark',
+  'maxConnections',
+  'maxPending',
+  'maxPerClient',
+  'maxRatePerClient',
   'namespace',
   'portFallback',
   'preserveSource',
@@ -72,6 +77,7 @@ export function checkServerOptions(options: RelayServerOptions): void {
       base: TypeError,
     });
   }
+  readAdmission(options);
   const { decide, decisionTimeout, transparent } = options;
   if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
   if (decisionTimeout !== undefined) checkInteger('options.decisionTimeout', decisionTimeout, 0, MAX_MS);

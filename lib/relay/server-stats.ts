@@ -3,6 +3,7 @@ import { countConnection, countLoop, type InterceptStats, newInterceptStats } fr
 import type { CodedError } from '../errors.ts';
 import { countRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import { REFUSALS } from './admission.ts';
 import type { RelayOutcome } from './outcome.ts';
 import type { Relay } from './relay-object.ts';
 
@@ -41,6 +42,7 @@ const COUNTERS = [
   'bytesToClient',
   'inspecting',
   'gone',
+  ...REFUSALS,
 ] as const;
 
 export class ServerCounts {
@@ -125,7 +127,12 @@ export class ServerCounts {
       undecided: thread.undecided,
       relayed: thread.relayed + this.#relayed,
       reset: thread.reset + reset,
-      refused: { ...refused },
+      refused: {
+        ...refused,
+        ...Object.fromEntries(
+          REFUSALS.filter((reason) => thread[reason] > 0).map((reason) => [reason, thread[reason]]),
+        ),
+      },
       failed: thread.failed + this.#failed,
       gone: thread.gone + this.#gone,
       inspecting: thread.inspecting,

@@ -79,6 +79,22 @@ const CODES: Record<string, readonly [string, string]> = {
     'see the message',
   ],
   ERR_INVALID_FD_TYPE: ['The descriptor is not of the kind that the call is for', 'see the message'],
+  ERR_MAX_CONNECTIONS: [
+    'A relay server had as many connections as `maxConnections` allows: counted in `stats.refused`, never thrown',
+    'raise the limit, or find out why so many are open',
+  ],
+  ERR_MAX_PENDING: [
+    'As many connections as `maxPending` allows were waiting for `decide`: counted in `stats.refused`, never thrown',
+    'let `decide` answer sooner',
+  ],
+  ERR_MAX_PER_CLIENT: [
+    'A client had as many connections as `maxPerClient` allows: counted in `stats.refused`, never thrown',
+    'raise the limit if that client is right',
+  ],
+  ERR_MAX_RATE_PER_CLIENT: [
+    'A client made more connections in a second than `maxRatePerClient` allows: counted in `stats.refused`, never thrown',
+    'raise the limit if that client is right',
+  ],
   ERR_METRICS_CLIENT_MISSING: [
     '`--metrics` needs a package that is not installed',
     '`npm install prom-client`',

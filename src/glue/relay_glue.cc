@@ -101,6 +101,14 @@ RelayLimits RelayGlue::Limits(const Napi::Value& value) {
   return limits;
 }
 
+AdmissionLimits RelayGlue::Most(const Napi::Value& value) {
+  AdmissionLimits most = {};
+  if (!value.IsTypedArray()) return most;
+  const Napi::Uint8Array array = value.As<Napi::Uint8Array>();
+  if (array.ByteLength() == sizeof(most)) memcpy(&most, array.Data(), sizeof(most));
+  return most;
+}
+
 std::unique_ptr<Relay> RelayGlue::NewRelay(uint32_t id, RelayLimits limits) const {
   auto relay = std::make_unique<Relay>();
   relay->id = id;

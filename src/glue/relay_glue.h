@@ -62,8 +62,9 @@ class RelayGlue {
   // null, enum DialPlan::Source, port fallback, struct RelayLimits as a Uint32Array, onUndecided:
   // (token, status, origin, size, fd) => void, memory for first bytes as a Uint8Array | undefined,
   // destination ports on which they are looked at as a sorted Uint16Array | undefined: all, for how
-  // many ms, network namespace to listen in | -1, network namespace to dial in | -1) → [listener,
-  // memory of its struct ListenerStats] and the bound address in scratch, or
+  // many ms, network namespace to listen in | -1, network namespace to dial in | -1,
+  // struct AdmissionLimits as a Uint32Array) → [listener, memory of its struct ListenerStats] and
+  // the bound address in scratch, or
   // [-errno, enum DialStep]. Each connection that there is no verdict about is given to
   // onUndecided, with what readFacts answers and fills, what originOf answers, and how many first
   // bytes there are, which parseFirstBytes has been asked about, or -1: nobody has looked. Its
@@ -117,6 +118,7 @@ class RelayGlue {
     return id / kSlabSlots < slab_count_ && thread < kMostThreads;
   }
   static RelayLimits Limits(const Napi::Value& value);
+  static AdmissionLimits Most(const Napi::Value& value);
   std::unique_ptr<Relay> NewRelay(uint32_t id, RelayLimits limits) const;
   int Give(std::unique_ptr<Relay> relay, uint32_t index);
   int StartThread(uint32_t index);

@@ -66,6 +66,8 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
                     dials_,
                     Sockets(fd_argument(info, 14))};
   listener->limits = Limits(info[8]);
+  const AdmissionLimits most = Most(info[15]);
+  if (most.any()) listener->admissions = Admissions::create(most);
   listener->aliases = aliases_;
   if (info[10].IsTypedArray()) Inspect(info, &listener->inspection);
   listener->stats = static_cast<ListenerStats*>(memory);
@@ -164,6 +166,8 @@ Napi::Value RelayGlue::Dial(const Napi::CallbackInfo& info) {
     relay->dial =
         std::make_unique<original_dst::Dial>(decided->plan.dial(destination, decided->facts.peer));
     relay->note = decided->plan.note(decided->path);
+    relay->admission = std::move(decided->admission);
+    relay->admission.decided();
     relay->ends[kClient].fd = std::move(decided->fd);
     status = Give(std::move(relay), index);
   }

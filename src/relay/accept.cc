@@ -89,20 +89,27 @@ void RelayThread::accept(RelayListener* listener) {
     if (answer == RelayListener::Accepted::kNone) return;
     if (answer == RelayListener::Accepted::kCannot) return pause(listener);
     if (answer == RelayListener::Accepted::kNotThisOne) continue;
+    Admission admission;
+    if (!listener->admit(facts.peer, now_, &admission)) {
+      reset_on_close(accepted.get());
+      continue;
+    }
     Endpoint found;
     const bool certain = listener->destination(accepted.get(), &facts, &found);
     const Endpoint* const destination = certain ? &found : nullptr;
     // Where it is not certain its port is a good guess, enough to look or not to look.
     if (listener->inspection.covers(certain ? found.port : likely_destination(facts).port)) {
-      inspect(listener, std::move(accepted), facts, destination);
+      inspect(listener, std::move(accepted), facts, destination, std::move(admission));
     } else {
-      decide(listener, std::move(accepted), &facts, destination, nullptr, false);
+      decide(listener, std::move(accepted), &facts, destination, nullptr, false,
+             std::move(admission));
     }
   }
 }
 
 void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts,
-                         const Endpoint* destination, Seen* seen, bool watched) {
+                         const Endpoint* destination, Seen* seen, bool watched,
+                         Admission admission) {
   OwnedFd upstream;
   DialNote note;
   Verdict verdict = kUndecided;
@@ -115,7 +122,11 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
     case kUndecided: {
       // Its socket is the other thread's from here on.
       if (watched) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, accepted.get(), nullptr);
-      News* const one = listener->undecided(std::move(accepted), *facts);
+      if (!listener->admit_undecided(&admission)) {
+        reset_on_close(accepted.get());
+        break;
+      }
+      News* const one = listener->undecided(std::move(accepted), *facts, std::move(admission));
       if (seen != nullptr) {
         one->seen = std::make_unique<Seen>(std::move(*seen));
         one->seen->bytes.reset(new uint8_t[one->seen->size]);
@@ -133,6 +144,8 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       relay->limits = listener->limits;
       relay->connecting = true;
       relay->note = note;
+      admission.decided();
+      relay->admission = std::move(admission);
       relay->next_of_listener = listener->first;
       if (listener->first != nullptr) listener->first->previous_of_listener = relay;
       listener->first = relay;

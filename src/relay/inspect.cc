@@ -30,9 +30,14 @@ constexpr uint64_t kLookIntervalMs = 25;
 }  // namespace
 
 void RelayThread::inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
-                          const Endpoint* destination) {
+                          const Endpoint* destination, Admission admission) {
+  if (!listener->admit_undecided(&admission)) {
+    reset_on_close(accepted.get());
+    return;
+  }
   auto* const one = new Waiting;
   one->fd = std::move(accepted);
+  one->admission = std::move(admission);
   one->facts = facts;
   one->certain = destination != nullptr;
   if (one->certain) one->destination = *destination;
@@ -119,7 +124,7 @@ void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
   seen.size = size;
   // Still one of the listener's: a relay that ends at once must not be its last.
   decide(one->listener, std::move(one->fd), &one->facts, one->certain ? &one->destination : nullptr,
-         &seen, one->watched);
+         &seen, one->watched, std::move(one->admission));
   forget(one);
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "names/first_bytes.h"
+#include "relay/admissions.h"
 #include "relay/relay.h"
 #include "relay/timers.h"
 #include "socket/original_dst.h"
@@ -43,6 +44,7 @@ struct Seen {
 struct Waiting : Watched, Timed {
   Waiting() : Watched(kWaiting) {}
   OwnedFd fd;
+  Admission admission;
   Facts facts;
   Endpoint destination;
   bool certain;  // is the destination known?

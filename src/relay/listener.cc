@@ -77,6 +77,19 @@ bool RelayListener::take_spare() {
   return spare.valid();
 }
 
+bool RelayListener::admit(const Endpoint& peer, uint64_t now_ms, Admission* admission) {
+  if (admissions == nullptr) return true;
+  const Admitted answer = admissions->admit(peer, now_ms, admission);
+  if (answer != kYes) add_to(&stats->refused[answer - 1], 1);
+  return answer == kYes;
+}
+
+bool RelayListener::admit_undecided(Admission* admission) {
+  if (admission->wait()) return true;
+  add_to(&stats->refused[kTooManyPending - 1], 1);
+  return false;
+}
+
 Origin RelayListener::origin(int accepted, const Facts& facts, const Endpoint& destination,
                              Path* path) const {
   if (plan.dials == nullptr) return kElsewhere;
@@ -117,7 +130,7 @@ Verdict RelayListener::handle(int accepted, const Endpoint& destination, const W
   return kRelayIt;
 }
 
-News* RelayListener::undecided(OwnedFd accepted, const Facts& facts) {
+News* RelayListener::undecided(OwnedFd accepted, const Facts& facts, Admission admission) {
   add_to(&stats->undecided, 1);
   auto* const one = new News;
   one->facts = facts;
@@ -127,6 +140,7 @@ News* RelayListener::undecided(OwnedFd accepted, const Facts& facts) {
     one->status = local_endpoint(accepted.get(), &one->facts.local);
   }
   one->fd = std::move(accepted);
+  one->admission = std::move(admission);
   one->plan = plan;
   one->limits = limits;
   one->listener = this;

@@ -9,6 +9,7 @@
 
 #include "ebpf/alias_table.h"
 #include "host/origin.h"
+#include "relay/admissions.h"
 #include "relay/inspect.h"
 #include "relay/relay.h"
 #include "relay/verdicts.h"
@@ -32,10 +33,11 @@ struct ListenerStats {
   double open;         // of the relayed: how many still are
   double to_upstream;  // bytes of the relayed
   double to_client;
-  double inspecting;  // whose first bytes are awaited, now
-  double gone;        // of those: reset by the client
+  double inspecting;                // whose first bytes are awaited, now
+  double gone;                      // of those: reset by the client
+  double refused[kRefusalReasons];  // RST was sent for want of room, by Admitted
 };
-static_assert(sizeof(ListenerStats) == 104, "lib/relay/server-stats.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 136, "lib/relay/server-stats.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {
@@ -66,6 +68,7 @@ struct News {
   Path path = 0;  // of the dial that may follow
   DialPlan plan = {};
   RelayLimits limits = {};
+  Admission admission;
   std::unique_ptr<Seen> seen;  // null: nobody has looked
   uint64_t tag = 0;
   RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
@@ -74,6 +77,11 @@ struct News {
 
 struct RelayListener : Watched {
   RelayListener() : Watched(kListener) {}
+  RelayListener(const RelayListener&) = delete;
+  RelayListener& operator=(const RelayListener&) = delete;
+  ~RelayListener() {
+    if (admissions != nullptr) admissions->unref();
+  }
   uint32_t id = 0;
   OwnedFd fd;
   uint16_t port = 0;
@@ -83,6 +91,7 @@ struct RelayListener : Watched {
   AliasTables* aliases = nullptr;
   ListenerStats* stats = nullptr;
   Verdicts verdicts;
+  Admissions* admissions = nullptr;  // null: there are no limits
 
   // The relay thread's own.
   OwnedFd spare;  // given up for a moment when there are no descriptors, to refuse a connection
@@ -105,6 +114,10 @@ struct RelayListener : Watched {
   bool take_spare();
   // Was it closed, with nothing of it left?
   bool is_over() const { return !listening && first == nullptr && waiting == nullptr; }
+  // Is there room for it? If not, it is counted as refused, and is to be sent RST.
+  bool admit(const Endpoint& peer, uint64_t now_ms, Admission* admission);
+  // And among those that are not decided about?
+  bool admit_undecided(Admission* admission);
   // As find_destination(), where the connection was not captured.
   bool destination(int accepted, Facts* facts, Endpoint* found) const;
   // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting and noted;
@@ -114,7 +127,7 @@ struct RelayListener : Watched {
   // As origin_of(); on either thread.
   Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
   // For TypeScript to decide about, with all the facts.
-  News* undecided(OwnedFd accepted, const Facts& facts);
+  News* undecided(OwnedFd accepted, const Facts& facts, Admission admission);
 
  private:
   Accepted refuse_one();

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "host/recent_dials.h"
+#include "relay/admissions.h"
 #include "relay/flow.h"
 #include "relay/timers.h"
 #include "socket/dial.h"
@@ -80,6 +81,7 @@ struct Relay : Timed {
   Relay* previous = nullptr;
   bool busy = false;
   bool connecting = false;  // to the upstream
+  Admission admission;      // of a connection to a listener that has limits
   DialNote note;            // about the upstream, where the thread dials it
   bool probing = false;     // the kernel has been told to find out whether the peers live
   // The upstream is still to be dialled by the thread; ends[kClient] has its descriptor already.

@@ -188,6 +188,7 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   for (Flow& flow : relay->flows) flow.release(tools_);
   // Not after another end: what is still on its way to us has to be recognised when it arrives.
   if (reason == kRelayEnd) relay->note.forget();
+  relay->admission.release();
   // Counted before its sockets close: whoever sees the end finds it in the numbers.
   if (relay->listener != nullptr) return forget(relay);
   for (RelayEndpoint& end : relay->ends) end.fd.reset();

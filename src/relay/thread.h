@@ -82,7 +82,7 @@ class RelayThread {
   // `destination`: null where it is not certain. `seen`: null where nobody has looked; its bytes
   // are in the scratch buffer. `watched`: the socket is in the epoll set.
   void decide(RelayListener* listener, OwnedFd accepted, Facts* facts, const Endpoint* destination,
-              Seen* seen, bool watched);
+              Seen* seen, bool watched, Admission admission);
   void pause(RelayListener* listener);
   void resume(RelayListener* listener);
   uint64_t resume_at() const;
@@ -93,7 +93,7 @@ class RelayThread {
   void hand_up(News* one);
   // ---- inspect.cc ----
   void inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
-               const Endpoint* destination);
+               const Endpoint* destination, Admission admission);
   void note_waiting(Waiting* one, uint32_t events);
   void serve_waiting();
   void expire_waiting();
