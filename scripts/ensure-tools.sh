@@ -12,6 +12,7 @@ package_of() {
     ip | ss) echo iproute2 ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     dig) echo bind9-dnsutils ;;
+    danted) echo dante-server ;;
     setcap | capsh) echo libcap2-bin ;;
     readelf | strip) echo binutils ;;
     aarch64-linux-gnu-g++) echo g++-aarch64-linux-gnu ;;

@@ -5,7 +5,8 @@ import type { ProxyServer, Target } from './proxy-server.ts';
 
 const BEGINNING = 'HTTP/1.';
 const STATUS_LINE = /^HTTP\/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r\n/;
-const PROXY_AUTHENTICATION_REQUIRED = 407;
+/** Proxy Authentication Required; and 401, which tinyproxy says to a wrong password. */
+const AUTHENTICATION: ReadonlySet<number> = new Set([401, 407]);
 
 /** The head of a message ends with an empty line. Its body, if it says that it has one, has none: RFC 9110. */
 function headLength(received: Buffer): number | undefined {
@@ -42,7 +43,7 @@ export function* httpConnect({ username, password = '' }: ProxyServer, target: T
     const status = Number(code);
     if (status >= 200 && status < 300) return;
     if (status >= 200 || status === 101) {
-      const auth = status === PROXY_AUTHENTICATION_REQUIRED;
+      const auth = AUTHENTICATION.has(status);
       throw proxyError(
         auth ? 'ERR_PROXY_AUTH' : 'ERR_PROXY_REFUSED',
         `The HTTP proxy has not connected: ${status} ${printable(reason)}`.trimEnd(),

@@ -11,12 +11,10 @@ import { endpointAt, peerStatus, Role } from './kernel-answer.ts';
 import { originalDst } from './original-dst.ts';
 import { type ClientProcess, describeHolder, holderOf } from './proc.ts';
 
-type End = Pick<Endpoint, 'address' | 'port'>;
-
 /** A connection as its client sees it: from where, and to where it has dialled. */
 export interface ConnectionEnds {
-  client: End;
-  destination: End;
+  client: Pick<Endpoint, 'address' | 'port'>;
+  destination: Pick<Endpoint, 'address' | 'port'>;
 }
 
 export interface ProcessOfOptions {
@@ -76,9 +74,9 @@ function endsOf(socket: Socket, fd: number): ConnectionEnds | undefined {
   return destination.kind === 'unknown' || destination.kind === 'proxy' ? undefined : { client, destination };
 }
 
-function checkEnd(name: string, end: unknown): End {
+function checkEnd(name: string, end: unknown): Pick<Endpoint, 'address' | 'port'> {
   if (typeof end !== 'object' || end === null) throw invalidType(name, 'of type object', end);
-  const { address, port } = end as End;
+  const { address, port } = end as Endpoint;
   checkString(`${name}.address`, address);
   const literal = canonicalAddress(address);
   if (literal === undefined) throw invalidType(`${name}.address`, 'a literal IP address', address);

@@ -140,6 +140,7 @@ t.test('what the proxies say', (t) => {
     ['interim, then no', http(), head('HTTP/1.1 103 \n\nHTTP/1.1 502 Bad Gateway'), 'ERR_PROXY_REFUSED', 502],
     ['upgrade', http(), head('HTTP/1.1 101 Switching'), 'ERR_PROXY_REFUSED', 101],
     ['407', http(), head('HTTP/1.1 407 Proxy Authentication Required'), 'ERR_PROXY_AUTH', 407],
+    ['401', http(), head('HTTP/1.1 401 Unauthorized'), 'ERR_PROXY_AUTH', 401],
     ['redirected', http(), head('HTTP/1.1 302 Found\nLocation: /'), 'ERR_PROXY_REFUSED', 302],
     ['escape', http(), head('HTTP/1.1 500 \x1b[2J\xff'), 'ERR_PROXY_REFUSED', 500],
     ['SSH', http(), [bytes('S')], 'ERR_PROXY_PROTOCOL'],
