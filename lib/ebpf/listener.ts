@@ -4,7 +4,8 @@ import { invalidType } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError } from '../errors.ts';
 import { withFd } from '../node/socket-fd.ts';
-import { RelayServer } from '../relay/relay-server.ts';
+import { NativeRelayServer } from '../relay/relay-server.ts';
+import type { RelayServer } from '../relay/types.ts';
 import type { Family, PortRange } from '../rules/config/config.ts';
 import { parsePorts, toPrefixes } from '../rules/config/ranges.ts';
 import { DatagramSocket } from '../udp/datagram-socket.ts';
@@ -31,7 +32,7 @@ const EVERYWHERE = ['0.0.0.0/0', '::/0'];
 function withServer<T>(name: string, server: unknown, use: (fd: number) => T): T {
   let answer: { value: T } | undefined;
   if (server instanceof Server) answer = withFd(server, (fd) => ({ value: use(fd) }));
-  else if (server instanceof RelayServer || server instanceof DatagramSocket)
+  else if (server instanceof NativeRelayServer || server instanceof DatagramSocket)
     answer = server.fd === undefined ? undefined : { value: use(server.fd) };
   else throw invalidType(name, 'a server or socket of this package or of node:net', server);
   if (answer) return answer.value;

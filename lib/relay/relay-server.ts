@@ -10,31 +10,23 @@ import { foreignRuntimeName } from '../node/runtime.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
-import { annotate, recoverFromFacts, type OriginalDst } from '../recover/original-dst.ts';
+import { annotate, recoverFromFacts } from '../recover/original-dst.ts';
 import { Place } from '../recover/place.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
 import { DialFrom } from './dial-from.ts';
 import type { RelayOutcome } from './outcome.ts';
-import { type Relay, RelayObject } from './relay-object.ts';
+import { RelayObject } from './relay-object.ts';
 import { checkServerOptions, type RelayServerOptions } from './server-options.ts';
 import { planDial } from './routed.ts';
 import { type RelayServerStats, ServerCounts } from './server-stats.ts';
 import { noSocket, notRunning } from './server-errors.ts';
 import { readTimeouts, type RelayLimits } from './timeouts.ts';
+import type { RelayServer, RelayServerEvents } from './types.ts';
 import { Undecided } from './undecided.ts';
 
-/** The events of a {@link RelayServer}. */
-export interface RelayServerEvents {
-  listening: [];
-  close: [];
-  error: [error: Error];
-  connection: [socket: InterceptedSocket];
-  relay: [relay: Relay, destination: OriginalDst, client: Endpoint, first: FirstBytes | undefined];
-}
-
-/** An intercepting server that relays. Made by {@link createRelayServer}. */
-export class RelayServer extends EventEmitter<RelayServerEvents> {
+/** A {@link RelayServer}: the thread's part is in the addon, the policy's here. */
+export class NativeRelayServer extends EventEmitter<RelayServerEvents> implements RelayServer {
   readonly #options: RelayServerOptions;
   readonly #limits: RelayLimits;
   #state: 'new' | 'listening' | 'closing' | 'closed' = 'new';
@@ -46,19 +38,12 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
   readonly #undecided = new Set<Undecided>();
   #revocations = 0;
 
-  /** @internal */
   constructor(options: RelayServerOptions) {
     super();
     this.#options = options;
     this.#limits = readTimeouts(options);
   }
 
-  /**
-   * `bind(2)`, `listen(2)`: once. `'listening'` follows, or `'error'`.
-   *
-   * @param port 0: any that is free
-   * @param host a literal IP address of this host; default: all of both families
-   */
   listen(port?: number, host?: string): this;
   listen(options: RelayListenOptions): this;
   listen(where: number | RelayListenOptions = {}, host?: string): this {
@@ -103,29 +88,19 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     return this;
   }
 
-  /** Where it listens; null while it does not. */
   address(): Endpoint | null {
     return this.#state === 'listening' ? { ...this.#listener!.address } : null;
   }
 
-  /**
-   * The listening descriptor, which stays this server's.
-   *
-   * @internal
-   */
+  /** The listening descriptor, which stays this server's. */
   get fd(): number | undefined {
     return this.#state === 'listening' ? this.#listener!.fd : undefined;
   }
 
-  /** Live numbers, partly read from shared memory. */
   get stats(): RelayServerStats {
     return this.#counts.read();
   }
 
-  /**
-   * Takes lasting verdicts back: about one destination, one name, or all. Open connections go on. What `decide` has promised and
-   * not yet settled was found out before, too: it decides about its own connection and does not last.
-   */
   revoke(what?: RevokedVerdicts): this {
     if (this.#state !== 'listening') return this;
     this.#revocations++;
@@ -133,10 +108,6 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     return this;
   }
 
-  /**
-   * Accepts no more. `'close'` follows when every connection has been decided about and every relay has ended; what was
-   * given to `'connection'` is not waited for. `callback` is called then, or with an error `ERR_SERVER_NOT_RUNNING`.
-   */
   close(callback?: (error?: Error) => void): this {
     if (callback) {
       if (this.#state === 'listening' || this.#state === 'closing') this.once('close', () => callback());
@@ -146,13 +117,11 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
     return this;
   }
 
-  /** As {@link close}, and ends every relay and every connection that is not decided about. */
   destroy(): this {
     this.#stop(true);
     return this;
   }
 
-  /** `close()` as a promise: fulfilled when it has closed, also if it did not listen. */
   async [Symbol.asyncDispose](): Promise<void> {
     await new Promise<void>((resolve) => this.close(() => resolve()));
   }
@@ -341,7 +310,7 @@ export class RelayServer extends EventEmitter<RelayServerEvents> {
  */
 export function createRelayServer(options: RelayServerOptions): RelayServer {
   checkServerOptions(options);
-  const server = new RelayServer(options);
+  const server = new NativeRelayServer(options);
   binding();
   return server;
 }

@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 import { canonicalAddress, type Endpoint } from '../address.ts';
 import { type DatagramDestination, DestinationFinder, isShared } from './destination.ts';
 import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
-import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
+import { checkBoolean, checkInteger, invalidType, MAX_MS, outOfRange } from '../arguments.ts';
 import { systemError, type SystemError } from '../errors.ts';
 import { checkNamespace } from '../namespace/namespace.ts';
 import { ReplySockets } from './reply-sockets.ts';
@@ -22,8 +22,6 @@ const { EAGAIN, EBADF, EINVAL } = constants.errno;
 
 /** How many batches are read before the event loop gets its turn: enough to share its cost, few enough to be fair. */
 const BATCHES_A_TURN = 4;
-
-const MAX_TIMEOUT = 2 ** 31 - 1;
 
 /** Returns it in canonical form. */
 function checkAddress(name: string, value: unknown): string {
@@ -75,7 +73,7 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
     throw invalidType('options', 'of type object', options);
   const { address = '::', port = 0, ipv6Only = false, transparent = false, mark = 0 } = options;
   const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0, 1, 2] } = options;
-  const { maxReplySockets = 256, replySocketTimeout = 30_000, namespace } = options;
+  const { maxReplySockets = 256, replySocketTimeout = 30_000, namespace, signal } = options;
   checkAddress('options.address', address);
   checkInteger('options.port', port, 0, 65535);
   checkBoolean('options.ipv6Only', ipv6Only);
@@ -86,8 +84,10 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
   checkZones('options.conntrackZones', conntrackZones);
   if (namespace !== undefined) checkNamespace('options.namespace', namespace);
   checkInteger('options.maxReplySockets', maxReplySockets, 1, 65536);
-  checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_TIMEOUT);
-  return new DatagramSocket(
+  checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_MS);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidType('options.signal', 'an instance of AbortSignal', signal);
+  const socket = new DatagramSocket(
     {
       address,
       port,
@@ -103,6 +103,13 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
     maxReplySockets,
     replySocketTimeout,
   );
+  if (signal) {
+    const onAbort = (): void => void socket.close();
+    signal.addEventListener('abort', onAbort);
+    socket.once('close', () => signal.removeEventListener('abort', onAbort));
+    if (signal.aborted) onAbort();
+  }
+  return socket;
 }
 
 /** The sockets, and what is known of each. */
@@ -199,6 +206,11 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
     for (const port of this.#retired) this.#shut(port);
     process.nextTick(() => this.emit('close'));
     return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#main.isOpen) return;
+    await new Promise<void>((resolve) => this.close().once('close', resolve));
   }
 
   #open(options: PortOptions): DatagramPort {

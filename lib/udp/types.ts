@@ -38,6 +38,9 @@ export interface DatagramSocketOptions {
 
   /** After how many milliseconds without use a reply socket is closed. Default 30000. */
   replySocketTimeout?: number;
+
+  /** Aborting it is `close()`. */
+  signal?: AbortSignal;
 }
 
 /** A datagram's way to this host, whatever its destination. */
@@ -105,7 +108,7 @@ export interface DatagramSocketEvents {
  *   is to be kept for long.
  * - `'close'`
  */
-export interface InterceptedDatagramSocket extends EventEmitter<DatagramSocketEvents> {
+export interface InterceptedDatagramSocket extends EventEmitter<DatagramSocketEvents>, AsyncDisposable {
   /** What it is bound to. Also after close(). */
   address(): Readonly<Endpoint>;
 
@@ -154,4 +157,7 @@ export interface InterceptedDatagramSocket extends EventEmitter<DatagramSocketEv
 
   /** Closes it and its reply sockets, at once; no `'message'` follows, `'close'` does. */
   close(): this;
+
+  /** `close()` as a promise, also if it is closed already. */
+  [Symbol.asyncDispose](): Promise<void>;
 }

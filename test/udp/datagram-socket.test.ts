@@ -1,6 +1,6 @@
 // createDatagramSocket(): arguments, events, life.
 import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { createDatagramSocket, type DatagramInfo } from '../../lib/index.ts';
@@ -115,6 +115,28 @@ await inNamespace(t, import.meta.url, async () => {
     t.match(socket.send('x', { destination }), { code: 'EBADF' });
     t.match(socket.send('x', { destination, source: destination }), { code: 'EBADF' });
     createDatagramSocket({ ...LOOPBACK, port }).close();
+  });
+
+  t.test('disposed of, and closed by a signal', async (t) => {
+    const socket = createDatagramSocket(LOOPBACK);
+    let closes = 0;
+    socket.once('close', () => closes++);
+    await socket[Symbol.asyncDispose]();
+    t.equal(closes, 1, 'when it has closed');
+    await socket[Symbol.asyncDispose]();
+
+    const controller = new AbortController();
+    const { signal } = controller;
+    const stopped = createDatagramSocket({ ...LOOPBACK, signal });
+    const other = createDatagramSocket({ ...LOOPBACK, signal });
+    await other[Symbol.asyncDispose]();
+    t.equal(getEventListeners(signal, 'abort').length, 1, 'nothing is left with the signal');
+    const closed = once(stopped, 'close');
+    controller.abort();
+    await closed;
+    t.equal(getEventListeners(signal, 'abort').length, 0);
+    await once(createDatagramSocket({ ...LOOPBACK, signal }), 'close');
+    t.throws(() => createDatagramSocket({ signal: {} as never }), { code: 'ERR_INVALID_ARG_TYPE' });
   });
 
   t.test('closing one whose datagram has been announced already', async (t) => {
