@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Socket } from 'node:net';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { relay, type RelayOutcome } from '../../lib/index.ts';
+import { connectVia, relay, type RelayOutcome } from '../../lib/index.ts';
+import { standInProxy } from '../fixtures/proxies.ts';
 import { connections, type Connection } from '../fixtures/relay-world.ts';
 
 type Mode = 'direct' | 'pipe' | 'native';
@@ -79,7 +80,10 @@ async function settle(parties: [Party, Party]): Promise<void> {
   );
 }
 
-async function perform(mode: Mode, script: Script, make: () => Promise<Connection>): Promise<unknown> {
+type Make = () => Promise<Connection>;
+
+/** `onward` makes the relay's upstream. */
+async function perform(mode: Mode, script: Script, make: Make, onward: Make): Promise<unknown> {
   const one = await make();
   let parties: [Party, Party];
   let closed: Promise<[RelayOutcome]> | undefined;
@@ -87,7 +91,7 @@ async function perform(mode: Mode, script: Script, make: () => Promise<Connectio
   if (mode === 'direct') {
     parties = [new Party(one.dialled), new Party(one.accepted)];
   } else {
-    const two = await make();
+    const two = await onward();
     all.push(two.dialled, two.accepted);
     parties = [new Party(one.dialled), new Party(two.accepted)];
     const idleTimeout = script.finish.how === 'idle' ? 60 : 0;
@@ -176,13 +180,14 @@ interface Result {
   reason: string | undefined;
 }
 
-async function compare(t: Test): Promise<void> {
+async function compare(t: Test, runs: number, dial?: (port: number) => Socket): Promise<void> {
   const make = await connections(t);
+  const onward = dial ? await connections(t, { dial }) : make;
   let conversations = 0;
   await fc.assert(
     fc.asyncProperty(script, async (script) => {
       const [direct, pipe, native] = (await Promise.all(
-        (['direct', 'pipe', 'native'] as const).map((mode) => perform(mode, script, make)),
+        (['direct', 'pipe', 'native'] as const).map((mode) => perform(mode, script, make, onward)),
       )) as [Result, Result, Result];
       for (const [through, result] of Object.entries({ pipe, native })) {
         if (JSON.stringify(result.saw) !== JSON.stringify(direct.saw))
@@ -200,10 +205,15 @@ async function compare(t: Test): Promise<void> {
     }),
     {
       seed: Number(process.env['ORIGINAL_DST_SEED'] ?? 20261123),
-      numRuns: Number(process.env['ORIGINAL_DST_RUNS'] ?? 60),
+      numRuns: Number(process.env['ORIGINAL_DST_RUNS'] ?? runs),
     },
   );
   t.ok(conversations >= 1, `${conversations} conversations`);
 }
 
-t.test('a direct connection, streams and the relay: nobody sees a difference', compare);
+t.test('a direct connection, streams and the relay: nobody sees a difference', (t) => compare(t, 60));
+
+t.test('the same, by way of a SOCKS5 proxy', async (t) => {
+  const { asked: _, ...proxy } = await standInProxy(t, 'socks5', { faithful: true });
+  await compare(t, 15, (port) => connectVia(proxy, { address: '127.0.0.1', port }, { allowHalfOpen: true }));
+});
