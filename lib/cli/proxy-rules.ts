@@ -13,6 +13,7 @@ export interface ProxyRulesOptions extends FlowOptions {
   preserveSource?: true | 'port';
   mark?: number;
   withRules?: true;
+  capture?: 'rules' | 'ebpf';
 }
 
 /** The mark of the proxy's own connections when rules have to tell them from others; not one that tproxy uses. */
@@ -30,8 +31,8 @@ function borrowsForInbound({ direction, mode, preserveSource }: ProxyRulesOption
 
 /** SO_MARK of what the proxy dials. */
 export function ownMark(options: ProxyRulesOptions): number | undefined {
-  const { mark, withRules, tproxyMark = TPROXY_MARK } = options;
-  if (!withRules) return mark;
+  const { mark, withRules, capture, tproxyMark = TPROXY_MARK } = options;
+  if (!withRules) return mark ?? (capture === 'ebpf' ? OWN_MARK : undefined);
   return mark ?? (borrowsForInbound(options) ? tproxyMark : OWN_MARK);
 }
 

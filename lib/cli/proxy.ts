@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { integer, list, listenAddress, localAddress, mark, proxyServer, target } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { paintFor } from './output.ts';
+import { isFlowOption, unfitCapture } from './proxy-capture.ts';
 import { OWN_MARK, unfit } from './proxy-rules.ts';
 import { addFlowOptions, checkFlow } from './rules-options.ts';
 import { type ProxyOptions, runProxy } from './run-proxy.ts';
@@ -61,12 +62,23 @@ export function proxyCommand(): Command {
       localAddress,
     )
     .optionsGroup('Rules:')
-    .option('--with-rules', 'install rules that lead here, and remove them at the end');
+    .option('--with-rules', 'install rules that lead here, and remove them at the end')
+    .addOption(
+      choice('--capture <how>', 'rules: as --with-rules; ebpf: BPF programs, no rules and no conntrack', [
+        'rules',
+        'ebpf',
+      ]),
+    )
+    .option('--cgroup <path>', 'with --capture ebpf: whose connections; a cgroup v2, app.slice/shop');
   addFlowOptions(command);
   const flow = addFlowOptions(new Command());
-  command.action((options: ProxyOptions) => {
+  command.action((given: ProxyOptions) => {
+    const options: ProxyOptions = given.capture === 'rules' ? { ...given, withRules: true } : given;
+    const captures = options.capture === 'ebpf';
     const rulesOnly = flow.options.find(
-      (option) => options[option.attributeName() as keyof ProxyOptions] !== undefined,
+      (option) =>
+        options[option.attributeName() as keyof ProxyOptions] !== undefined &&
+        !(captures && isFlowOption(option.attributeName())),
     );
     if (!options.withRules && rulesOnly !== undefined) {
       command.error(`error: ${rulesOnly.long} is about rules: add --with-rules`, { exitCode: 2 });
@@ -75,7 +87,7 @@ export function proxyCommand(): Command {
     if (options.via && options.preserveSource !== undefined) {
       command.error('error: --via and --preserve-source exclude each other', { exitCode: 2 });
     }
-    const reason = options.withRules && unfit(options);
+    const reason = unfitCapture(options) ?? (options.withRules && unfit(options));
     if (reason) command.error(`error: ${reason}`, { exitCode: 2 });
     return runProxy(options, paintFor(command));
   });
@@ -93,7 +105,7 @@ that be killed too, the next start with --with-rules takes them over, and
     {
       title: 'Privileges',
       text: `None for redirect. CAP_NET_ADMIN (CAP_NET_RAW will do) for --mode tproxy, --mark and
---preserve-source; CAP_NET_ADMIN for --with-rules.`,
+--preserve-source; CAP_NET_ADMIN for --with-rules; CAP_BPF and CAP_NET_ADMIN for --capture ebpf.`,
     },
     EXIT_STATUS,
     {
@@ -101,6 +113,7 @@ that be killed too, the next start with --with-rules takes them over, and
       text: `original-dst proxy --with-rules --ports 80,443
 original-dst proxy --mode tproxy --with-rules --direction gateway --interfaces lan0 --preserve-source
 original-dst proxy --with-rules --ports 80,443 --via socks5://127.0.0.1:1080
+original-dst proxy --capture ebpf --cgroup app.slice --ports 80,443
 original-dst proxy --listen 15001 --deny 169.254.169.254 --deny '10.0.0.0/8:22' --log json`,
     },
   );

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { formatEndpoint } from '../address.ts';
 import type { ProxyServer } from '../dial/proxy-server.ts';
+import type { Capture } from '../ebpf/index.ts';
 import { apply, type ApplyOptions, remove, type RulePlan } from '../rules/index.ts';
 import type { ListenAddress, Target } from './arguments.ts';
 import { checkDialRights } from './dial-rights.ts';
@@ -13,10 +14,11 @@ import { Forwarder } from './forwarder.ts';
 import { MetricsServer } from './metrics-server.ts';
 import { complaint, type Paint } from './output.ts';
 import { type LogFormat, ProxyOutput } from './proxy-output.ts';
-import { ownMark, proxyPlan, type ProxyRulesOptions } from './proxy-rules.ts';
+import { type ProxyCaptureOptions, startCapture } from './proxy-capture.ts';
+import { ownMark, proxyPlan } from './proxy-rules.ts';
 import { RulesGuard } from './rules-guard.ts';
 
-export interface ProxyOptions extends ProxyRulesOptions {
+export interface ProxyOptions extends ProxyCaptureOptions {
   via?: ProxyServer;
   allow?: Target[];
   deny?: Target[];
@@ -57,6 +59,7 @@ async function serve(
 ): Promise<void> {
   const { mode, withRules, backend, grace } = options;
   let rules: ProxyRules | undefined;
+  let capture: Capture | undefined;
   let metrics: MetricsServer | undefined;
   try {
     // Rules need more, and say so.
@@ -74,9 +77,13 @@ async function serve(
         address.port,
       );
     }
-    output.say(`listening on ${formatEndpoint(address)} (${mode}${rules ? ', rules installed' : ''})`);
+    if (options.capture === 'ebpf') capture = startCapture(options, address.port);
+    const how = capture ? `ebpf, capturing ${options.cgroup}` : `${mode}${rules ? ', rules installed' : ''}`;
+    output.say(`listening on ${formatEndpoint(address)} (${how})`);
     await ending.asked;
     if (ending.failed) return;
+    // What comes from now on goes past this proxy, as with rules.
+    capture?.close();
     output.say(`ending: open connections have ${grace} s, a second signal ends them at once`);
     await Promise.race([drain(forwarder, rules, grace * 1000, ending.hurry), ending.fault]);
   } finally {
@@ -85,6 +92,7 @@ async function serve(
     // After a fault one of them may not tell of its end any more.
     await within(LAST_MS, forwarder.drain(0));
     metrics?.close();
+    capture?.close();
     if (rules) {
       await remove(rules.plan.name);
       await rules.guard.release();

@@ -13,6 +13,7 @@ import { cgroupExemption } from './checks/cgroup-exemption.ts';
 import { conntrack } from './checks/conntrack.ts';
 import { conntrackTable } from './checks/conntrack-table.ts';
 import { container } from './checks/container.ts';
+import { ebpfCapture } from './checks/ebpf-capture.ts';
 import { firewall } from './checks/firewall.ts';
 import { gvisor } from './checks/gvisor.ts';
 import { interfaces } from './checks/interfaces.ts';
@@ -86,6 +87,7 @@ const CHECKS: readonly Check[] = [
   ipForward,
   ipv6Bypass,
   cgroupBpf,
+  ebpfCapture,
 ];
 
 function checkOneOf(name: string, value: unknown, allowed: readonly string[]): void {
