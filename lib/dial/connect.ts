@@ -168,8 +168,8 @@ export function connect(options: ConnectOptions): Socket {
   return dial(options, 0);
 }
 
-/** The same on behalf of a client that has come through the listeners of `path`. */
-export function dial(options: ConnectOptions, path: Path): Socket {
+/** The same on behalf of a client that has come through the listeners of `path`; `lookup` in place of dns.lookup. */
+export function dial(options: ConnectOptions, path: Path, lookup?: LookupFunction): Socket {
   checkDialOptions(options);
   checkString('options.address', options.address);
   checkInteger('options.port', options.port, 0, 65535);
@@ -194,7 +194,7 @@ export function dial(options: ConnectOptions, path: Path): Socket {
     host: literal === undefined ? options.address : dialledAddress(literal),
     port,
     allowHalfOpen,
-    lookup: lookupFor(() => socket, how),
+    lookup: lookup ?? lookupFor(() => socket, how),
     ...(signal === undefined ? {} : { signal }),
     ...(timeout === undefined ? {} : { timeout }),
     // With a source the first address of its family and no other, as net.connect with a localAddress.

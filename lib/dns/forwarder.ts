@@ -263,7 +263,7 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
     if (names?.synthetic && ['A', 'AAAA', 'HTTPS', 'SVCB'].includes(question.type)) {
       const both = names.synthetic.addressesFor(askedFor(question.name) ?? '');
       if (!both) return own('failed', RCODE.SERVFAIL);
-      return own('answered', RCODE.NOERROR, { addresses: [both.ipv4, both.ipv6], ttl: 60 });
+      return own('answered', RCODE.NOERROR, { addresses: [both.ipv4, both.ipv6], ttl: 60_000 });
     }
     const resolver = this.#resolver(ask.destination);
     if (typeof resolver === 'number') return own(resolver === RCODE.REFUSED ? 'refused' : 'failed', resolver);

@@ -10,7 +10,7 @@ import type { DnsQuestion } from './query.ts';
 
 /**
  * What becomes of a question: a resolver is asked; REFUSED; NXDOMAIN; or these addresses are the answer (those of the
- * family that was asked for), for `ttl` seconds, 60 unless given.
+ * family that was asked for), for `ttl` milliseconds, 60,000 unless given.
  */
 export type DnsVerdict =
   'forward' | 'refuse' | 'nxdomain' | { readonly addresses: readonly string[]; readonly ttl?: number };
@@ -95,7 +95,7 @@ export function readVerdict(
   verdict: unknown,
 ): Exclude<DnsVerdict, object> | { addresses: string[]; ttl: number } {
   if (verdict === 'forward' || verdict === 'refuse' || verdict === 'nxdomain') return verdict;
-  const { addresses, ttl = 60 } = (verdict ?? {}) as { addresses?: unknown; ttl?: unknown };
+  const { addresses, ttl = 60_000 } = (verdict ?? {}) as { addresses?: unknown; ttl?: unknown };
   if (!Array.isArray(addresses))
     throw outOfRange('verdict', "'forward', 'refuse', 'nxdomain' or { addresses, ttl? }", verdict);
   checkInteger('verdict.ttl', ttl, 0, 2 ** 31 - 1);

@@ -121,7 +121,7 @@ export function encodeAnswer(
     addresses
       .map((data) => ({ type: familyOf(data) === 'IPv4' ? ('A' as const) : ('AAAA' as const), data }))
       .filter(({ type }) => type === question.type)
-      .map((record) => ({ ...record, name: asked.name, ttl })),
+      .map((record) => ({ ...record, name: asked.name, ttl: Math.ceil(ttl / 1000) })),
     0,
   );
   return whole.length <= room ? whole : encode([], dns.TRUNCATED_RESPONSE);

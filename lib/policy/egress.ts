@@ -70,12 +70,27 @@ export function listed(list: BlockList, address: string): boolean {
 
 /** Every dial of this package is TCP. */
 function ruleRefusal(policy: NamePolicy, destination: EgressSubject): CodedError | undefined {
-  const { allowed, because } = policy.explain({ protocol: 'tcp', ...destination });
+  const { allowed, because } = policy.explain({ ...destination, protocol: destination.protocol ?? 'tcp' });
   if (allowed) return undefined;
   const name = destination.name === undefined ? '' : `${destination.name} at `;
   return codedError(
     'ERR_EGRESS_DENIED',
     `The egress policy does not allow ${name}${formatEndpoint(destination)}: ${because}`,
+  );
+}
+
+/** The error that every dial to a name ends with under this policy, whatever its addresses, or undefined. */
+export function nameRefusal(
+  policy: EgressPolicy | undefined,
+  { name, port }: { name: string; port: number },
+): CodedError | undefined {
+  if (!(policy instanceof NamePolicy)) return undefined;
+  const { allowed, rule, because } = policy.explain({ name, port, protocol: 'tcp' });
+  // Without a rule about the name one about its address may allow it.
+  if (allowed || rule === undefined) return undefined;
+  return codedError(
+    'ERR_EGRESS_DENIED',
+    `The egress policy does not allow ${name}, port ${port}: ${because}`,
   );
 }
 

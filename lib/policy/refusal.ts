@@ -15,14 +15,19 @@ export function endpointRefusal(
   return egressRefusal(egress, endpoint) ?? loopRefusal(endpoint, mark, place);
 }
 
-/** Why a connection is not dialled on, or undefined when it may be. */
+/** Why a connection, whose client has `said` so much, is not dialled on, or undefined when it may be. */
 export function destinationRefusal(
   destination: OriginalDst,
   egress: EgressPolicy | undefined,
   mark: number | undefined,
   place?: Place,
+  said: Pick<EgressSubject, 'name' | 'ech' | 'protocol'> = {},
 ): CodedError | undefined {
-  if (destination.kind !== 'unknown') return endpointRefusal(destination, egress, mark, place);
+  if (destination.kind !== 'unknown') {
+    const { address, port } = destination;
+    const { name, ech, protocol } = said;
+    return endpointRefusal({ address, port, name, ech, protocol }, egress, mark, place);
+  }
   const { cause } = destination;
   return codedError(
     'ERR_UNKNOWN_DESTINATION',

@@ -2,7 +2,7 @@
 import { checkInteger, MAX_MS, outOfRange } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { checkProxyServer, type ProxyServer, readDestination } from '../dial/proxy-server.ts';
-import { checkTarget, isNamed, type NamedTarget, type RelayTarget } from './target.ts';
+import { checkTarget, isNamed, type NamedTarget, type RelayTarget, ResolvedTarget } from './target.ts';
 
 /** What becomes of a connection: it is relayed to its destination, sent RST, or given to `'connection'`. */
 export type RelayVerdict = 'relay' | 'reset' | 'emit';
@@ -16,7 +16,7 @@ export interface LastingVerdict {
 /** Relays another way than straight to where the client has dialled. It does not last. */
 export interface RoutedVerdict {
   action: 'relay';
-  /** To another place; with `via` also to a name, which the proxy resolves. */
+  /** To another place, by its address or its name. */
   to?: RelayTarget | NamedTarget;
   /** By way of another proxy, as connectVia() does. Node's sockets dial then, and the thread relays. */
   via?: ProxyServer;
@@ -31,9 +31,11 @@ export interface RoutedVerdict {
 export type RelayDecision = RelayVerdict | LastingVerdict | RoutedVerdict;
 
 /** The same, every part of it. */
-export interface ReadDecision extends Omit<RoutedVerdict, 'action'> {
+export interface ReadDecision extends Omit<RoutedVerdict, 'action' | 'to'> {
   action: RelayVerdict;
   ttl: number;
+  /** A name is resolved by now, unless a proxy is to do it. */
+  to?: RelayTarget | NamedTarget | ResolvedTarget;
 }
 
 export function isPromiseLike(
@@ -43,12 +45,12 @@ export function isPromiseLike(
 }
 
 /** Is there a route in it? Throws unless it is one that can be taken. */
-function checkRoute({ to, via, proxyProtocol }: Omit<RoutedVerdict, 'action'>): boolean {
+function checkRoute({ to, via, proxyProtocol }: Omit<ReadDecision, 'action' | 'ttl'>): boolean {
   if (via !== undefined) checkProxyServer(via, 'verdict.via');
   if (proxyProtocol !== undefined && proxyProtocol !== 1 && proxyProtocol !== 2)
     throw outOfRange('verdict.proxyProtocol', '1 or 2', proxyProtocol);
   if (via !== undefined && isNamed(to)) readDestination(to, 'verdict.to');
-  else if (to !== undefined) checkTarget('verdict.to', to);
+  else if (to !== undefined && !(to instanceof ResolvedTarget)) checkTarget('verdict.to', to);
   return to !== undefined || via !== undefined || proxyProtocol !== undefined;
 }
 

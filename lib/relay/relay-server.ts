@@ -4,6 +4,7 @@ import { Socket } from 'node:net';
 import type { InterceptedSocket } from '../accept/intercept.ts';
 import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
+import { NameResolver } from '../dial/name-resolver.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
@@ -12,6 +13,7 @@ import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { annotate, recoverFromFacts } from '../recover/original-dst.ts';
 import { Place } from '../recover/place.ts';
+import { namedIn, withAddresses } from './by-name.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
 import { DialFrom } from './dial-from.ts';
@@ -34,6 +36,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
   #listener: Listener | undefined;
   #from: DialFrom | undefined;
   readonly #counts = new ServerCounts();
+  readonly #resolver: NameResolver;
   /** Those whose decision takes its time. */
   readonly #undecided = new Set<Undecided>();
   #revocations = 0;
@@ -42,6 +45,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     super();
     this.#options = options;
     this.#limits = readTimeouts(options);
+    this.#resolver = new NameResolver(options.resolve);
   }
 
   listen(port?: number, host?: string): this;
@@ -178,13 +182,13 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
       return;
     }
     // Most policies answer at once, and a promise for every connection costs more than the rest of this method.
-    if (!isPromiseLike(decision)) {
+    if (!isPromiseLike(decision) && namedIn(decision) === undefined) {
       this.#settle(one, decision);
       return;
     }
     this.#undecided.add(one);
     one.wait(this.#options.decisionTimeout ?? 30_000, (reason) => this.#end(one, reason));
-    decision.then(
+    withAddresses(decision, one.question, this.#resolver, this.#options.egress).then(
       (later) => this.#settle(one, later),
       (error: Error) => this.#onPolicyError(one, error),
     );
@@ -293,8 +297,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
  * would have to find out more about. Destinations on this host always do, because of loops. `revoke()` takes verdicts
  * back; do so after changing a BlockList of `egress`, which is consulted when a verdict is made.
  *
- * `decide` may take its time: the client waits, and is sent RST when `decisionTimeout` is over. See
- * {@link PendingConnection} for how it hears that there is nothing left to decide about.
+ * `decide` may take its time: the client waits, and is sent RST after `decisionTimeout`; see {@link PendingConnection}.
  *
  * Every connection that comes to `decide` is published on the diagnostics channels `original-dst:connection` and
  * `original-dst:error`, as those of createServer are, with `client` (an {@link Endpoint}) in place of `socket`.

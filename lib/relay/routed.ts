@@ -1,21 +1,25 @@
 // How a relay server's verdict is dialled: by the thread, or by Node's sockets where the way leads by another proxy or
 // begins with a PROXY protocol header.
 import { randomBytes } from 'node:crypto';
-import { Socket } from 'node:net';
-import type { Endpoint } from '../address.ts';
-import { dial as dialSocket } from '../dial/connect.ts';
+import { Socket, type LookupFunction } from 'node:net';
+import { familyOf, type Endpoint } from '../address.ts';
+import { dial as dialSocket, type DialOptions } from '../dial/connect.ts';
 import { writeProxyHeader } from '../dial/proxy-header.ts';
 import { dialVia } from '../dial/via.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import { Namespace } from '../namespace/namespace.ts';
+import type { Path } from '../policy/own-dials.ts';
 import type { Place } from '../recover/place.ts';
 import type { ReadDecision } from './decision.ts';
 import { foreignRuntime } from './handover.ts';
 import type { Mover, RelayOutcome } from './outcome.ts';
 import { relay } from './relay.ts';
 import type { RelayServerOptions } from './server-options.ts';
-import { isNamed, type NamedTarget, whereTo } from './target.ts';
+import { Candidates, isNamed, type NamedTarget, ResolvedTarget, whereTo } from './target.ts';
 import type { Question, Undecided } from './undecided.ts';
+
+/** RFC 8305, 5: Connection Attempt Delay, in milliseconds. */
+const ATTEMPT_DELAY = 250;
 
 /** Dials and relays. Returns what moves the bytes, or the negative errno that prevented it. */
 export type Dial = (onClose: (outcome: RelayOutcome) => void) => Mover | number;
@@ -49,8 +53,7 @@ function routeTo(
   { to, via }: ReadDecision,
   options: RelayServerOptions,
   place: Place,
-): Endpoint | NamedTarget | CodedError {
-  const { destination, client } = one.question;
+): Endpoint | NamedTarget | Candidates | CodedError {
   const { egress, preserveSource = false } = options;
   if (via !== undefined && preserveSource !== false) {
     return codedError(
@@ -61,7 +64,7 @@ function routeTo(
       },
     );
   }
-  if (!isNamed(to)) return whereTo(destination, client, to, options, place);
+  if (to instanceof ResolvedTarget || !isNamed(to)) return whereTo(one.question, to, options, place);
   if (egress === undefined) return to;
   return codedError(
     'ERR_EGRESS_DENIED',
@@ -69,9 +72,18 @@ function routeTo(
   );
 }
 
+/** The addresses of a name in Node, one after the other: the first connection that comes about. */
+function dialByTurns({ name, addresses, port }: Candidates, how: DialOptions, path: Path): Socket {
+  const answers = addresses.map((address) => ({ address, family: familyOf(address) === 'IPv4' ? 4 : 6 }));
+  // A tick later, as dns.lookup: what is to be set on each attempt's socket is not known to Node's socket before.
+  const lookup: LookupFunction = (_, __, callback) => process.nextTick(callback, null, answers);
+  const turns = { autoSelectFamily: true, autoSelectFamilyAttemptTimeout: ATTEMPT_DELAY };
+  return dialSocket({ ...how, ...turns, address: name, port }, path, lookup);
+}
+
 function upstreamFor(
   one: Undecided,
-  target: Endpoint | NamedTarget,
+  target: Endpoint | NamedTarget | Candidates,
   { via }: ReadDecision,
   options: RelayServerOptions,
   place: Place,
@@ -86,7 +98,8 @@ function upstreamFor(
     ...(namespace === undefined ? {} : { namespace }),
   };
   const dial = (): Socket => {
-    if (via !== undefined) return dialVia(via, target, how, path);
+    if (target instanceof Candidates) return dialByTurns(target, how, path);
+    if (via !== undefined) return dialVia(via, target as Endpoint | Required<NamedTarget>, how, path);
     const { address, port } = target as Endpoint;
     if (preserveSource === false) return dialSocket({ ...how, address, port }, path);
     const source = { address: client.address, port: preserveSource === 'port' ? client.port : 0 };
@@ -106,7 +119,7 @@ export function planDial(
   const { via, proxyProtocol } = decision;
   const target = routeTo(one, decision, options, place);
   if (target instanceof Error) return target;
-  if (via === undefined && proxyProtocol === undefined)
+  if (via === undefined && proxyProtocol === undefined && !(target instanceof Candidates))
     return (onClose) => one.dial(target as Endpoint, onClose);
   const runtime = foreignRuntime();
   if (runtime) return runtime;

@@ -3,6 +3,7 @@ import type { Endpoint } from '../address.ts';
 import { checkBoolean, checkInteger, invalidType, MAX_MS } from '../arguments.ts';
 import { checkPreserveSource } from '../dial/connect-original.ts';
 import { checkDialOptions } from '../dial/connect.ts';
+import { checkResolve, type ResolveOptions } from '../dial/name-resolver.ts';
 import { codedError } from '../errors.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import type { Namespace } from '../namespace/namespace.ts';
@@ -45,6 +46,8 @@ export interface RelayServerOptions extends RelayTimeouts, AdmissionOptions {
   portFallback?: boolean;
   /** Which destinations may be dialled, whatever `decide` says. */
   egress?: EgressPolicy;
+  /** How names are resolved that `decide` sends connections to. */
+  resolve?: ResolveOptions;
 }
 
 const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
@@ -64,6 +67,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
   'namespace',
   'portFallback',
   'preserveSource',
+  'resolve',
   'transparent',
 ]);
 
@@ -82,5 +86,6 @@ export function checkServerOptions(options: RelayServerOptions): void {
   if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
   if (decisionTimeout !== undefined) checkInteger('options.decisionTimeout', decisionTimeout, 0, MAX_MS);
   if (options.inspect !== undefined) readInspection(options.inspect);
+  checkResolve('options.resolve', options.resolve);
   if (transparent !== undefined) checkBoolean('options.transparent', transparent);
 }

@@ -2,11 +2,16 @@
 import { canonicalAddress, familyOf, type Endpoint } from '../address.ts';
 import { checkInteger, invalidType } from '../arguments.ts';
 import { sourceMismatch } from '../dial/connect.ts';
+import type { NameResolver } from '../dial/name-resolver.ts';
 import type { CodedError } from '../errors.ts';
+import { egressRefusal, nameRefusal } from '../policy/egress.ts';
+import { carriedAddress, nameAddressRefusal } from '../policy/name-addresses.ts';
 import { destinationRefusal, endpointRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { Place } from '../recover/place.ts';
+import { foreignRuntime } from './handover.ts';
 import type { RelayServerOptions } from './server-options.ts';
+import type { Question } from './undecided.ts';
 
 /** Another place to dial. The egress policy and the loop guard judge it as they would the client's destination. */
 export interface RelayTarget {
@@ -16,13 +21,47 @@ export interface RelayTarget {
   port?: number;
 }
 
-/** A place that is known by its name to the proxy which is to dial it. An egress policy cannot judge it. */
+/**
+ * A place that is known by its name. This server resolves it (option `resolve`) and dials its addresses by turns, 250 ms
+ * apart, until one answers (Happy Eyeballs, RFC 8305; with `preserveSource` the first only). The egress policy and the
+ * loop guard judge each of them, and none may be this host's own, of its link or a cloud's metadata server, however it
+ * is written, by NAT64 too: `ERR_NAME_REFUSED`. With `via` the proxy resolves it, and nobody here can judge that.
+ */
 export interface NamedTarget {
   name: string;
-  port: number;
+  /** Default: as of {@link RelayTarget}; with `via` one must be given. */
+  port?: number;
 }
 
-export function isNamed(to: RelayTarget | NamedTarget | undefined): to is NamedTarget {
+/** The addresses of a name, or why it has none. */
+export class ResolvedTarget {
+  readonly name: string;
+  readonly port: number | undefined;
+  readonly found: string[] | CodedError;
+
+  constructor(name: string, port: number | undefined, found: string[] | CodedError) {
+    this.name = name;
+    this.port = port;
+    this.found = found;
+  }
+}
+
+/** Addresses of a name that may be dialled, best first. */
+export class Candidates {
+  readonly name: string;
+  readonly addresses: readonly string[];
+  readonly port: number;
+
+  constructor(name: string, addresses: readonly string[], port: number) {
+    this.name = name;
+    this.addresses = addresses;
+    this.port = port;
+  }
+}
+
+type DialRules = Pick<RelayServerOptions, 'egress' | 'mark' | 'preserveSource'>;
+
+export function isNamed(to: RelayTarget | NamedTarget | ResolvedTarget | undefined): to is NamedTarget {
   return (to as NamedTarget | undefined | null)?.name !== undefined;
 }
 
@@ -31,23 +70,83 @@ export function checkTarget(name: string, to: unknown): asserts to is RelayTarge
   if (typeof to !== 'object' || to === null) throw invalidType(name, 'of type object', to);
   const { address, port } = to as RelayTarget;
   if (typeof address !== 'string' || canonicalAddress(address) === undefined)
-    throw invalidType(`${name}.address`, 'a literal IP address', address);
+    throw invalidType(`${name}.address`, 'a literal IP address, or a name in its place', address);
   if (port !== undefined) checkInteger(`${name}.port`, port, 1, 65535);
+}
+
+/** Throws unless it is a name to dial. */
+function checkNamed(name: string, to: NamedTarget): void {
+  if (typeof to.name !== 'string' || 'address' in to)
+    throw invalidType(`${name}.name`, 'of type string, without an address', to.name);
+  if (to.port !== undefined) checkInteger(`${name}.port`, to.port, 1, 65535);
+}
+
+/** Resolves a name, unless the policy is against it by name alone: then nobody is asked about it. */
+export async function resolveTarget(
+  to: NamedTarget,
+  destination: OriginalDst,
+  resolver: NameResolver,
+  egress: RelayServerOptions['egress'],
+): Promise<ResolvedTarget> {
+  checkNamed('verdict.to', to);
+  const { name, port } = to;
+  const at = port ?? (destination.kind === 'unknown' ? undefined : destination.port);
+  const refused = at === undefined ? undefined : nameRefusal(egress, { name, port: at });
+  if (refused) return new ResolvedTarget(name, at, refused);
+  try {
+    return new ResolvedTarget(name, at, await resolver.resolve(name));
+  } catch (error) {
+    return new ResolvedTarget(name, at, error as CodedError);
+  }
+}
+
+/** Why an address of a name is not dialled. */
+function candidateRefusal(
+  { name, port, address }: { name: string; port: number; address: string },
+  client: Endpoint,
+  { egress, mark, preserveSource = false }: DialRules,
+  place: Place,
+): CodedError | undefined {
+  const carried = carriedAddress(address);
+  return (
+    (preserveSource === false ? undefined : sourceMismatch(address, client.address)) ??
+    nameAddressRefusal(name, { address }) ??
+    endpointRefusal({ name, address, port }, egress, mark, place) ??
+    (carried === undefined ? undefined : egressRefusal(egress, { name, address: carried, port }))
+  );
+}
+
+function ofName(
+  { name, found }: ResolvedTarget,
+  port: number,
+  client: Endpoint,
+  rules: DialRules,
+  place: Place,
+): Endpoint | Candidates | CodedError {
+  if (found instanceof Error) return found;
+  const refusals = found.map((address) => candidateRefusal({ name, port, address }, client, rules, place));
+  const addresses = found.filter((_, i) => refusals[i] === undefined);
+  const [address, another] = addresses;
+  if (address === undefined) return refusals[0]!;
+  // From the client's own address there is one family, from its port one connection. Only Node's sockets try several.
+  const alone = another === undefined || (rules.preserveSource ?? false) !== false || foreignRuntime();
+  return alone ? { address, port, family: familyOf(address) } : new Candidates(name, addresses, port);
 }
 
 /** Where to dial for this client, or why not. */
 export function whereTo(
-  destination: OriginalDst,
-  client: Endpoint,
-  to: RelayTarget | undefined,
-  { egress, mark, preserveSource = false }: Pick<RelayServerOptions, 'egress' | 'mark' | 'preserveSource'>,
+  { destination, client, first }: Pick<Question, 'destination' | 'client' | 'first'>,
+  to: RelayTarget | ResolvedTarget | undefined,
+  rules: DialRules,
   place: Place,
-): Endpoint | CodedError {
+): Endpoint | Candidates | CodedError {
+  const { egress, mark, preserveSource = false } = rules;
   if (to === undefined)
-    return destinationRefusal(destination, egress, mark, place) ?? (destination as Endpoint);
+    return destinationRefusal(destination, egress, mark, place, first) ?? (destination as Endpoint);
   const port = to.port ?? (destination.kind === 'unknown' ? undefined : destination.port);
   // Of a destination that is not known, the port is not known either.
   if (port === undefined) return destinationRefusal(destination, egress, mark, place)!;
+  if (to instanceof ResolvedTarget) return ofName(to, port, client, rules, place);
   const address = canonicalAddress(to.address)!;
   const target: Endpoint = { address, port, family: familyOf(address) };
   return (

@@ -108,6 +108,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'No network namespace can be made by this user on this machine',
     'the hint has the command that allows it',
   ],
+  ERR_NAME_REFUSED: [
+    'A name that is to be dialled is no host name, or leads only to addresses that names must not lead to',
+    'nothing, if it is an attack; dial by address what is meant to be reached',
+  ],
   ERR_OUT_OF_RANGE: ['An argument is outside of what is allowed', 'see the message'],
   ERR_POLICY_RULE: [
     'A rule of a `NamePolicy` cannot be read',

@@ -116,7 +116,7 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('a policy that answers', async (t) => {
     const many = Array.from({ length: 100 }, (_, i) => `10.0.0.${i}`);
     const verdicts: Record<string, unknown> = {
-      'own.test': { addresses: ['10.0.0.1', '::ffff:10.0.0.2', '2001:DB8::1'], ttl: 5 },
+      'own.test': { addresses: ['10.0.0.1', '::ffff:10.0.0.2', '2001:DB8::1'], ttl: 4001 },
       'many.test': Promise.resolve({ addresses: many }),
       'no.test': 'refuse',
       'gone.test': Promise.resolve('nxdomain'),

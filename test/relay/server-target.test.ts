@@ -2,10 +2,18 @@
 import { once } from 'node:events';
 import { BlockList } from 'node:net';
 import t from 'tap';
-import type { RelayDecision, RelayServerOptions, RelayTarget, RoutedVerdict } from '../../lib/index.ts';
+import {
+  NamePolicy,
+  type RelayDecision,
+  type RelayServerOptions,
+  type RelayTarget,
+  type RoutedVerdict,
+} from '../../lib/index.ts';
+import { NameResolver } from '../../lib/dial/name-resolver.ts';
+import { namedIn } from '../../lib/relay/by-name.ts';
 import { readDecision } from '../../lib/relay/decision.ts';
 import { here } from '../../lib/recover/place.ts';
-import { whereTo } from '../../lib/relay/target.ts';
+import { resolveTarget, whereTo } from '../../lib/relay/target.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { relayNetwork, start, talk } from '../fixtures/relay-network.ts';
 import { outcome } from '../fixtures/relay-world.ts';
@@ -20,6 +28,7 @@ t.test('what can be read as such a verdict', async (t) => {
     [{ action: 'relay', to: 'example.com' }, 'ERR_INVALID_ARG_TYPE'],
     [{ action: 'relay', to: null }, 'ERR_INVALID_ARG_TYPE'],
     [{ action: 'relay', to: {} }, 'ERR_INVALID_ARG_TYPE'],
+    [{ action: 'relay', to: { name: 5 } }, 'ERR_INVALID_ARG_TYPE'],
     [{ action: 'relay', to: { address: '192.0.2.256' } }, 'ERR_INVALID_ARG_TYPE'],
     [{ action: 'relay', to: { address: '192.0.2.2', port: 0 } }, 'ERR_OUT_OF_RANGE'],
     [{ action: 'relay', to: { address: '192.0.2.2' }, ttl: 5 }, 'ERR_INVALID_ARG_VALUE'],
@@ -32,18 +41,33 @@ t.test('what can be read as such a verdict', async (t) => {
 t.test('where a client is dialled on', async (t) => {
   const client = { address: '192.0.2.9', port: 40000, family: 'IPv4' } as const;
   const unknown = { kind: 'unknown', cause: new Error('nobody knows') } as const;
-  t.match(whereTo(unknown, client, undefined, {}, here()), { code: 'ERR_UNKNOWN_DESTINATION' });
+  const question = { destination: unknown, client, first: undefined };
+  t.match(whereTo(question, undefined, {}, here()), { code: 'ERR_UNKNOWN_DESTINATION' });
   t.match(
-    whereTo(unknown, client, { address: '192.0.2.2' }, {}, here()),
+    whereTo(question, { address: '192.0.2.2' }, {}, here()),
     { code: 'ERR_UNKNOWN_DESTINATION' },
     'its port is not known either',
   );
-  t.same(whereTo(unknown, client, { address: '::ffff:192.0.2.2', port: 80 }, {}, here()), {
+  t.same(whereTo(question, { address: '::ffff:192.0.2.2', port: 80 }, {}, here()), {
     address: '192.0.2.2',
     port: 80,
     family: 'IPv4',
   });
-  t.match(whereTo(unknown, client, { address: '2001:db8::2', port: 80 }, { preserveSource: true }, here()), {
+  t.equal(namedIn(undefined as never), undefined, 'what is no decision names nobody');
+  const resolver = new NameResolver({ resolver: async () => [{ address: '192.0.2.2' }] });
+  const egress = new NamePolicy({ deny: ['a.test'] });
+  for (const [bad, code] of [
+    [{ name: 5 }, 'ERR_INVALID_ARG_TYPE'],
+    [{ name: 'a.test', address: '192.0.2.2' }, 'ERR_INVALID_ARG_TYPE'],
+    [{ name: 'a.test', port: 0 }, 'ERR_OUT_OF_RANGE'],
+  ] as const) {
+    await t.rejects(resolveTarget(bad as never, unknown, resolver, egress), { code }, JSON.stringify(bad));
+  }
+  const named = await resolveTarget({ name: 'a.test' }, unknown, resolver, egress);
+  t.match(whereTo(question, named, {}, here()), { code: 'ERR_UNKNOWN_DESTINATION' });
+  const known = await resolveTarget({ name: 'b.test', port: 80 }, unknown, resolver, egress);
+  t.match(whereTo(question, known, {}, here()), { address: '192.0.2.2', port: 80 });
+  t.match(whereTo(question, { address: '2001:db8::2', port: 80 }, { preserveSource: true }, here()), {
     code: 'ERR_INVALID_ARG_VALUE',
   });
 });
