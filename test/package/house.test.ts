@@ -111,6 +111,18 @@ t.test('tests lie where their subject lies', (t) => {
     misplaced.map((entry) => entry.name),
     [],
   );
+  // A test that uses parts of lib/, and none by way of the library's names, uses its own, or runs it (fixtures/cli.ts).
+  const strayed = files.filter(({ path, text }) => {
+    const [, folder] = /^test\/(\w+)\/.*\.test\.ts$/.exec(path) ?? [];
+    if (folder === undefined || apart.has(folder)) return false;
+    const used = [...text.matchAll(/from '(?:\.\.\/)+(lib|fixtures)\/([\w-]+)[./]/g)];
+    const parts = used.filter(([, top]) => top === 'lib').map(([, , part]) => part!);
+    return parts.length > 0 && !parts.includes('index') && !used.some(([, , part]) => part === folder);
+  });
+  t.same(
+    strayed.map(({ path }) => path),
+    [],
+  );
   const elsewhere = files.filter(
     ({ path }) =>
       path.endsWith('.test.ts') && (!path.startsWith('test/') || path.startsWith('test/fixtures/')),
