@@ -41,8 +41,8 @@ export class Forwarder {
     this.server = options.relay.engine === 'pipe' ? this.#streamServer() : this.#nativeServer();
   }
 
-  async listen({ host, port }: ListenAddress): Promise<AddressInfo> {
-    this.server.listen(port, host);
+  async listen(where: ListenAddress | { fd: number }): Promise<AddressInfo> {
+    this.server.listen(where);
     await once(this.server, 'listening');
     return this.server.address() as AddressInfo;
   }

@@ -109,6 +109,11 @@ that be killed too, the next start with --with-rules takes them over, and
     },
     EXIT_STATUS,
     {
+      title: 'Socket activation',
+      text: `A socket that systemd passes (LISTEN_FDS) takes the place of --listen; of several the one that has
+FileDescriptorName=proxy.`,
+    },
+    {
       title: 'Examples',
       text: `original-dst proxy --with-rules --ports 80,443
 original-dst proxy --mode tproxy --with-rules --direction gateway --interfaces lan0 --preserve-source

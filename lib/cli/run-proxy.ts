@@ -12,10 +12,11 @@ import { Ending } from './ending.ts';
 import { withFlags } from './flag-names.ts';
 import { Forwarder } from './forwarder.ts';
 import { MetricsServer } from './metrics-server.ts';
+import { inheritedSocket } from './inherited-socket.ts';
 import { complaint, type Paint } from './output.ts';
 import { type LogFormat, ProxyOutput } from './proxy-output.ts';
 import { type ProxyCaptureOptions, startCapture } from './proxy-capture.ts';
-import { ownMark, proxyPlan } from './proxy-rules.ts';
+import { ownMark, proxyPlan, unfit } from './proxy-rules.ts';
 import { RulesGuard } from './rules-guard.ts';
 
 export interface ProxyOptions extends ProxyCaptureOptions {
@@ -64,20 +65,27 @@ async function serve(
   try {
     // Rules need more, and say so.
     if (!withRules) await checkDialRights(options.mark, options.preserveSource !== undefined);
-    const address = await forwarder.listen(options.listen);
+    const passed = inheritedSocket(process.env, process.pid);
+    if (passed && 'unused' in passed) output.say(passed.unused);
+    const isPassed = passed !== undefined && 'fd' in passed;
+    const address = await forwarder.listen(isPassed ? passed : options.listen);
+    // Where it listens is known only now.
+    const listen = isPassed ? { host: address.address, port: address.port } : options.listen;
+    const reason = isPassed && withRules && unfit({ ...options, listen });
+    if (reason) throw new Error(reason);
     if (options.metrics) {
       metrics = await MetricsServer.start(options.metrics, { proxy: forwarder.server });
       output.say(`metrics on http://${formatEndpoint(metrics.address)}/metrics`);
     }
     if (withRules) {
-      const plan = proxyPlan(options, address.port, (message) => output.say(message));
+      const plan = proxyPlan({ ...options, listen }, address.port, (message) => output.say(message));
       rules = await install(
         plan,
         { hold: true, ...(backend === undefined ? {} : { backend }) },
         address.port,
       );
     }
-    if (options.capture === 'ebpf') capture = startCapture(options, address.port);
+    if (options.capture === 'ebpf') capture = startCapture({ ...options, listen }, address.port);
     const how = capture ? `ebpf, capturing ${options.cgroup}` : `${mode}${rules ? ', rules installed' : ''}`;
     output.say(`listening on ${formatEndpoint(address)} (${how})`);
     await ending.asked;

@@ -79,6 +79,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'see the message',
   ],
   ERR_INVALID_FD_TYPE: ['The descriptor is not of the kind that the call is for', 'see the message'],
+  ERR_LISTEN_FDS: [
+    '`original-dst proxy` was passed several sockets by its service manager, none of them by the name `proxy`',
+    'set `FileDescriptorName=proxy` in the socket unit that is the proxy’s',
+  ],
   ERR_MAX_CONNECTIONS: [
     'A relay server had as many connections as `maxConnections` allows: counted in `stats.refused`, never thrown',
     'raise the limit, or find out why so many are open',
