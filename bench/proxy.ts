@@ -14,7 +14,7 @@ import { enterNamespace } from './namespace.ts';
 import { medians, type Sample } from './proxy/figures.ts';
 import { loads, onceOnly, type LoadResult } from './proxy/loads.ts';
 import { maxConnections, pins } from './proxy/measure.ts';
-import { peers, start, type Peer } from './proxy/peers.ts';
+import { peers, start, startSocks, type Peer } from './proxy/peers.ts';
 import { writePlot } from './proxy/plot.ts';
 import { printTables, writeSamples } from './proxy/report.ts';
 import { checkProxied, startServer } from './proxy/server.ts';
@@ -61,7 +61,7 @@ async function measure(peer: Peer, mode: Mode, load: string, directory: string):
   setRules(mode);
   const proxy = await start(peer, mode, directory, pins.proxy);
   try {
-    checkProxied();
+    checkProxied(peer.viaSocks);
     return await loads[load]!(proxy.pid, options);
   } finally {
     await proxy.stop();
@@ -89,6 +89,7 @@ async function takeSample(peer: Peer, mode: Mode, round: number, directory: stri
 const directory = mkdtempSync(join(tmpdir(), 'bench-proxy-'));
 buildHosts();
 const stopServer = await startServer(directory, pins.others);
+const stopSocks = compared.some(({ viaSocks }) => viaSocks) ? startSocks(pins.others) : undefined;
 const samples: Sample[] = [];
 try {
   for (let round = 1; round <= options.rounds; round++) {
@@ -102,6 +103,7 @@ try {
     }
   }
 } finally {
+  stopSocks?.();
   stopServer();
   rmSync(directory, { recursive: true });
 }

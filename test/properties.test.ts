@@ -44,6 +44,15 @@ t.test('a function given anything at all answers, or throws an error with a code
     ['setBindAddressNoPort', api.setBindAddressNoPort],
     ['recoverOriginalDst', api.recoverOriginalDst],
     ['intercept', api.intercept],
+    ['processOf', api.processOf],
+    [
+      'connectVia',
+      (proxy, destination) =>
+        api
+          .connectVia(proxy, destination)
+          .on('error', () => {})
+          .destroy(),
+    ],
     ['createServer', (options) => api.createServer(options).close()],
   ];
   const openBefore = readdirSync('/proc/self/fd').length;

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { maxConnections } from './measure.ts';
 import { ensureStreamModule, nginxStream } from './nginx-stream.ts';
-import { type Mode, PROXY_PORT } from './topology.ts';
+import { type Mode, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
 
 export interface Peer {
   name: string;
@@ -18,6 +18,8 @@ export interface Peer {
   command(mode: Mode, directory: string): string[];
   /** Its work is done by a child, and that is measured. */
   hasWorker?: boolean;
+  /** It connects by way of microsocks on the server's host. */
+  viaSocks?: boolean;
 }
 
 function haproxy(splice: boolean): Peer['command'] {
@@ -48,6 +50,18 @@ function ownProxy(file: string): Peer['command'] {
   return (mode) => [process.execPath, path, mode, String(PROXY_PORT)];
 }
 
+/** What transparent SOCKS5 is done with elsewhere. */
+function redsocks(directory: string): string[] {
+  const file = `${directory}/redsocks.conf`;
+  writeFileSync(
+    file,
+    `base { log_debug = off; log_info = off; log = "stderr"; daemon = off; redirector = iptables; redsocks_conn_max = 20000; }
+redsocks { local_ip = 0.0.0.0; local_port = ${PROXY_PORT}; ip = ${SERVER}; port = ${SOCKS_PORT}; type = socks5; listenq = 16384; }
+`,
+  );
+  return ['redsocks', '-c', file];
+}
+
 const MITMDUMP =
   'mitmdump -q --mode transparent --tcp-hosts .* --ignore-hosts .* --set block_global=false -p';
 const BOTH: Mode[] = ['redirect', 'tproxy'];
@@ -73,6 +87,20 @@ export const peers: Peer[] = [
   { name: 'original-dst relay()', modes: BOTH, command: ownProxy('node-relay.js') },
   { name: 'original-dst TypeScript decides', modes: BOTH, command: ownProxy('node-decides.js') },
   { name: 'original-dst cached verdict', modes: BOTH, command: ownProxy('node-cached.js') },
+  {
+    name: 'redsocks, via SOCKS5',
+    modes: ['redirect'],
+    tools: ['redsocks', 'microsocks'],
+    viaSocks: true,
+    command: (_mode, directory) => redsocks(directory),
+  },
+  {
+    name: 'original-dst, via SOCKS5',
+    modes: ['redirect'],
+    tools: ['microsocks'],
+    viaSocks: true,
+    command: ownProxy('node-via.js'),
+  },
 ];
 
 /** Does something listen on the port? Asked of /proc: connecting would be a connection to be proxied. */
@@ -121,4 +149,11 @@ export async function start(peer: Peer, mode: Mode, directory: string, pin: stri
       while (listening(PROXY_PORT)) await delay(20);
     },
   };
+}
+
+/** microsocks(1) on the server's host. Returns what ends it. */
+export function startSocks(pin: string[]): () => void {
+  const [command, ...args] = on('server', [...pin, 'microsocks', '-i', SERVER, '-p', String(SOCKS_PORT)]);
+  const child = spawn(command!, args, { stdio: 'ignore' });
+  return () => void child.kill('SIGKILL');
 }

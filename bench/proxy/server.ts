@@ -34,9 +34,10 @@ http {
   return () => child.kill('SIGTERM');
 }
 
-/** Throws unless the client's requests come to the server from the proxy. */
-export function checkProxied(): void {
+/** Throws unless the client's requests come to the server from the proxy, or from the one that it goes by way of. */
+export function checkProxied(viaSocks = false): void {
   const [command, ...args] = on('client', ['curl', '-sS', '-m', '10', `http://${SERVER}/asked-by`]);
   const address = execFileSync(command!, args, { encoding: 'utf8' });
-  if (address !== PROXY) throw new Error(`the server is asked by ${address}, not by the proxy`);
+  if (address !== (viaSocks ? SERVER : PROXY))
+    throw new Error(`the server is asked by ${address}, not by the proxy`);
 }

@@ -6,6 +6,8 @@ export const SERVER = '10.2.0.2';
 /** The proxy host's address on the server's side. */
 export const PROXY = '10.2.0.1';
 export const PROXY_PORT = 15001;
+/** On the server's host. */
+export const SOCKS_PORT = 1080;
 const MARK = 1;
 const TABLE = 100;
 

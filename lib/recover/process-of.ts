@@ -102,6 +102,8 @@ export function processOf(
   client: Socket | ConnectionEnds,
   options: ProcessOfOptions = {},
 ): ClientProcess | undefined {
+  if (typeof options !== 'object' || options === null)
+    throw invalidType('options', 'of type object', options);
   const { namespace } = options;
   if (namespace !== undefined && !(namespace instanceof Namespace))
     throw invalidType('options.namespace', 'an instance of Namespace', namespace);

@@ -214,6 +214,7 @@ await inNamespace(t, import.meta.url, () => {
       [{ client: here }, {}, 'ERR_INVALID_ARG_TYPE'],
       [{ client: { address: 'localhost', port: 1 }, destination: here }, {}, 'ERR_INVALID_ARG_TYPE'],
       [{ client: { ...here, port: -1 }, destination: here }, {}, 'ERR_OUT_OF_RANGE'],
+      [{ client: here, destination: here }, null, 'ERR_INVALID_ARG_TYPE'],
       [{ client: here, destination: here }, { namespace: 7 }, 'ERR_INVALID_ARG_TYPE'],
     ];
     for (const [client, options, code] of bad)
