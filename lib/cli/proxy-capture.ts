@@ -46,14 +46,14 @@ export function unfitCapture({
 
 /** Attaches the programs that bring connections to the proxy; its own carry a mark and are left alone. */
 export function startCapture(options: ProxyCaptureOptions, port: number): Capture {
-  const { families, outbound, exempt = {} } = flowConfig(options, 'redirect', port);
-  const { uids, cgroups, marks = [] } = exempt;
+  const { cgroup, family, exemptMark = [] } = options;
+  const { outbound, exempt } = flowConfig(options, 'redirect', port);
   return attachCapture({
-    cgroup: options.cgroup!,
+    cgroup: cgroup!,
     port,
-    ...(families && { families }),
+    ...(family && { families: family }),
     include: outbound!.include!,
     exclude: outbound!.exclude!,
-    exempt: { ...(uids && { uids }), ...(cgroups && { cgroups }), marks: [ownMark(options)!, ...marks] },
+    exempt: { ...exempt, marks: [ownMark(options)!, ...exemptMark] },
   });
 }

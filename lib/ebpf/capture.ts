@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import { checkInteger, invalidType, outOfRange } from '../arguments.ts';
 import { binding } from '../binding.ts';
-import { codedError, systemError } from '../errors.ts';
+import { codedError } from '../errors.ts';
 import type { ExemptRules, Family, FlowMatch, Protocol } from '../rules/config/config.ts';
 import { readMarks } from '../rules/config/marks.ts';
 import { cgroupDirectory, cgroupIdentity, isInside } from './cgroup.ts';
@@ -128,8 +128,7 @@ function claimRoute(port: number): void {
   const { address, length } = aliasPrefix(port);
   const status = binding().localRoute(address, length, true);
   // The route of a process that was killed is ours now.
-  if (status !== 0 && status !== -EEXIST)
-    throw systemError(status, { syscall: 'netlink', option: 'RTM_NEWROUTE', address });
+  if (status !== 0 && status !== -EEXIST) throw attachError([status, 'netlink RTM_NEWROUTE', '']);
   routes.set(port, (routes.get(port) ?? 0) + 1);
 }
 

@@ -23,6 +23,9 @@ const FEATURES: readonly (readonly [step: RegExp, feature: string])[] = [
   [/./, 'bpf(2) (CONFIG_BPF_SYSCALL)'],
 ];
 
+/** Steps that are no commands of bpf(2). */
+const OTHER_CALLS: ReadonlySet<string> = new Set(['fstat', 'getsockopt', 'mmap', 'netlink', 'open']);
+
 /** Is it one of the errors with which a kernel says that it does not know what it was asked? */
 function isUnknownToKernel(status: number): boolean {
   return [ENOSYS, EINVAL, ENOTSUP, ENOPROTOOPT].includes(-status);
@@ -55,8 +58,7 @@ export function attachError([status, step, log]: BpfFailure, pin?: string): Code
   }
   const hint = hintOf(status, step, log);
   return systemError(status, {
-    syscall: call === 'getsockopt' || call === 'mmap' || call === 'fstat' ? call : 'bpf',
-    option: call === 'getsockopt' ? place : step,
+    ...(OTHER_CALLS.has(call!) ? { syscall: call!, option: place } : { syscall: 'bpf', option: step }),
     ...(hint === undefined ? {} : { hint }),
   });
 }

@@ -53,7 +53,10 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
       ['proxy --capture ebpf --cgroup x --interfaces eth0', /--interfaces is about rules/],
       ['proxy --capture rules --listen 192.0.2.1:1', /outbound connections come in at/],
       ['proxy --capture ebpf --cgroup none/of/these', /There is no cgroup .*none\/of\/these/],
-      ['proxy --capture ebpf --cgroup none/of/these --listen 0.0.0.0:0 --family 4', /There is no cgroup/],
+      [
+        'proxy --capture ebpf --cgroup none/of/these --listen 0.0.0.0:0 --family 4 --exempt-mark 5',
+        /There is no cgroup/,
+      ],
     ];
     const results = cliBatch(lines.map(([line]) => line));
     for (const [index, [line, message]] of lines.entries()) {

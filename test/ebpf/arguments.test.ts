@@ -124,7 +124,8 @@ t.test('the kernel refuses', (t) => {
     hint: /; the verifier: R1 is bad \| processed 3 insns$/,
   });
   t.match(attachError([-EACCES, 'BPF_PROG_LOAD connect4', 'R1 is bad']), { hint: 'the verifier: R1 is bad' });
-  t.equal(attachError([-EACCES, 'fstat cgroup', '']).hint, undefined);
+  t.match(attachError([-EACCES, 'fstat cgroup', '']), { syscall: 'fstat', hint: undefined });
+  t.match(attachError([-EPERM, 'netlink RTM_NEWROUTE', '']), { syscall: 'netlink', hint: /CAP_NET_ADMIN/ });
   t.match(attachError([-EBUSY, 'BPF_PROG_QUERY connect4', '42']), { code: 'ERR_CAPTURE_STACKED' });
   t.match(attachError([-EEXIST, 'BPF_OBJ_GET version', ''], '/x'), { code: 'ERR_CAPTURE_PINNED' });
   t.match(attachError([-EBUSY, 'BPF_OBJ_PIN connect4', '']), { code: 'EBUSY', syscall: 'bpf' });

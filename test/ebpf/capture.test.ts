@@ -208,6 +208,16 @@ for s in held:
     s.sendall(b'still here'); answer.append(s.recv(99).decode())`;
       t.same(await client(echo), ['still here', 'still here']);
       t.match(await client(`answer = ask(dial('2001:db8::1', 80))`), { error: 'ENETUNREACH' });
+      {
+        await using another = attach({ port: PORT + 1 });
+        t.equal(
+          await client(`s = dial('2001:db8::2', 80); s.sendall(b'x'); answer = s.recv(9).decode()`),
+          'x',
+        );
+        t.equal(another.stats.captured, 1);
+        await client(`s.close()`);
+      }
+      t.same(await client(echo), ['still here', 'still here'], 'one more at that port has come and gone');
       const route = (): string => sh('ip -6 route show table local');
       t.match(route(), 'fd0d:d057:0:3a9a::/64');
       await client(`for s in held: s.close()`);

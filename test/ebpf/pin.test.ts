@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import t, { type Test } from 'tap';
 import { attachCapture } from '../../lib/ebpf/index.ts';
 import { inCaptureNamespace, makeCgroup, startClient } from '../fixtures/captured.ts';
@@ -46,6 +46,25 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
       t.equal(capture.stats.aliases, 1);
     }
     t.notMatch(routes(), 'fd0d', 'and leaves nothing');
+  });
+
+  await t.test('without the rights', (t) => {
+    const { status, stderr } = spawnSync(
+      'setpriv',
+      [
+        '--bounding-set=-all',
+        '--inh-caps=-all',
+        process.execPath,
+        ...process.execArgv,
+        PROGRAM,
+        String(PORT + 2),
+        cgroup,
+      ],
+      { encoding: 'utf8' },
+    );
+    t.not(status, 0);
+    t.match(stderr, /netlink RTM_NEWROUTE EPERM: .*needs CAP_BPF and CAP_NET_ADMIN/);
+    t.end();
   });
 
   await t.test('only one at a time', async (t) => {
