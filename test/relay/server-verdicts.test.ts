@@ -74,6 +74,7 @@ await inNamespace(t, import.meta.url, async () => {
         errors: {},
         gone: 0,
         ebpf: 0,
+        proxy: 0,
         inspecting: 0,
         relayed: 6,
         reset: 0,
