@@ -3,8 +3,10 @@
 import { readdirSync } from 'node:fs';
 
 const all = readdirSync('dist/lib', { recursive: true }).filter((file) => file.endsWith('.js'));
-const asked = process.argv.map((argument) => /(?:^|\/)test\/([\w-]+)\/.*\.test\.js$/.exec(argument)?.[1]);
-const some = all.filter((file) => asked.includes(file.split('/')[0]));
+const asked = new Set(
+  process.argv.map((argument) => /(?:^|\/)test\/([\w-]+)\/.*\.test\.js$/.exec(argument)?.[1]),
+);
+const some = all.filter((file) => asked.has(file.split('/')[0]));
 const files = (some.length > 0 ? some : all).map((file) => `dist/lib/${file}`);
 
 export default () => files;
