@@ -41,6 +41,8 @@ function hintOf(status: number, step: string, log: string): string | undefined {
 
 /** The error of a capture or a listener that could not be attached. */
 export function attachError([status, step, log]: BpfFailure, pin?: string): CodedError | SystemError {
+  // Not the kernel's answer: kMost of src/glue/ebpf_glue.h.
+  if (step === '') return systemError(status, { syscall: 'bpf', hint: 'a thread can have 16 at a time' });
   const [call, place = ''] = step.split(' ');
   if (status === -EBUSY && call === 'BPF_PROG_QUERY') {
     return codedError(

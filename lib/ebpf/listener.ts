@@ -31,6 +31,8 @@ const EVERYWHERE = ['0.0.0.0/0', '::/0'];
 /** Calls `use` with the descriptor of a server, which throws if that has none. */
 function withServer<T>(name: string, server: unknown, use: (fd: number) => T): T {
   let answer: { value: T } | undefined;
+  if (server instanceof Server && typeof server.address() === 'string')
+    throw invalidType(name, 'a server of an IP address', server);
   if (server instanceof Server) answer = withFd(server, (fd) => ({ value: use(fd) }));
   else if (server instanceof NativeRelayServer || server instanceof DatagramSocket)
     answer = server.fd === undefined ? undefined : { value: use(server.fd) };

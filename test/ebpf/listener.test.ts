@@ -41,6 +41,17 @@ await inCaptureNamespace(
       t.teardown(() => sh('ip route del local 198.51.100.0/24 dev lo'));
       t.match(await client(dial('198.51.100.77', 443)), told('198.51.100.77', 443), 'AnyIP');
       t.match(await client(dial('198.51.100.77', 15006)), told('198.51.100.77', 15006), 'at its own port');
+      const more = Array.from({ length: 15 }, () => attachListener({ ports: [9], tcp: server }));
+      t.throws(() => attachListener({ ports: [9], tcp: server }), {
+        code: 'EMFILE',
+        syscall: 'bpf',
+        hint: /16 at a time/,
+      });
+      for (const one of more) one.close();
+      const local = createNetServer();
+      await new Promise<void>((resolve) => local.listen(`\0original-dst-${process.pid}`, resolve));
+      t.throws(() => attachListener({ ports: [9], tcp: local }), { code: 'ERR_INVALID_ARG_TYPE' });
+      local.close();
       listener.close();
       listener.close();
       t.match(await client(dial('192.0.2.1', 443)), refused);
