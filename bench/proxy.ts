@@ -2,7 +2,7 @@
 // Transparent proxies side by side: the same hosts, the same server, the same load, rounds interleaved in one run, so
 // that a noisy machine is noisy for all. Prints Markdown tables of medians and ratios; a run of all loads, without --only
 // and with HAProxy, writes bench/results/proxy.json and proxy.svg.
-//   --figures: of setup, keepalive, bulk, idle, scale (the last two in the first round only); each is measured of a
+//   --figures: of setup, keepalive, bulk, idle, scale, names (idle and scale in the first round only); each is measured of a
 //     process of its own, with or without the others. `--figures setup --rounds 1 --seconds 1` takes seconds.
 //   --only, --skip: peers whose names have TEXT in them; may be given several times
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { enterNamespace } from './namespace.ts';
 import { medians, type Sample } from './proxy/figures.ts';
-import { loads, onceOnly, type LoadResult } from './proxy/loads.ts';
+import { BY_NAME, loads, onceOnly, type LoadResult } from './proxy/loads.ts';
 import { maxConnections, pins } from './proxy/measure.ts';
 import { peers, start, startSocks, type Peer } from './proxy/peers.ts';
 import { writePlot } from './proxy/plot.ts';
@@ -39,8 +39,12 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 const named = (texts: string[], name: string): boolean => texts.some((text) => name.includes(text));
+const takes = (peer: Peer, load: string): boolean => BY_NAME.has(load) === (peer.byName === true);
 const compared = peers.filter(
-  ({ name }) => (values.only === undefined || named(values.only, name)) && !named(values.skip, name),
+  (peer) =>
+    (values.only === undefined || named(values.only, peer.name)) &&
+    !named(values.skip, peer.name) &&
+    wanted.some((load) => takes(peer, load)),
 );
 
 for (const peer of compared) peer.ensure?.();
@@ -61,7 +65,8 @@ async function measure(peer: Peer, mode: Mode, load: string, directory: string):
   setRules(mode);
   const proxy = await start(peer, mode, directory, pins.proxy);
   try {
-    checkProxied(peer.viaSocks);
+    // nginx's ssl_preread has nothing to go by in plain HTTP.
+    if (peer.name !== 'nginx ssl_preread') checkProxied(peer.viaSocks);
     return await loads[load]!(proxy.pid, options);
   } finally {
     await proxy.stop();
@@ -72,6 +77,7 @@ async function takeSample(peer: Peer, mode: Mode, round: number, directory: stri
   const sample: Sample = { mode, peer: peer.name, round, errors: 0, values: {} };
   for (const load of wanted) {
     if (round > 1 && onceOnly.has(load)) continue;
+    if (!takes(peer, load)) continue;
     process.stderr.write(`round ${round}: ${mode}, ${peer.name}, ${load}\n`);
     try {
       const { values, errors } = await measure(peer, mode, load, directory);

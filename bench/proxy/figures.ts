@@ -24,6 +24,10 @@ const FIGURE_INFO = {
   gibPerSecond64: rate('GiB/s, 64 streams'),
   p50: latency('p50 latency'),
   p99: latency('p99 latency'),
+  cpuPerHost: cpu('CPU / connection, HTTP'),
+  cpuPerHello: cpu('CPU / connection, TLS'),
+  p99Host: latency('p99 latency, HTTP'),
+  p99Hello: latency('p99 latency, TLS'),
   cpuBeside1: cpu('1 idle'),
   cpuBeside100: cpu('100 idle'),
   cpuBeside1000: cpu('1,000 idle'),
@@ -39,6 +43,7 @@ export const TABLES: { title: string; figures: Figure[] }[] = [
     title: 'Speed',
     figures: ['connectionsPerSecond', 'requestsPerSecond', 'gibPerSecond1', 'gibPerSecond64', 'p50', 'p99'],
   },
+  { title: 'Decided by name', figures: ['cpuPerHost', 'cpuPerHello', 'p99Host', 'p99Hello'] },
   {
     title: 'CPU / keep-alive request beside idle connections',
     figures: ['cpuBeside1', 'cpuBeside100', 'cpuBeside1000', 'cpuBesideMost'],

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Values } from './figures.ts';
 import { residentBytes, wrk, wrkWithCpu } from './measure.ts';
-import { on, SERVER } from './topology.ts';
+import { NAME, on, SERVER } from './topology.ts';
 
 export interface LoadOptions {
   /** How long each transfer lasts. */
@@ -141,7 +141,31 @@ const scale: Load = async (pid, { seconds, idle: most }) => {
   return { values, errors };
 };
 
+/** As setup, by those who decide by the name: of the Host field, and of a ClientHello. */
+const names: Load = async (pid, { seconds }) => {
+  const byHost = { path: '/small', close: true, origin: `http://${NAME}` };
+  const byHello = { ...byHost, origin: `https://${NAME}` };
+  await wrk({ ...byHost, connections: 16, seconds: 1 });
+  await wrk({ ...byHello, connections: 16, seconds: 1 });
+  const http = await wrkWithCpu(pid, { ...byHost, connections: CONNECTIONS, seconds });
+  const tls = await wrkWithCpu(pid, { ...byHello, connections: CONNECTIONS, seconds });
+  const all = {
+    cpuPerHost: http.cpu / http.requests,
+    cpuPerHello: tls.cpu / tls.requests,
+    p99Host: http.p99,
+    p99Hello: tls.p99,
+  };
+  // Who cannot do it has refused them all.
+  const values = Object.fromEntries(
+    Object.entries(all).filter(([, value]) => Number.isFinite(value) && value > 0),
+  );
+  return { values, errors: http.requests > 0 ? http.errors + tls.errors : tls.errors };
+};
+
+/** For peers that go by names; all others are for the others. */
+export const BY_NAME: ReadonlySet<string> = new Set(['names']);
+
 /** Long, and hardly noisy: once is enough. */
 export const onceOnly: ReadonlySet<string> = new Set(['idle', 'scale']);
 
-export const loads: Record<string, Load> = { setup, keepalive, bulk, idle, scale };
+export const loads: Record<string, Load> = { setup, keepalive, bulk, idle, scale, names };

@@ -62,11 +62,13 @@ export async function wrk(options: {
   connections: number;
   seconds: number;
   close?: boolean;
+  /** Default: HTTP to the server's address. */
+  origin?: string;
 }): Promise<Transfer> {
-  const { path, connections, seconds, close } = options;
+  const { path, connections, seconds, close, origin = `http://${SERVER}` } = options;
   const args = ['--latency', '-t', '1', '-c', String(connections), '-d', `${seconds}s`, '--timeout', '10s'];
   if (close) args.push('-H', 'Connection: close');
-  const [command, ...rest] = [...pins.others, ...on('client', ['wrk', ...args, `http://${SERVER}${path}`])];
+  const [command, ...rest] = [...pins.others, ...on('client', ['wrk', ...args, `${origin}${path}`])];
   const child = spawn(command!, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));

@@ -25,7 +25,13 @@ export function ensureStreamModule(): void {
   process.exit(1);
 }
 
-export function nginxStream(directory: string): string[] {
+/** By default every connection goes where it was going. */
+export function nginxStream(
+  directory: string,
+  map = '',
+  options = '',
+  destination = '$server_addr:$server_port',
+): string[] {
   const file = `${directory}/nginx-stream.conf`;
   writeFileSync(
     file,
@@ -34,9 +40,11 @@ daemon off; user root; pid ${directory}/nginx-stream.pid; error_log ${directory}
 worker_processes 1; # with "master_process off" nginx crashes on an inherited listener
 events { worker_connections ${2 * maxConnections()}; }
 stream {
+  ${map}
   server {
+    ${options}
     listen 0.0.0.0:${PROXY_PORT} backlog=16384;
-    proxy_pass $server_addr:$server_port;
+    proxy_pass ${destination};
     proxy_connect_timeout 5s;
     proxy_timeout 900s;
   }

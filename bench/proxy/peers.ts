@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { haproxyByName, nginxByName } from './by-name.ts';
 import { maxConnections } from './measure.ts';
 import { ensureStreamModule, nginxStream } from './nginx-stream.ts';
 import { type Mode, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
@@ -20,6 +21,8 @@ export interface Peer {
   hasWorker?: boolean;
   /** It connects by way of microsocks on the server's host. */
   viaSocks?: boolean;
+  /** It decides by name, and is put under the loads that are for those. */
+  byName?: boolean;
 }
 
 function haproxy(splice: boolean): Peer['command'] {
@@ -45,9 +48,9 @@ ${splice ? '  option splice-auto\n' : ''}`,
   };
 }
 
-function ownProxy(file: string): Peer['command'] {
+function ownProxy(file: string, ...more: string[]): Peer['command'] {
   const path = fileURLToPath(new URL(`./${file}`, import.meta.url));
-  return (mode) => [process.execPath, path, mode, String(PROXY_PORT)];
+  return (mode) => [process.execPath, path, mode, String(PROXY_PORT), ...more];
 }
 
 /** What transparent SOCKS5 is done with elsewhere. */
@@ -100,6 +103,28 @@ export const peers: Peer[] = [
     tools: ['microsocks'],
     viaSocks: true,
     command: ownProxy('node-via.js'),
+  },
+  { name: 'HAProxy by name', modes: BOTH, tools: ['haproxy'], byName: true, command: haproxyByName },
+  {
+    name: 'nginx ssl_preread',
+    modes: ['tproxy'],
+    tools: ['nginx', 'python3'],
+    ensure: ensureStreamModule,
+    command: (_mode, directory) => nginxByName(directory),
+    hasWorker: true,
+    byName: true,
+  },
+  {
+    name: 'original-dst TypeScript decides by name',
+    modes: BOTH,
+    byName: true,
+    command: ownProxy('node-names.js', 'each'),
+  },
+  {
+    name: 'original-dst cached verdict by name',
+    modes: BOTH,
+    byName: true,
+    command: ownProxy('node-names.js', 'lasting'),
   },
 ];
 

@@ -7,7 +7,7 @@ const SHOWN: Figure[] = ['cpuPerConnection', 'cpuPerRequest', 'cpuPerGib'];
 
 function panel(rows: Row[], mode: Mode): string {
   const lines = rows
-    .filter((row) => row.mode === mode)
+    .filter((row) => row.mode === mode && SHOWN.some((figure) => row.values[figure] !== undefined))
     .map(({ peer, values }) => {
       const ratios = SHOWN.map(
         (figure) => (values[figure] ?? Number.NaN) / (reference(rows, mode, figure) ?? Number.NaN),

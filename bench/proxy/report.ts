@@ -38,7 +38,8 @@ function printMode(rows: Row[], mode: Mode): void {
     const measured = figures.filter((figure) => own.some((row) => row.values[figure] !== undefined));
     if (measured.length === 0) continue;
     const head = ['', ...measured.map((figure) => FIGURES[figure].title), 'errors'];
-    const body = own.map((row) => [
+    const told = own.filter((row) => measured.some((figure) => row.values[figure] !== undefined));
+    const body = told.map((row) => [
       row.errors > 0 ? `${row.peer} ${MARK}` : row.peer,
       ...measured.map((figure) => cell(own, row, figure)),
       String(row.errors),
@@ -47,7 +48,7 @@ function printMode(rows: Row[], mode: Mode): void {
   }
 }
 
-/** Three tables a mode, each without what has not been measured. */
+/** Some tables a mode, each without what has not been measured, and without those it was not measured of. */
 export function printTables(rows: Row[], options: { rounds: number; seconds: number; idle: number }): void {
   const { rounds, seconds, idle } = options;
   console.log(

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { on, PROXY, SERVER } from './topology.ts';
+import { NAME, on, PROXY, SERVER } from './topology.ts';
 
 const BIG_FILE_BYTES = 64 * 2 ** 20;
 
@@ -11,6 +11,9 @@ const BIG_FILE_BYTES = 64 * 2 ** 20;
 export async function startServer(directory: string, pin: string[]): Promise<() => void> {
   writeFileSync(join(directory, 'big'), '');
   truncateSync(join(directory, 'big'), BIG_FILE_BYTES);
+  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
+  const files = ['-keyout', join(directory, 'key.pem'), '-out', join(directory, 'cert.pem')];
+  execFileSync('openssl', ['req', ...kind, '-subj', `/CN=${NAME}`, ...files], { stdio: 'ignore' });
   writeFileSync(
     join(directory, 'nginx.conf'),
     `daemon off; user root; pid ${directory}/nginx.pid; error_log ${directory}/error.log;
@@ -21,6 +24,9 @@ http {
   keepalive_requests 100000000; client_header_timeout 900s; keepalive_timeout 900s;
   server {
     listen 80 backlog=16384;
+    listen 443 ssl backlog=16384;
+    ssl_certificate ${directory}/cert.pem;
+    ssl_certificate_key ${directory}/key.pem;
     location = /small { return 200 "ok"; }
     location = /asked-by { return 200 "$remote_addr"; }
     location / { root ${directory}; }
@@ -36,7 +42,7 @@ http {
 
 /** Throws unless the client's requests come to the server from the proxy, or from the one that it goes by way of. */
 export function checkProxied(viaSocks = false): void {
-  const [command, ...args] = on('client', ['curl', '-sS', '-m', '10', `http://${SERVER}/asked-by`]);
+  const [command, ...args] = on('client', ['curl', '-sS', '-m', '10', `http://${NAME}/asked-by`]);
   const address = execFileSync(command!, args, { encoding: 'utf8' });
   if (address !== (viaSocks ? SERVER : PROXY))
     throw new Error(`the server is asked by ${address}, not by the proxy`);

@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 
 /** Where the client's traffic goes; the proxy's host has the rule that catches it. */
 export const SERVER = '10.2.0.2';
+/** What the server is called, for those who go by names. */
+export const NAME = 'www.bench.example';
 /** The proxy host's address on the server's side. */
 export const PROXY = '10.2.0.1';
 export const PROXY_PORT = 15001;
@@ -27,6 +29,8 @@ export function buildHosts(): void {
   sh(`
     mount -t tmpfs tmpfs /run
     mkdir -p /run/netns
+    echo '${SERVER} ${NAME}' > /run/hosts
+    mount --bind /run/hosts /etc/hosts
     ip link set lo up
     sysctl -qw net.ipv4.ip_forward=1 net.ipv4.ip_local_port_range='1024 65000' net.core.somaxconn=16384
     for host in client server; do
@@ -51,14 +55,14 @@ export function buildHosts(): void {
   `);
 }
 
-/** Sends the client's connections to port 80 to the proxy. */
+/** Sends the client's connections to ports 80 and 443 to the proxy. */
 export function setRules(mode: Mode): void {
   const chain =
     mode === 'redirect'
       ? `type nat hook prerouting priority dstnat
-         iifname to-client tcp dport 80 redirect to :${PROXY_PORT}`
+         iifname to-client tcp dport { 80, 443 } redirect to :${PROXY_PORT}`
       : `type filter hook prerouting priority mangle
-         iifname to-client tcp dport 80 tproxy ip to 127.0.0.1:${PROXY_PORT} meta mark set ${MARK} accept`;
+         iifname to-client tcp dport { 80, 443 } tproxy ip to 127.0.0.1:${PROXY_PORT} meta mark set ${MARK} accept`;
   const table = `table ip bench {\n chain c {\n ${chain}\n }\n }\n`;
   execFileSync('nft', ['-f', '-'], { input: `table ip bench\ndelete table ip bench\n${table}` });
 }
