@@ -4,6 +4,7 @@
 #include <linux/bpf.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -144,7 +145,9 @@ int Capture::fill_maps(const CaptureOptions& options, BpfFailure* failure) {
 // The links of a process before this one, which has ended or is about to.
 int Capture::adopt_links(const CaptureOptions& options, BpfFailure* failure) {
   struct stat cgroup = {};
-  if (fstat(options.cgroup, &cgroup) != 0) return fail(failure, "fstat", "cgroup", -errno);
+  // Not fstat(3), which glibc before 2.33 has under another name. The kernel's struct is the same.
+  if (syscall(SYS_fstat, options.cgroup, &cgroup) != 0)
+    return fail(failure, "fstat", "cgroup", -errno);
   for (size_t i = 0; i < kAttachmentCount && !pin_.empty(); i++) {
     const std::string path = pin_of("link", kAttachments[i].name);
     int status = bpf_pinned(path, &links_[i]);

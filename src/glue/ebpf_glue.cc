@@ -88,7 +88,7 @@ Napi::Value EbpfGlue::CaptureOpen(const Napi::CallbackInfo& info) {
   options.prefixes6 = items<CapturePrefix6>(bytes_argument(info, 4), &options.prefix6_count);
   options.destinations = number_argument(info, 5);
   options.first =
-      info[6].IsNumber() ? static_cast<uint64_t>(info[6].As<Napi::Number>().Int64Value()) : 1;
+      info[6].IsNumber() ? static_cast<uint64_t>(info[6].As<Napi::Number>().DoubleValue()) : 1;
   if (info[7].IsString()) options.pin = info[7].As<Napi::String>().Utf8Value();
   if (options.pin.size() >= kPathSize) return failed(info, -ENAMETOOLONG, failure);
 
