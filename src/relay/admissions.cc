@@ -32,7 +32,7 @@ size_t hash(uint64_t key, const void* table) {
 
 }  // namespace
 
-Admission& Admission::operator=(Admission&& other) {
+Admission& Admission::operator=(Admission&& other) noexcept {
   if (this == &other) return *this;
   release();
   owner_ = other.owner_;

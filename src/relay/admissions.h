@@ -33,8 +33,8 @@ class Admission {
   Admission() = default;
   Admission(const Admission&) = delete;
   Admission& operator=(const Admission&) = delete;
-  Admission(Admission&& other) { *this = static_cast<Admission&&>(other); }
-  Admission& operator=(Admission&& other);
+  Admission(Admission&& other) noexcept { *this = static_cast<Admission&&>(other); }
+  Admission& operator=(Admission&& other) noexcept;
   ~Admission() { release(); }
 
   // It is not decided about yet; false when too many are not. Again: as before.
