@@ -88,6 +88,8 @@ function dialable(boundTo: BoundTo | undefined, place: Place): boolean | number 
 /**
  * MPTCP sockets do not answer SO_ORIGINAL_DST; their first subflow is a TCP connection with the same addresses,
  * which conntrack can be asked about by netlink. 0 with the answer in the role `original`, or a negative errno.
+ * Whether the entry is still this connection's is not known: the socket outlives its first subflow and counts none of the
+ * subflow's discarded segments (SECURITY.md).
  */
 function originalOfMptcp({ where }: Place): number {
   return Math.min(0, binding().conntrackLookup(TCP, 0, Role.local, Role.peer, Role.original, where));
