@@ -90,7 +90,7 @@ export async function resolveTarget(
 ): Promise<ResolvedTarget> {
   checkNamed('verdict.to', to);
   const { name, port } = to;
-  const at = port ?? (destination.kind === 'unknown' ? undefined : destination.port);
+  const at = port ?? (destination as Partial<Endpoint>).port;
   const refused = at === undefined ? undefined : nameRefusal(egress, { name, port: at });
   if (refused) return new ResolvedTarget(name, at, refused);
   try {
@@ -143,8 +143,8 @@ export function whereTo(
   const { egress, mark, preserveSource = false } = rules;
   if (to === undefined)
     return destinationRefusal(destination, egress, mark, place, first) ?? (destination as Endpoint);
-  const port = to.port ?? (destination.kind === 'unknown' ? undefined : destination.port);
   // Of a destination that is not known, the port is not known either.
+  const port = to.port ?? (destination as Partial<Endpoint>).port;
   if (port === undefined) return destinationRefusal(destination, egress, mark, place)!;
   if (to instanceof ResolvedTarget) return ofName(to, port, client, rules, place);
   const address = canonicalAddress(to.address)!;
