@@ -11,7 +11,7 @@ trap 'rm -rf "$directory"' EXIT
 
 engine="src/relay/thread.cc src/relay/accept.cc src/relay/admissions.cc src/relay/flow.cc src/relay/inspect.cc src/relay/listener.cc src/relay/pipe_pool.cc src/relay/relay.cc
   src/relay/serve.cc src/relay/timers.cc src/relay/verdicts.cc
-  src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc src/names/http_head.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
+  src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc src/names/http_head.cc src/namespace/inside.cc src/namespace/socket_supply.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
   src/host/recent_dials.cc src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/netlink.cc
   src/namespace/inside.cc src/namespace/socket_supply.cc src/ebpf/alias_table.cc src/socket/original_dst.cc src/socket/socket_diag.cc
   src/socket/socket_options.cc"
