@@ -7,6 +7,7 @@ import { addSections, common, EXIT_STATUS } from './help.ts';
 import { complain } from './output.ts';
 import { proxyCommand } from './proxy.ts';
 import { rulesCommand } from './rules.ts';
+import { runCommand } from './run-command.ts';
 
 const USAGE = 2;
 
@@ -16,6 +17,8 @@ function program(): Command {
   command
     .description('Where was this intercepted connection really going? Transparent proxying on Linux.')
     .version(version, '-V, --version')
+    .enablePositionalOptions()
+    .addCommand(runCommand())
     .addCommand(proxyCommand())
     .addCommand(rulesCommand())
     .addCommand(doctorCommand())
@@ -32,6 +35,7 @@ SSH_CONNECTION         rules that would capture connections like this session’
     {
       title: 'Examples',
       text: `original-dst doctor                         what hinders interception here?
+original-dst run -- npm ci                  what does a command talk to?
 original-dst demo                           see it work
 original-dst rules print --preset sidecar   the rules of a service mesh’s pod
 original-dst proxy --with-rules             intercept what this host sends`,

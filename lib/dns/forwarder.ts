@@ -97,14 +97,15 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
   }
 
   /** `bind(2)` for UDP, `listen(2)` for TCP on the same port: once. `'listening'` follows, or `'error'`. */
-  listen({ port = 0, host = '::' }: DnsListenOptions = {}): this {
+  listen({ port = 0, host = '::', namespace }: DnsListenOptions = {}): this {
     if (this.#udp || this.#over.signal.aborted)
       throw codedError('ERR_SERVER_ALREADY_LISTEN', 'This server has listened already');
     const { transparent = false, mark = 0, conntrackZones } = this.#options;
     const zones = conntrackZones && { conntrackZones };
+    const where = namespace && { namespace };
     let udp: InterceptedDatagramSocket;
     try {
-      udp = createDatagramSocket({ address: host, port, transparent, mark, ...zones });
+      udp = createDatagramSocket({ address: host, port, transparent, mark, ...zones, ...where });
     } catch (error) {
       process.nextTick(() => this.#fail(error as Error));
       return this;
@@ -118,7 +119,7 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
       udp.close();
       tcp.close(() => this.emit('close'));
     });
-    tcp.listen({ port: udp.address().port, host }, () => this.emit('listening'));
+    tcp.listen({ port: udp.address().port, host, ...where }, () => this.emit('listening'));
     return this;
   }
 

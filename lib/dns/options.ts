@@ -3,6 +3,7 @@ import { canonicalAddress, type Endpoint } from '../address.ts';
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { NameTable } from '../names/name-table.ts';
+import type { Namespace } from '../namespace/namespace.ts';
 import { NamePolicy } from '../policy/name-policy.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { DatagramSocketOptions } from '../udp/types.ts';
@@ -50,6 +51,8 @@ export interface DnsListenOptions {
   port?: number;
   /** A literal IP address of this host. Default: all of both families. */
   host?: string;
+  /** Listen in this network namespace; resolvers are asked from the calling thread's. */
+  namespace?: Namespace;
 }
 
 const OPTIONS = new Set<string>([

@@ -45,6 +45,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'Another BPF program is attached at connect(2) or the like of this cgroup or one above',
     'see whose it is with `bpftool cgroup tree`; end it, or capture another cgroup',
   ],
+  ERR_CAPTURE_SETUP: [
+    'The namespace of a capture could not be set up: a tool or a part of the kernel is missing',
+    'the hint has the command',
+  ],
   ERR_CLIENT_GONE: [
     'The client reset its connection before `decide` had an answer, or closed it before `inspect()` had one',
     'stop deciding: it is the reason of an aborted `signal`',

@@ -15,6 +15,7 @@ const COLOURED = /\[\d+m/;
 t.test('every command has a help text with sections', async (t) => {
   const commands = [
     '',
+    'run',
     'proxy',
     'rules',
     'rules print',

@@ -25,6 +25,7 @@ const LIB_ORDER = [
   ['cli.ts', 'cli', 'demo'],
   ['index.ts'],
   ['metrics'],
+  ['capture'],
   ['doctor'],
   ['ebpf'],
   ['rules'],

@@ -6,6 +6,7 @@ import { root } from '../../scripts/native.ts';
 
 const entries = [
   'lib/index.ts',
+  'lib/capture/index.ts',
   'lib/doctor/index.ts',
   'lib/rules/index.ts',
   'lib/ebpf/index.ts',

@@ -1,0 +1,86 @@
+// Datagrams that are passed on, each flow by a socket of its own.
+import { createSocket, type Socket } from 'node:dgram';
+import { type Endpoint, formatEndpoint } from '../address.ts';
+import type { DatagramInfo, InterceptedDatagramSocket } from '../udp/types.ts';
+
+/** A client's datagrams to one destination, and the answers. */
+export interface CapturedFlow {
+  readonly client: Readonly<Endpoint>;
+  readonly destination: Readonly<Endpoint>;
+  /** The name that the client was told this address for, if it asked for one. */
+  readonly name: string | undefined;
+  /** Bytes so far. */
+  bytesToUpstream: number;
+  bytesToClient: number;
+}
+
+const IDLE_MS = 60_000;
+const MAX_FLOWS = 1024;
+
+interface Open {
+  flow: CapturedFlow;
+  socket: Socket;
+  timer: NodeJS.Timeout;
+}
+
+/** Passes datagrams on from `inside`, to where `admit` lets them, by sockets of this thread's namespace. */
+export class UdpRelay {
+  readonly #inside: InterceptedDatagramSocket;
+  readonly #admit: (destination: Readonly<Endpoint>, client: Readonly<Endpoint>) => CapturedFlow | undefined;
+  readonly #open = new Map<string, Open>();
+
+  /** @param admit called for each new flow; undefined: it is refused */
+  constructor(
+    inside: InterceptedDatagramSocket,
+    admit: (destination: Readonly<Endpoint>, client: Readonly<Endpoint>) => CapturedFlow | undefined,
+  ) {
+    this.#inside = inside;
+    this.#admit = admit;
+    inside.on('message', (data, info) => this.#pass(data, info));
+  }
+
+  close(): void {
+    this.#inside.close();
+    for (const key of this.#open.keys()) this.#end(key);
+  }
+
+  #pass(data: Buffer, info: DatagramInfo): void {
+    // Whatever else comes here was not captured, or it is not known where it was going.
+    if (info.kind !== 'redirect') return;
+    const key = `${formatEndpoint(info.source)} ${formatEndpoint(info.destination)}`;
+    const known = this.#open.get(key) ?? this.#begin(key, info);
+    if (known === undefined) return;
+    known.timer.refresh();
+    known.flow.bytesToUpstream += data.length;
+    // It is sent later than this returns, and the memory is the batch's.
+    known.socket.send(Buffer.from(data));
+  }
+
+  #begin(key: string, info: Exclude<DatagramInfo, { kind: 'unknown' }>): Open | undefined {
+    const flow = this.#admit(info.destination, info.source);
+    if (flow === undefined) return undefined;
+    if (this.#open.size >= MAX_FLOWS) this.#end(this.#open.keys().next().value!);
+    const { address, port, family } = info.destination;
+    const socket = createSocket(family === 'IPv4' ? 'udp4' : 'udp6');
+    const end = (): void => this.#end(key);
+    const one = { flow, socket, timer: setTimeout(end, IDLE_MS).unref() };
+    this.#open.set(key, one);
+    socket.on('error', end);
+    socket.on('message', (answer: Buffer) => {
+      one.timer.refresh();
+      flow.bytesToClient += answer.length;
+      this.#inside.reply(answer, info);
+    });
+    // Connected: the kernel takes answers from there alone. Node keeps what is sent until it is.
+    socket.connect(port, address);
+    return one;
+  }
+
+  #end(key: string): void {
+    const one = this.#open.get(key);
+    if (one === undefined) return;
+    this.#open.delete(key);
+    clearTimeout(one.timer);
+    one.socket.close();
+  }
+}
