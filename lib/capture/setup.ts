@@ -43,6 +43,8 @@ function rules({ tcp, dns, udp }: CapturePorts): string {
       ct state established,related accept
       ip daddr 127.0.0.0/8 accept
       ip6 daddr ::1 accept
+      ip daddr ${OWN_ADDRESSES.IPv4} accept
+      ip6 daddr ${OWN_ADDRESSES.IPv6} accept
       reject with icmpx type admin-prohibited
     }
   }\n`;

@@ -14,26 +14,33 @@ export interface CapturedFlow {
   bytesToClient: number;
 }
 
-const IDLE_MS = 60_000;
-const MAX_FLOWS = 1024;
+/** After so long without a datagram a flow is over; of so many, the oldest makes room. */
+const LIMITS = { idleMs: 60_000, flows: 1024 };
 
 interface Open {
   flow: CapturedFlow;
   socket: Socket;
   timer: NodeJS.Timeout;
+  /** What came before the socket was connected. */
+  waiting: Buffer[] | undefined;
 }
+
+const MAX_WAITING = 64;
 
 /** Passes datagrams on from `inside`, to where `admit` lets them, by sockets of this thread's namespace. */
 export class UdpRelay {
   readonly #inside: InterceptedDatagramSocket;
   readonly #admit: (destination: Readonly<Endpoint>, client: Readonly<Endpoint>) => CapturedFlow | undefined;
+  readonly #limits: typeof LIMITS;
   readonly #open = new Map<string, Open>();
 
   /** @param admit called for each new flow; undefined: it is refused */
   constructor(
     inside: InterceptedDatagramSocket,
     admit: (destination: Readonly<Endpoint>, client: Readonly<Endpoint>) => CapturedFlow | undefined,
+    limits = LIMITS,
   ) {
+    this.#limits = limits;
     this.#inside = inside;
     this.#admit = admit;
     inside.on('message', (data, info) => this.#pass(data, info));
@@ -52,18 +59,21 @@ export class UdpRelay {
     if (known === undefined) return;
     known.timer.refresh();
     known.flow.bytesToUpstream += data.length;
-    // It is sent later than this returns, and the memory is the batch's.
-    known.socket.send(Buffer.from(data));
+    // It may be sent later than this returns, and the memory is the batch's.
+    const copy = Buffer.from(data);
+    if (known.waiting === undefined) known.socket.send(copy);
+    else if (known.waiting.length < MAX_WAITING) known.waiting.push(copy);
   }
 
   #begin(key: string, info: Exclude<DatagramInfo, { kind: 'unknown' }>): Open | undefined {
     const flow = this.#admit(info.destination, info.source);
     if (flow === undefined) return undefined;
-    if (this.#open.size >= MAX_FLOWS) this.#end(this.#open.keys().next().value!);
+    if (this.#open.size >= this.#limits.flows) this.#end(this.#open.keys().next().value!);
     const { address, port, family } = info.destination;
     const socket = createSocket(family === 'IPv4' ? 'udp4' : 'udp6');
     const end = (): void => this.#end(key);
-    const one = { flow, socket, timer: setTimeout(end, IDLE_MS).unref() };
+    const timer = setTimeout(end, this.#limits.idleMs).unref();
+    const one: Open = { flow, socket, timer, waiting: [] };
     this.#open.set(key, one);
     socket.on('error', end);
     socket.on('message', (answer: Buffer) => {
@@ -71,8 +81,11 @@ export class UdpRelay {
       flow.bytesToClient += answer.length;
       this.#inside.reply(answer, info);
     });
-    // Connected: the kernel takes answers from there alone. Node keeps what is sent until it is.
-    socket.connect(port, address);
+    // Connected: the kernel takes answers from there alone.
+    socket.connect(port, address, () => {
+      for (const data of one.waiting!) socket.send(data);
+      one.waiting = undefined;
+    });
     return one;
   }
 

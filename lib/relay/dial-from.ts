@@ -26,8 +26,11 @@ export class DialFrom {
     fd: number,
   ): DialFrom | SystemError {
     const place = listenPlace(dial ?? listen, dial === undefined ? fd : -1);
+    const named = dial !== undefined || listen !== undefined;
+    // Of a descriptor that is no socket the listener says what is wrong with it.
+    if (named && place.number < 0) return systemError(place.number, { syscall: 'setns' });
     if (!place.isElsewhere) return new DialFrom(here());
-    if (dial !== undefined || listen !== undefined) {
+    if (named) {
       return new DialFrom(new Place(openSync(`/proc/self/fd/${place.where}`, 'r'), place.number));
     }
     const net = binding().namespaceOfSocket(fd);

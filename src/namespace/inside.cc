@@ -97,6 +97,14 @@ bool is_socket(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
 }
 
+// A descriptor of this thread's own namespace, to enter which again would take a right.
+bool is_own(int net) {
+  uint64_t there = 0;
+  uint64_t here = 0;
+  return !is_socket(net) && inode_of(net, &there) == 0 && inode_of_thread(&here) == 0 &&
+         there == here;
+}
+
 // Before Linux 5.14.
 int inode_number(int where, uint64_t* number) {
   if (where < 0) return inode_of_thread(number);
@@ -158,7 +166,7 @@ int open_namespace_of(int socket, OwnedFd* net) {
 }
 
 int namespace_number(int where, uint64_t* number) {
-  int status = where < 0 ? cookie_of_thread(number) : cookie_of(where, number);
+  int status = where < 0 || is_own(where) ? cookie_of_thread(number) : cookie_of(where, number);
   if (status == -ENOTSOCK) {
     // A cookie can be asked for by a socket alone; what is held by its inode is found out in there.
     const auto ask = [](void* to) {
