@@ -3,11 +3,12 @@ import type { ChildProcess } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import type { Endpoint } from '../address.ts';
 import { createDnsForwarder, type DnsForwarder, type DnsRecord } from '../dns/forwarder.ts';
+import type { DnsForwarderOptions } from '../dns/options.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import { NameTable } from '../names/name-table.ts';
 import { Namespace, type NamespaceSpawnOptions } from '../namespace/namespace.ts';
 import type { PolicySubject } from '../policy/name-policy.ts';
-import type { OriginalDst } from '../recover/original-dst.ts';
+import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
 import type { RelayDecision } from '../relay/decision.ts';
 import type { Relay } from '../relay/relay-object.ts';
 import { createRelayServer, type RelayServer } from '../relay/relay-server.ts';
@@ -23,7 +24,7 @@ export interface Denial {
   protocol: 'tcp' | 'udp' | 'dns';
   name: string | undefined;
   destination: Readonly<Pick<Endpoint, 'address' | 'port'>> | undefined;
-  /** In words, as {@link NamePolicy.explain} says it. */
+  /** In words, as `NamePolicy.explain` says it. */
   because: string;
 }
 
@@ -40,6 +41,9 @@ export interface CaptureEvents {
 
 /** From all addresses that programs in there can ask from: they are one client. */
 const CLIENTS = ['127.0.0.1', '::1', ...Object.values(OWN_ADDRESSES)];
+
+/** What a policy calls what inspect has seen. */
+const SPOKEN = { tls: 'tls', http: 'http', http2: 'http', other: 'tcp', silent: 'tcp' } as const;
 
 /** A namespace whose traffic comes to a policy. Made by {@link createCapture}. */
 export class Capture extends EventEmitter<CaptureEvents> {
@@ -69,7 +73,7 @@ export class Capture extends EventEmitter<CaptureEvents> {
       ...(inspect === undefined ? {} : { inspect }),
     });
     tcp.on('relay', (relay, destination, client, first) =>
-      this.emit('relay', relay, destination, client, this.#nameOf(destination, first)),
+      this.emit('relay', relay, destination, client, this.#nameOf(destination as KnownDst, first)),
     );
     const port = await this.#listen(tcp, { port: 0, namespace: this.namespace });
     const udpSocket = udp === 'relay' ? createDatagramSocket({ namespace: this.namespace }) : undefined;
@@ -143,19 +147,19 @@ export class Capture extends EventEmitter<CaptureEvents> {
     return server.address()!.port;
   }
 
-  async #startDns(upstream = hostResolver()): Promise<void> {
+  async #startDns(upstream: DnsForwarderOptions['upstream'] = hostResolver()): Promise<void> {
     const { policy } = this.#options;
     const dns = createDnsForwarder({
-      upstream: upstream ?? 'original',
+      upstream,
       names: this.#names,
       ...(policy === undefined ? {} : { policy }),
     });
     this.#dns = dns;
     dns.on('query', (record) => {
       this.emit('query', record);
-      if (record.outcome !== 'refused') return;
       const { name } = record.question;
-      this.#deny('dns', name, undefined, policy?.explain(name).because ?? 'no resolver was asked');
+      const because = this.#explain({ name });
+      if (record.outcome === 'refused' && because !== undefined) this.#deny('dns', name, undefined, because);
     });
     dns.listen({ namespace: this.namespace });
     await once(dns, 'listening');
@@ -166,8 +170,7 @@ export class Capture extends EventEmitter<CaptureEvents> {
    * What the destination is called. A client's own word counts only if it asked DNS for that name and was told this
    * address: else any address could be reached by the name of another.
    */
-  #nameOf(destination: OriginalDst, first: FirstBytes | undefined): string | undefined {
-    if (destination.kind === 'unknown') return undefined;
+  #nameOf(destination: Pick<Endpoint, 'address'>, first: FirstBytes | undefined): string | undefined {
     const told = CLIENTS.flatMap((client) => this.#names.all(destination, client));
     if (first?.name === undefined) return told[0];
     return this.#dns === undefined || told.includes(first.name) ? first.name : undefined;
@@ -193,10 +196,11 @@ export class Capture extends EventEmitter<CaptureEvents> {
     first: FirstBytes | undefined,
     connection: PendingConnection,
   ): RelayDecision | PromiseLike<RelayDecision> {
+    /* c8 ignore next -- only if conntrack has lost the entry by now; a relay of it would be refused as well */
     if (destination.kind === 'unknown') return 'reset';
     const name = this.#nameOf(destination, first);
     const { address, port } = destination;
-    const protocol = first?.protocol === 'tls' || first?.protocol === 'http' ? first.protocol : 'tcp';
+    const protocol = SPOKEN[first?.protocol ?? 'other'];
     const because = this.#explain({ name, address, port, protocol, ech: first?.ech });
     if (because !== undefined) {
       this.#deny('tcp', name ?? first?.name, { address, port }, because);
@@ -206,7 +210,7 @@ export class Capture extends EventEmitter<CaptureEvents> {
   }
 
   #admit(destination: Readonly<Endpoint>, client: Readonly<Endpoint>): CapturedFlow | undefined {
-    const name = this.#nameOf({ ...destination, kind: 'redirect' }, undefined);
+    const name = this.#nameOf(destination, undefined);
     const because = this.#explain({ name, ...destination, protocol: 'udp' });
     if (because !== undefined) {
       this.#deny('udp', name, destination, because);

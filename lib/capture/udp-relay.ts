@@ -21,11 +21,9 @@ interface Open {
   flow: CapturedFlow;
   socket: Socket;
   timer: NodeJS.Timeout;
-  /** What came before the socket was connected. */
+  /** What came before the socket was connected, which takes a turn of the event loop. */
   waiting: Buffer[] | undefined;
 }
-
-const MAX_WAITING = 64;
 
 /** Passes datagrams on from `inside`, to where `admit` lets them, by sockets of this thread's namespace. */
 export class UdpRelay {
@@ -61,8 +59,8 @@ export class UdpRelay {
     known.flow.bytesToUpstream += data.length;
     // It may be sent later than this returns, and the memory is the batch's.
     const copy = Buffer.from(data);
-    if (known.waiting === undefined) known.socket.send(copy);
-    else if (known.waiting.length < MAX_WAITING) known.waiting.push(copy);
+    if (known.waiting) known.waiting.push(copy);
+    else known.socket.send(copy);
   }
 
   #begin(key: string, info: Exclude<DatagramInfo, { kind: 'unknown' }>): Open | undefined {

@@ -50,11 +50,10 @@ function policyOf({ allow, deny, policy }: RunOptions): NamePolicy | undefined {
 
 /** Its exit status, as a shell has it. */
 function statusOf(child: ChildProcess): Promise<number> {
-  return new Promise((resolve, reject) => {
-    child.on('error', (error: NodeJS.ErrnoException) => {
+  return new Promise((resolve) => {
+    child.on('error', (error) => {
       complain(error.message);
-      if (error.code === 'ENOENT') resolve(NOT_FOUND);
-      else reject(error);
+      resolve(NOT_FOUND);
     });
     child.on('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal!]));
   });

@@ -179,7 +179,11 @@ await inNamespace(t, import.meta.url, async () => {
     // A namespace that may not be entered: no right over it, so no dial in it.
     const addon = binding();
     const fd = addon.bindListener(null, 0, false, pod.fd) as number;
-    const { namespaceOfSocket } = addon;
+    const { namespaceNumber, namespaceOfSocket } = addon;
+    t.teardown(() => (addon.namespaceNumber = namespaceNumber));
+    addon.namespaceNumber = () => -1;
+    t.match(DialFrom.open(pod, undefined, -1), { code: 'EPERM', syscall: 'setns' });
+    addon.namespaceNumber = namespaceNumber;
     t.teardown(() => (addon.namespaceOfSocket = namespaceOfSocket));
     addon.namespaceOfSocket = () => -1;
     t.match(DialFrom.open(undefined, undefined, fd), { code: 'EPERM', syscall: 'setns' });
