@@ -82,7 +82,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
       status: 127,
       stderr: /^original-dst: spawn no-such-command ENOENT/,
     });
-    t.match(await run(t, ['/tmp']), { status: 1, stderr: /EACCES|nsenter|unshare/ });
+    t.match(await run(t, ['/tmp']), { status: 126, stderr: /EACCES|nsenter|unshare/ });
     t.equal(cli(['run', 'cat'], {}, 'what it reads').stdout, 'what it reads');
     t.equal(cli(['run', '--env-ca', '/ca.pem', '--', 'sh', '-c', 'echo $SSL_CERT_FILE']).stdout, '/ca.pem\n');
     t.match(cli(['run', '--host-port', '1:2:3', 'true']), { status: 2, stderr: /a port or two/ });
