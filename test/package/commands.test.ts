@@ -47,8 +47,13 @@ async function runCommand(line: string): Promise<string> {
     .trim()
     .split(/\s+/);
   if (command === 'proxy') return runProxy([command, ...args]);
-  // The demo itself has tests of its own; the doctor exits with 1 where it has found something.
-  const given = command === 'demo' ? [command, '--help'] : [command!, ...args];
+  // The demo itself has tests of its own, what `run` may run is not here; the doctor exits with 1 where it has found something.
+  const given =
+    command === 'demo'
+      ? [command, '--help']
+      : command === 'run'
+        ? [command, ...args.slice(0, args.indexOf('--')), '--', 'true']
+        : [command!, ...args];
   const run = spawnSync(process.execPath, [...process.execArgv, CLI, ...given], {
     encoding: 'utf8',
     cwd: root,
