@@ -1,6 +1,5 @@
 // `original-dst demo`.
 import { Command } from 'commander';
-import { runDemo } from '../demo/run.ts';
 import { addSections, common, EXIT_STATUS } from './help.ts';
 
 export function demoCommand(): Command {
@@ -11,6 +10,7 @@ export function demoCommand(): Command {
       'Builds a network of its own, intercepts connections in it in several ways and prints what each was recovered as. Leaves nothing behind.',
     )
     .action(async () => {
+      const { runDemo } = await import('../demo/run.ts');
       process.exitCode = await runDemo();
     });
   return addSections(

@@ -1,6 +1,6 @@
 // `original-dst doctor`.
 import { Command } from 'commander';
-import { diagnose, type DiagnoseOptions, type Finding, type Level, worst } from '../doctor/index.ts';
+import type { DiagnoseOptions, Finding, Level } from '../doctor/index.ts';
 import { mark, port } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { type Paint, paintFor, type Style, wrap } from './output.ts';
@@ -58,6 +58,7 @@ export function doctorCommand(): Command {
     .option('--json', 'print the findings as JSON')
     .action(async (options: DiagnoseOptions & { json?: true }) => {
       const { json, ...asked } = options;
+      const { diagnose, worst } = await import('../doctor/index.ts');
       const findings = await diagnose(asked);
       const level = worst(findings);
       process.stdout.write(

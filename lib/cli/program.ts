@@ -1,4 +1,4 @@
-// The `original-dst` command: its parts, and how it ends.
+// The `original-dst` command: its parts, each of which imports what it does when it is asked to, and how it ends.
 import { Command, CommanderError } from 'commander';
 import { createRequire } from 'node:module';
 import { doctorCommand } from './doctor.ts';

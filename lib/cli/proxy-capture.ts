@@ -1,6 +1,6 @@
 // `original-dst proxy --capture ebpf`: what programs of a cgroup dial comes to the proxy by BPF programs, without rules.
 import { isWildcard } from '../address.ts';
-import { attachCapture, type Capture } from '../ebpf/index.ts';
+import type { Capture } from '../ebpf/index.ts';
 import { ownMark, type ProxyRulesOptions } from './proxy-rules.ts';
 import { flowConfig } from './rules-options.ts';
 
@@ -45,9 +45,10 @@ export function unfitCapture({
 }
 
 /** Attaches the programs that bring connections to the proxy; its own carry a mark and are left alone. */
-export function startCapture(options: ProxyCaptureOptions, port: number): Capture {
+export async function startCapture(options: ProxyCaptureOptions, port: number): Promise<Capture> {
   const { cgroup, family, exemptMark = [] } = options;
   const { outbound, exempt } = flowConfig(options, 'redirect', port);
+  const { attachCapture } = await import('../ebpf/index.ts');
   return attachCapture({
     cgroup: cgroup!,
     port,

@@ -6,7 +6,7 @@ import { paintFor } from './output.ts';
 import { isFlowOption, unfitCapture } from './proxy-capture.ts';
 import { OWN_MARK, unfit } from './proxy-rules.ts';
 import { addFlowOptions, checkFlow } from './rules-options.ts';
-import { type ProxyOptions, runProxy } from './run-proxy.ts';
+import type { ProxyOptions } from './run-proxy.ts';
 
 export function proxyCommand(): Command {
   const command = common(new Command('proxy'));
@@ -72,7 +72,7 @@ export function proxyCommand(): Command {
     .option('--cgroup <path>', 'with --capture ebpf: whose connections; a cgroup v2, app.slice/shop');
   addFlowOptions(command);
   const flow = addFlowOptions(new Command());
-  command.action((given: ProxyOptions) => {
+  command.action(async (given: ProxyOptions) => {
     const options: ProxyOptions = given.capture === 'rules' ? { ...given, withRules: true } : given;
     const captures = options.capture === 'ebpf';
     const rulesOnly = flow.options.find(
@@ -89,7 +89,8 @@ export function proxyCommand(): Command {
     }
     const reason = unfitCapture(options) ?? (options.withRules && unfit(options));
     if (reason) command.error(`error: ${reason}`, { exitCode: 2 });
-    return runProxy(options, paintFor(command));
+    const { runProxy } = await import('./run-proxy.ts');
+    await runProxy(options, paintFor(command));
   });
   return addSections(
     command,

@@ -1,9 +1,8 @@
 // `original-dst run`: its options.
-import { Command } from 'commander';
-import { InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { port } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
-import { type RunOptions, runCaptured } from './run-captured.ts';
+import type { RunOptions } from './run-captured.ts';
 
 /** A port inside, and the one that it stands for out here. */
 export interface PortPair {
@@ -56,7 +55,10 @@ export function runCommand(): Command {
     .option('--log <file>', 'append a line of JSON for each connection, flow and refusal')
     .option('-q, --quiet', 'no table at the end')
     .option('--fail-on-denied', 'exit with 3 if anything was denied and the command itself was content')
-    .action((program: string, args: string[], options: RunOptions) => runCaptured(program, args, options));
+    .action(async (program: string, args: string[], options: RunOptions) => {
+      const { runCaptured } = await import('./run-captured.ts');
+      await runCaptured(program, args, options);
+    });
   return addSections(
     command,
     {

@@ -85,7 +85,7 @@ async function serve(
         address.port,
       );
     }
-    if (options.capture === 'ebpf') capture = startCapture({ ...options, listen }, address.port);
+    if (options.capture === 'ebpf') capture = await startCapture({ ...options, listen }, address.port);
     const how = capture ? `ebpf, capturing ${options.cgroup}` : `${mode}${rules ? ', rules installed' : ''}`;
     output.say(`listening on ${formatEndpoint(address)} (${how})`);
     await ending.asked;
