@@ -44,6 +44,7 @@ async function runProxy(args: string[]): Promise<string> {
 async function runCommand(line: string): Promise<string> {
   const [command, ...args] = line
     .replace(/^npx original-dst/, '')
+    .replaceAll("'", '')
     .trim()
     .split(/\s+/);
   if (command === 'proxy') return runProxy([command, ...args]);
@@ -77,7 +78,7 @@ async function attempt(line: string): Promise<string> {
   if (script === 'install' || script === 'ci' || script === 'version') return '';
   if (script !== undefined) return script in scripts ? '' : 'no such script';
   if (line.startsWith('npx tap '))
-    return existsSync(join(root, line.split(' ').at(-1)!)) ? '' : 'no such test';
+    return existsSync(join(root, line.split(' ').at(-1)!.replace('/*.test.js', ''))) ? '' : 'no such test';
   if (line.startsWith('git ')) return '';
   const program = /^(?:sudo )?node ([\w/.-]+\.js)/.exec(line)?.[1];
   if (program !== undefined) {

@@ -27,9 +27,13 @@ t.test('the packed tarball', async (t) => {
 
   // Nothing is fetched: the dependencies come from this repository, and the compiled addon too where no prebuilt one
   // is in the package, since compiling takes a minute.
-  const dependencies = ['commander', 'node-addon-api', 'node-gyp-build'].map((name) =>
-    join(ROOT, 'node_modules', name),
-  );
+  const dependencies = [
+    '@leichtgewicht/ip-codec',
+    'commander',
+    'dns-packet',
+    'node-addon-api',
+    'node-gyp-build',
+  ].map((name) => join(ROOT, 'node_modules', name));
   const tarball = join(directory, packed!.filename);
   npm(
     project,
