@@ -2,11 +2,28 @@
 import { constants } from 'node:os';
 import * as fc from 'fast-check';
 import t from 'tap';
-import { canonicalAddress, dialledAddress, familyOf, formatEndpoint, isWildcard } from '../lib/address.ts';
+import {
+  addressBits,
+  canonicalAddress,
+  dialledAddress,
+  familyOf,
+  formatEndpoint,
+  isWildcard,
+} from '../lib/address.ts';
 import { binding } from '../lib/binding.ts';
 
 const numRuns = Number(process.env['FUZZ_RUNS'] ?? 1000);
 const { EINVAL, ENODEV } = constants.errno;
+
+t.test('the bits of an address', (t) => {
+  t.equal(addressBits('192.0.2.1'), '11000000000000000000001000000001');
+  t.equal(addressBits('::1').length, 128);
+  t.equal(
+    addressBits('1:2:3:4:5:6:7:8'),
+    Array.from({ length: 8 }, (_, at) => (at + 1).toString(2).padStart(16, '0')).join(''),
+  );
+  t.end();
+});
 
 t.test('every spelling of an address is one', async (t) => {
   for (const [one, ...others] of [

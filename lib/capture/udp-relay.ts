@@ -89,6 +89,7 @@ export class UdpRelay {
 
   #end(key: string): void {
     const one = this.#open.get(key);
+    /* c8 ignore next -- an error of a socket whose time was over in the same tick */
     if (one === undefined) return;
     this.#open.delete(key);
     clearTimeout(one.timer);

@@ -33,7 +33,7 @@ export function here(): Place {
   return new Place(-1);
 }
 
-/** What is remembered by namespace; of the one that has been of no use for the longest, nothing. */
+/** What is remembered by namespace, of so many of them; what was remembered first is forgotten first. */
 export class ByPlace<T> {
   readonly #make: () => T;
   readonly #kept = new Map<number, T>();

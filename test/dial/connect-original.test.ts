@@ -235,6 +235,10 @@ await inNamespace(t, import.meta.url, async () => {
       [null, 'ERR_INVALID_ARG_TYPE'],
       [{ preserveSource: 'yes' }, 'ERR_OUT_OF_RANGE'],
       [{ preserveSource: true, source: { address: '127.0.0.6' } }, 'ERR_INVALID_ARG_VALUE'],
+      [
+        { preserveSource: true, via: { protocol: 'socks5', address: '127.0.0.6', port: 1080 } },
+        'ERR_INVALID_ARG_VALUE',
+      ],
       [{ mark: -1 }, 'ERR_OUT_OF_RANGE'],
     ] as const) {
       t.throws(() => connectOriginal(socket, options as ConnectOriginalOptions), { code });
