@@ -44,6 +44,7 @@ int SocketSupply::take(int domain, OwnedFd* socket) {
 }
 
 SuppliedFrom& SuppliedFrom::operator=(const SuppliedFrom& other) {
+  if (this == &other) return *this;
   other.join();
   leave();
   supply_ = other.supply_;
