@@ -183,6 +183,7 @@ export class DestinationFinder {
       }
     }
     const dialable = this.#dialable(local);
+    /* c8 ignore next -- see there */
     if (typeof dialable === 'number') return elsewhere(dialable);
     if (!dialable) return { kind: 'tproxy', destination: local };
     if (typeof entry === 'object') return { kind: 'direct', destination: local };

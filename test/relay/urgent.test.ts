@@ -19,7 +19,8 @@ listener.bind(('127.0.0.1', 0))
 listener.listen()
 # Whatever does not get through fails the test, and does not hang it.
 listener.settimeout(20)
-sys.stderr.write(str(listener.getsockname()[1]))
+# Flushed: without PYTHONUNBUFFERED it would stay in here, and everybody wait for it.
+print(listener.getsockname()[1], file=sys.stderr, flush=True)
 whole = b''.join(b'!' if part == '!' else bytes([97 + at]) * part for at, part in enumerate(parts))
 
 def at_mark(sock):
@@ -78,10 +79,10 @@ async function send(
 ): Promise<{ seen: Seen[]; relays: { outcome: RelayOutcome; bytes: number }[] }> {
   const ended: Promise<{ outcome: RelayOutcome; bytes: number }>[] = [];
   // The first client may be there before the port has been read.
-  let upstreamPort: Promise<[number]>;
+  let upstreamPort: Promise<[string]>;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, async (client: Socket) => {
     const [port] = await upstreamPort;
-    const upstream = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    const upstream = connect({ port: Number(port), host: '127.0.0.1', allowHalfOpen: true });
     const joined = relay(client, upstream);
     ended.push(
       new Promise((resolve) => {
@@ -96,7 +97,7 @@ async function send(
   const ends = spawn('python3', ['-c', ENDS, String(port), String(rounds), JSON.stringify(parts), end]);
   t.teardown(() => ends.kill());
   ends.stderr.setEncoding('utf8');
-  upstreamPort = once(ends.stderr, 'data') as Promise<[number]>;
+  upstreamPort = once(ends.stderr, 'data') as Promise<[string]>;
   await upstreamPort;
   ends.stderr.on('data', (text: string) => void t.fail(text));
   const seen = (await json(ends.stdout)) as Seen[];
