@@ -66,6 +66,10 @@ export function readQuery(message: Buffer): Query | Buffer | undefined {
   // Zones are not carried over, and other classes are about the resolver itself.
   if ((packet.flags! & OPCODE) !== 0 || asked.class !== 'IN' || type === 'AXFR' || type === 'IXFR')
     return refusal(message, RCODE.REFUSED);
+  // Nor does the encoder write every name as it was: it drops a dot ahead of a label that begins with a line break.
+  const written = dns.encode({ type: 'query', questions: [asked] }).subarray(HEADER);
+  if (!written.equals(message.subarray(HEADER, HEADER + written.length)))
+    return refusal(message, RCODE.FORMERR);
   const opt = packet.additionals!.find((record) => record.type === 'OPT') as dns.OptAnswer | undefined;
   return {
     question: { name, type },

@@ -55,6 +55,13 @@ t.test('what is asked is read, asked and answered as it was', async () => {
   );
 });
 
+t.test('a name that would be asked as another is refused', (t) => {
+  const message = dns.encode({ type: 'query', id: 7, questions: [{ type: 'A', name: 'aaaaaa.x' }] });
+  message[message.lastIndexOf('x')] = 10;
+  t.same((readQuery(message) as Buffer).subarray(0, 4), Buffer.from([0, 7, 0x80, 1]), 'FORMERR');
+  t.end();
+});
+
 t.test('whatever comes', async () => {
   fc.assert(
     fc.property(fc.oneof(damaged, rubbish), damaged, (message, another) => {
