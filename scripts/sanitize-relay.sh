@@ -9,12 +9,13 @@ relays=${2:-150}
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
-engine="src/relay/thread.cc src/relay/accept.cc src/relay/admissions.cc src/relay/flow.cc src/relay/inspect.cc src/relay/listener.cc src/relay/pipe_pool.cc src/relay/relay.cc
-  src/relay/serve.cc src/relay/timers.cc src/relay/verdicts.cc
-  src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc src/names/http_head.cc src/namespace/inside.cc src/namespace/socket_supply.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
-  src/host/recent_dials.cc src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/netlink.cc
-  src/namespace/inside.cc src/namespace/socket_supply.cc src/ebpf/alias_table.cc src/socket/original_dst.cc src/socket/socket_diag.cc
-  src/socket/socket_options.cc"
+engine="src/ebpf/alias_table.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
+  src/host/recent_dials.cc src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc
+  src/names/http_head.cc src/namespace/inside.cc src/namespace/socket_supply.cc src/relay/accept.cc
+  src/relay/admissions.cc src/relay/flow.cc src/relay/inspect.cc src/relay/listener.cc src/relay/pipe_pool.cc
+  src/relay/relay.cc src/relay/serve.cc src/relay/thread.cc src/relay/timers.cc src/relay/verdicts.cc
+  src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/netlink.cc
+  src/socket/original_dst.cc src/socket/socket_diag.cc src/socket/socket_options.cc"
 
 # What accept_test expects of its network: clients of port 7001 are redirected, the proxy's own dials are not.
 redirected='ip link set lo up
@@ -23,12 +24,11 @@ redirected='ip link set lo up
   nft add rule ip t o meta mark != 7 tcp dport 7001 redirect to :15001
   exec "$@"'
 
-# -Wno-tsan: the thread sanitizer does not know the fence of eBPF's table, which nothing here uses.
 for sanitizer in thread address,undefined; do
   echo "# -fsanitize=$sanitizer"
   for test in relay_test accept_test; do
     # shellcheck disable=SC2086 -- a list
-    "${CXX:-g++}" -std=c++17 -Isrc -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -fno-sanitize-recover=all -Wno-tsan \
+    "${CXX:-g++}" -std=c++17 -Isrc -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -fno-sanitize-recover=all \
       "-fsanitize=$sanitizer" -o "$directory/$test" "test/native/$test.cc" $engine -pthread
   done
   for mode in splice refuse-splice refuse-splice-out no-pipes; do
