@@ -12,11 +12,15 @@ const finding = new Findings('capabilities');
 const CAP_NET_ADMIN = 12n;
 const CAP_NET_RAW = 13n;
 
-function held(host: Host): string[] {
+/** Is it, by its number in capabilities(7), in this process' effective set? */
+export function hasCapability(host: Host, bit: bigint): boolean {
   const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(host.read('/proc/self/status') ?? '')?.[1] ?? '0';
-  const set = BigInt(`0x${hex}`);
+  return ((BigInt(`0x${hex}`) >> bit) & 1n) === 1n;
+}
+
+function held(host: Host): string[] {
   const names = { CAP_NET_ADMIN, CAP_NET_RAW };
-  return Object.entries(names).flatMap(([name, bit]) => ((set >> bit) & 1n ? [name] : []));
+  return Object.entries(names).flatMap(([name, bit]) => (hasCapability(host, bit) ? [name] : []));
 }
 
 /** Sets the option on a socket of our own for a moment: a capability of the wrong user namespace is worth nothing. */

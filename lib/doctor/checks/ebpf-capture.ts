@@ -2,6 +2,7 @@
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import type { Host } from '../host.ts';
+import { hasCapability } from './capabilities.ts';
 
 const finding = new Findings('ebpf-capture');
 
@@ -13,10 +14,8 @@ const CAP_SYS_ADMIN = 21n;
 const NEEDED = { CAP_NET_ADMIN: 12n, CAP_BPF: 39n };
 
 function missingRights(host: Host): string[] {
-  const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(host.read('/proc/self/status') ?? '')?.[1] ?? '0';
-  const held = (bit: bigint): boolean => ((BigInt(`0x${hex}`) >> bit) & 1n) === 1n;
-  if (held(CAP_SYS_ADMIN)) return [];
-  return Object.entries(NEEDED).flatMap(([name, bit]) => (held(bit) ? [] : [name]));
+  if (hasCapability(host, CAP_SYS_ADMIN)) return [];
+  return Object.entries(NEEDED).flatMap(([name, bit]) => (hasCapability(host, bit) ? [] : [name]));
 }
 
 /** In the order in which they are to be mended. */
