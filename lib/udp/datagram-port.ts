@@ -107,27 +107,16 @@ export class DatagramPort {
   constructor(options: PortOptions, onReadable: (port: DatagramPort) => void) {
     this.#hub = hub();
     const { native, records, sources, readers } = this.#hub;
-    const {
-      address,
-      port,
-      transparent,
-      ipv6Only,
-      reuseAddress,
-      mark,
-      receiveBufferSize,
-      maxSize,
-      namespace,
-    } = options;
     const slot = native.open(
-      address,
-      port,
-      transparent,
-      ipv6Only,
-      reuseAddress,
-      mark,
-      receiveBufferSize,
-      maxSize,
-      namespace,
+      options.address,
+      options.port,
+      options.transparent,
+      options.ipv6Only,
+      options.reuseAddress,
+      options.mark,
+      options.receiveBufferSize,
+      options.maxSize,
+      options.namespace,
     );
     const opened = BATCH * RECORD_WORDS;
     if (slot < 0) {
