@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { haproxyByName, nginxByName } from './by-name.ts';
-import { maxConnections } from './measure.ts';
+import { haproxy } from './haproxy.ts';
 import { ensureStreamModule, nginxStream } from './nginx-stream.ts';
 import { type Mode, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
 
@@ -25,27 +25,12 @@ export interface Peer {
   byName?: boolean;
 }
 
-function haproxy(splice: boolean): Peer['command'] {
-  return (mode, directory) => {
-    const file = `${directory}/haproxy-${mode}-${splice}.cfg`;
-    writeFileSync(
-      file,
-      `global
-  nbthread 1
-  maxconn ${maxConnections() - 400}
-  maxpipes 200
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 900s
-  timeout server 900s
-listen proxy
-  bind 0.0.0.0:${PROXY_PORT}${mode === 'tproxy' ? ' transparent' : ''}
-  option transparent
-${splice ? '  option splice-auto\n' : ''}`,
-    );
-    return ['haproxy', '-db', '-q', '-f', file];
-  };
+function haproxyRelay(splice: boolean): Peer['command'] {
+  return (mode, directory) =>
+    haproxy(String(splice), mode, directory, {
+      global: ['maxpipes 200'],
+      listen: ['option transparent', ...(splice ? ['option splice-auto'] : [])],
+    });
 }
 
 function ownProxy(file: string, ...more: string[]): Peer['command'] {
@@ -70,8 +55,8 @@ const MITMDUMP =
 const BOTH: Mode[] = ['redirect', 'tproxy'];
 
 export const peers: Peer[] = [
-  { name: 'HAProxy', modes: BOTH, tools: ['haproxy'], command: haproxy(false) },
-  { name: 'HAProxy splice-auto', modes: BOTH, tools: ['haproxy'], command: haproxy(true) },
+  { name: 'HAProxy', modes: BOTH, tools: ['haproxy'], command: haproxyRelay(false) },
+  { name: 'HAProxy splice-auto', modes: BOTH, tools: ['haproxy'], command: haproxyRelay(true) },
   {
     name: 'nginx stream',
     modes: ['tproxy'],

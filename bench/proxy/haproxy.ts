@@ -1,0 +1,30 @@
+// HAProxy's configuration: what it has in common, whatever it is to do.
+import { writeFileSync } from 'node:fs';
+import { maxConnections } from './measure.ts';
+import { type Mode, PROXY_PORT } from './topology.ts';
+
+/** Writes the file called `name`, and returns the command. Lines of its sections `global` and `listen`. */
+export function haproxy(
+  name: string,
+  mode: Mode,
+  directory: string,
+  { global = [], listen }: { global?: readonly string[]; listen: readonly string[] },
+): string[] {
+  const file = `${directory}/haproxy-${mode}-${name}.cfg`;
+  const lines = [
+    'global',
+    '  nbthread 1',
+    `  maxconn ${maxConnections() - 400}`,
+    ...global.map((line) => `  ${line}`),
+    'defaults',
+    '  mode tcp',
+    '  timeout connect 5s',
+    '  timeout client 900s',
+    '  timeout server 900s',
+    'listen proxy',
+    `  bind 0.0.0.0:${PROXY_PORT}${mode === 'tproxy' ? ' transparent' : ''}`,
+    ...listen.map((line) => `  ${line}`),
+  ];
+  writeFileSync(file, `${lines.join('\n')}\n`);
+  return ['haproxy', '-db', '-q', '-f', file];
+}
