@@ -19,6 +19,13 @@ export function outOfRange(name: string, range: string, value: unknown): CodedEr
   return codedError('ERR_OUT_OF_RANGE', message, { base: RangeError });
 }
 
+/** Throws ERR_INVALID_ARG_VALUE unless every name is one of the options that `owner` has. */
+export function checkOptionNames(owner: string, names: readonly string[], known: ReadonlySet<string>): void {
+  const unknown = names.find((name) => !known.has(name));
+  if (unknown === undefined) return;
+  throw codedError('ERR_INVALID_ARG_VALUE', `${owner} has no option "${unknown}"`, { base: TypeError });
+}
+
 /** The longest time that a timer of Node's can be set to. */
 export const MAX_MS = 2 ** 31 - 1;
 

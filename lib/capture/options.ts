@@ -1,6 +1,5 @@
 // What createCapture() can be told.
-import { checkBoolean, invalidType, outOfRange } from '../arguments.ts';
-import { codedError } from '../errors.ts';
+import { checkBoolean, checkOptionNames, invalidType, outOfRange } from '../arguments.ts';
 import { NamePolicy } from '../policy/name-policy.ts';
 import type { RelayInspectOptions } from '../relay/inspection.ts';
 import type { RelayServerOptions } from '../relay/server-options.ts';
@@ -23,11 +22,7 @@ const OPTIONS = new Set<string>(['policy', 'decide', 'inspect', 'dns', 'udp']);
 export function checkCaptureOptions(options: unknown): asserts options is CaptureOptions {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  const unknown = Object.keys(options).find((key) => !OPTIONS.has(key));
-  if (unknown !== undefined)
-    throw codedError('ERR_INVALID_ARG_VALUE', `createCapture has no option "${unknown}"`, {
-      base: TypeError,
-    });
+  checkOptionNames('createCapture', Object.keys(options), OPTIONS);
   const { policy, decide, dns, udp } = options as CaptureOptions;
   if (policy !== undefined && !(policy instanceof NamePolicy))
     throw invalidType('options.policy', 'an instance of NamePolicy', policy);

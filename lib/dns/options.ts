@@ -1,7 +1,6 @@
 // What createDnsForwarder() can be told.
 import { canonicalAddress, type Endpoint } from '../address.ts';
-import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
-import { codedError } from '../errors.ts';
+import { checkBoolean, checkInteger, checkOptionNames, invalidType, outOfRange } from '../arguments.ts';
 import { NameTable } from '../names/name-table.ts';
 import type { Namespace } from '../namespace/namespace.ts';
 import { NamePolicy } from '../policy/name-policy.ts';
@@ -69,11 +68,7 @@ const OPTIONS = new Set<string>([
 export function checkForwarderOptions(options: unknown): asserts options is DnsForwarderOptions {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  const unknown = Object.keys(options).find((key) => !OPTIONS.has(key));
-  if (unknown !== undefined)
-    throw codedError('ERR_INVALID_ARG_VALUE', `createDnsForwarder has no option "${unknown}"`, {
-      base: TypeError,
-    });
+  checkOptionNames('createDnsForwarder', Object.keys(options), OPTIONS);
   const { upstream, policy, denied, names, timeout, transparent, mark } = options as DnsForwarderOptions;
   if (upstream !== 'original') {
     if (typeof upstream !== 'object' || upstream === null)

@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
-import { checkInteger, invalidType, outOfRange } from '../arguments.ts';
+import { checkInteger, checkOptionNames, invalidType, outOfRange } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError } from '../errors.ts';
 import type { ExemptRules, Family, FlowMatch, Protocol } from '../rules/config/config.ts';
@@ -94,10 +94,7 @@ function checkList(name: string, value: unknown): void {
 function checkOptions(options: CaptureOptions): void {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  for (const name of Object.keys(options)) {
-    if (OPTIONS.has(name)) continue;
-    throw codedError('ERR_INVALID_ARG_VALUE', `attachCapture has no option "${name}"`, { base: TypeError });
-  }
+  checkOptionNames('attachCapture', Object.keys(options), OPTIONS);
   const { cgroup, port, families, protocols, destinations, pin } = options;
   if (typeof cgroup !== 'string') throw invalidType('options.cgroup', 'of type string', cgroup);
   checkInteger('options.port', port, 1, 65535);

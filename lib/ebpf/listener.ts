@@ -1,6 +1,6 @@
 // attachListener(): what is delivered to this host at many ports comes to one socket.
 import { Server } from 'node:net';
-import { invalidType } from '../arguments.ts';
+import { checkOptionNames, invalidType } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError } from '../errors.ts';
 import { withFd } from '../node/socket-fd.ts';
@@ -104,10 +104,7 @@ export class PortListener {
 export function attachListener(options: ListenerOptions): PortListener {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  for (const name of Object.keys(options)) {
-    if (OPTIONS.has(name)) continue;
-    throw codedError('ERR_INVALID_ARG_VALUE', `attachListener has no option "${name}"`, { base: TypeError });
-  }
+  checkOptionNames('attachListener', Object.keys(options), OPTIONS);
   const { tcp, udp } = options;
   if (tcp === undefined && udp === undefined) throw invalidType('options.tcp', 'a server', tcp);
   const ports = readPorts(options.ports);

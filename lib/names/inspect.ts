@@ -1,6 +1,6 @@
 // What the client of a net.Socket says first, without taking it from who reads the socket afterwards.
 import { Socket } from 'node:net';
-import { invalidType } from '../arguments.ts';
+import { checkOptionNames, invalidType } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import type { FirstBytes } from './first-bytes.ts';
 import { type InspectLimits, readInspectLimits } from './limits.ts';
@@ -26,9 +26,7 @@ function unreadable(why: string, hint: string): CodedError {
 
 function check(socket: Socket, options: InspectOptions): void {
   if (!(socket instanceof Socket)) throw invalidType('socket', 'an instance of net.Socket', socket);
-  const unknown = Object.keys(options).find((name) => !OPTIONS.has(name));
-  if (unknown !== undefined)
-    throw codedError('ERR_INVALID_ARG_VALUE', `inspect has no option "${unknown}"`, { base: TypeError });
+  checkOptionNames('inspect', Object.keys(options), OPTIONS);
   const { signal } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw invalidType('options.signal', 'an instance of AbortSignal', signal);

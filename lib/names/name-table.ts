@@ -1,7 +1,6 @@
 // NameTable: which name a client had asked for, before it came to an address.
 import { canonicalAddress, type Endpoint } from '../address.ts';
-import { checkBoolean, checkInteger, invalidType } from '../arguments.ts';
-import { codedError } from '../errors.ts';
+import { checkBoolean, checkInteger, checkOptionNames, invalidType } from '../arguments.ts';
 import { answerAddresses, type NamedAddresses } from './answer-addresses.ts';
 import { SyntheticAddresses } from './synthetic.ts';
 
@@ -58,9 +57,7 @@ export class NameTable {
 
   /** @throws argument errors */
   constructor(options: NameTableOptions = {}) {
-    const unknown = Object.keys(options).find((key) => !OPTIONS.has(key));
-    if (unknown !== undefined)
-      throw codedError('ERR_INVALID_ARG_VALUE', `NameTable has no option "${unknown}"`, { base: TypeError });
+    checkOptionNames('NameTable', Object.keys(options), OPTIONS);
     const { perClient = true, minTtl = 300_000, maxTtl = 86_400_000, synthetic } = options;
     const { maxAddresses = 65_536, maxPerClient = 4096 } = options;
     checkBoolean('options.perClient', perClient);

@@ -1,7 +1,6 @@
 // NamePolicy: who may be talked to, by name, address, port and protocol.
 import { addressBits, canonicalAddress, dialledAddress, familyOf } from '../address.ts';
-import { invalidType, outOfRange } from '../arguments.ts';
-import { codedError } from '../errors.ts';
+import { checkOptionNames, invalidType, outOfRange } from '../arguments.ts';
 import { canonicalName } from '../host-name.ts';
 import {
   type Asked,
@@ -63,9 +62,7 @@ function readList(name: 'allow' | 'deny', list: unknown): Rule[] {
 
 function checkRules(rules: unknown): asserts rules is NamePolicyRules {
   if (typeof rules !== 'object' || rules === null) throw invalidType('rules', 'of type object', rules);
-  const unknown = Object.keys(rules).find((key) => !KEYS.has(key));
-  if (unknown !== undefined)
-    throw codedError('ERR_INVALID_ARG_VALUE', `NamePolicy has no option "${unknown}"`, { base: TypeError });
+  checkOptionNames('NamePolicy', Object.keys(rules), KEYS);
   const { default: fallback, unnamed, ech } = rules as NamePolicyRules;
   for (const [name, value, known] of [
     ['default', fallback, ['allow', 'deny']],

@@ -1,10 +1,9 @@
 // What createRelayServer() can be told.
 import type { Endpoint } from '../address.ts';
-import { checkBoolean, checkInteger, invalidType, MAX_MS } from '../arguments.ts';
+import { checkBoolean, checkInteger, checkOptionNames, invalidType, MAX_MS } from '../arguments.ts';
 import { checkPreserveSource } from '../dial/connect-original.ts';
 import { checkDialOptions } from '../dial/connect.ts';
 import { checkResolve, type ResolveOptions } from '../dial/name-resolver.ts';
-import { codedError } from '../errors.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import type { Namespace } from '../namespace/namespace.ts';
 import type { EgressPolicy } from '../policy/egress.ts';
@@ -75,12 +74,12 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
 export function checkServerOptions(options: RelayServerOptions): void {
   checkDialOptions(options);
   checkPreserveSource(options.preserveSource);
-  for (const [name, value] of Object.entries(options)) {
-    if (value === undefined || OPTIONS.has(name)) continue;
-    throw codedError('ERR_INVALID_ARG_VALUE', `createRelayServer has no option "${name}"`, {
-      base: TypeError,
-    });
-  }
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  checkOptionNames(
+    'createRelayServer',
+    given.map(([name]) => name),
+    OPTIONS,
+  );
   readAdmission(options);
   const { decide, decisionTimeout, transparent } = options;
   if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
