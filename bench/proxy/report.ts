@@ -21,7 +21,7 @@ function cell(rows: Row[], row: Row, figure: Figure): string {
 }
 
 /** A table as prettier leaves it: the first column to the left, the others to the right. */
-function markdown(lines: string[][]): string {
+export function markdown(lines: string[][]): string {
   const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length), 4));
   const text = lines.map((line) =>
     line.map((entry, column) => (column === 0 ? entry.padEnd(widths[0]!) : entry.padStart(widths[column]!))),
