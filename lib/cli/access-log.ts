@@ -1,5 +1,6 @@
 // The lines of the access log.
 import { formatEndpoint } from '../address.ts';
+import type { FirstBytes } from '../names/first-bytes.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { RelayOutcome } from '../relay/outcome.ts';
 import { bytes, type Paint } from './output.ts';
@@ -12,6 +13,9 @@ export interface AccessRecord {
   /** Undefined where it is not known where the client was going. */
   destination?: string;
   kind: OriginalDst['kind'];
+  /** What the client's first bytes are, where they were looked at, and the name that it asks for in them. */
+  protocol?: FirstBytes['protocol'];
+  name?: string;
   bytesToUpstream: number;
   bytesToClient: number;
   durationMs: number;
@@ -25,16 +29,19 @@ export function reasonOf(outcome: RelayOutcome): string {
   return outcome.reason === 'reset' ? `reset by ${outcome.side}` : outcome.reason;
 }
 
-/** The part of a record that is known at accept. */
+/** The part of a record that is known when it is decided. */
 export function begin(
   client: { address: string; port: number },
   dst: OriginalDst,
-): Pick<AccessRecord, 'time' | 'client' | 'destination' | 'kind'> {
+  first?: FirstBytes,
+): Pick<AccessRecord, 'time' | 'client' | 'destination' | 'kind' | 'protocol' | 'name'> {
   return {
     time: new Date().toISOString(),
     client: formatEndpoint(client),
     ...(dst.kind === 'unknown' ? {} : { destination: formatEndpoint(dst) }),
     kind: dst.kind,
+    ...(first === undefined ? {} : { protocol: first.protocol }),
+    ...(first?.name === undefined ? {} : { name: first.name }),
   };
 }
 
@@ -42,9 +49,10 @@ const UNREMARKABLE = new Set(['end', 'idle', 'aborted']);
 
 /** One line for people. */
 export function accessText(record: AccessRecord, paint: Paint): string {
-  const { time, client, destination = 'unknown', kind, bytesToUpstream, bytesToClient } = record;
+  const { time, client, destination = 'unknown', bytesToUpstream, bytesToClient } = record;
+  const what = [record.kind, record.protocol, record.name].filter((word) => word !== undefined).join(' ');
   const reason = UNREMARKABLE.has(record.reason) ? record.reason : paint('red', record.reason);
-  return `${paint('dim', time)} ${client} → ${paint('bold', destination)} ${kind} ↑ ${bytes(bytesToUpstream)} ↓ ${bytes(bytesToClient)} ${record.durationMs} ms ${reason}\n`;
+  return `${paint('dim', time)} ${client} → ${paint('bold', destination)} ${what} ↑ ${bytes(bytesToUpstream)} ↓ ${bytes(bytesToClient)} ${record.durationMs} ms ${reason}\n`;
 }
 
 /** The line for connections whose lines nobody read in time. */

@@ -1,7 +1,8 @@
 // `original-dst proxy`: its options.
 import { Command, Option } from 'commander';
-import { integer, list, listenAddress, localAddress, mark, proxyServer, target } from './arguments.ts';
+import { integer, list, listenAddress, localAddress, mark, port, proxyServer, target } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
+import { nameRule } from './name-rules.ts';
 import { paintFor } from './output.ts';
 import { isFlowOption, unfitCapture } from './proxy-capture.ts';
 import { OWN_MARK, unfit } from './proxy-rules.ts';
@@ -37,6 +38,17 @@ export function proxyCommand(): Command {
     )
     .option('--allow <cidr[:port]>', 'dial only these destinations; may be repeated', list(target))
     .option('--deny <cidr[:port]>', 'never dial these; may be repeated', list(target))
+    .option(
+      '--allow-name <name[:port]>',
+      'relay only what asks for these names, or goes where --allow says: name, *.name; may be repeated',
+      list(nameRule),
+    )
+    .option('--deny-name <name[:port]>', 'never what asks for these; may be repeated', list(nameRule))
+    .option(
+      '--inspect [ports]',
+      'look at what clients say first, for the name and the log; at these destination ports (default: all; without names to judge: none)',
+      list(port),
+    )
     .option(
       '--mark <mark>',
       `SO_MARK of the connections dialled (default: none; ${OWN_MARK} with --with-rules)`,
@@ -110,6 +122,13 @@ that be killed too, the next start with --with-rules takes them over, and
     },
     EXIT_STATUS,
     {
+      title: 'Names',
+      text: `The server name of a TLS ClientHello, or the Host of an HTTP/1 request: what the client claims. A name
+beats *.name, whichever list it is in. With --allow-name, what says no name is refused, unless --allow
+allows its address. At inspected ports, a client that waits for the server to speak first (SSH, SMTP,
+MySQL) is decided about after three seconds: name with --inspect the ports of those that do not.`,
+    },
+    {
       title: 'Socket activation',
       text: `A socket that systemd passes (LISTEN_FDS) takes the place of --listen; of several the one that has
 FileDescriptorName=proxy.`,
@@ -120,6 +139,7 @@ FileDescriptorName=proxy.`,
 original-dst proxy --mode tproxy --with-rules --direction gateway --interfaces lan0 --preserve-source
 original-dst proxy --with-rules --ports 80,443 --via socks5://127.0.0.1:1080
 original-dst proxy --capture ebpf --cgroup app.slice --ports 80,443
+original-dst proxy --with-rules --allow-name '*.example.com:443' --deny-name tracker.example.com --inspect 80,443
 original-dst proxy --listen 15001 --deny 169.254.169.254 --deny '10.0.0.0/8:22' --log json`,
     },
   );

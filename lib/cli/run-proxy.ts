@@ -12,6 +12,7 @@ import { Ending } from './ending.ts';
 import { withFlags } from './flag-names.ts';
 import { Forwarder } from './forwarder.ts';
 import { MetricsServer } from './metrics-server.ts';
+import { inspection, namePolicy, type NameOptions } from './name-rules.ts';
 import { inheritedSocket } from './inherited-socket.ts';
 import { complaint, type Paint } from './output.ts';
 import { type LogFormat, ProxyOutput } from './proxy-output.ts';
@@ -19,9 +20,8 @@ import { type ProxyCaptureOptions, startCapture } from './proxy-capture.ts';
 import { ownMark, proxyPlan, unfit } from './proxy-rules.ts';
 import { RulesGuard } from './rules-guard.ts';
 
-export interface ProxyOptions extends ProxyCaptureOptions {
+export interface ProxyOptions extends ProxyCaptureOptions, NameOptions {
   via?: ProxyServer;
-  allow?: Target[];
   deny?: Target[];
   relay: boolean;
   idle: number;
@@ -112,6 +112,8 @@ async function serve(
 export async function runProxy(options: ProxyOptions, paint: Paint): Promise<void> {
   const { mode, preserveSource, idle, relay, via } = options;
   const mark = ownMark(options);
+  const names = namePolicy(options);
+  const inspect = inspection(options);
   const output = new ProxyOutput(options.log, paint, () => forwarder.totals);
   const forwarder = new Forwarder({
     transparent: mode === 'tproxy',
@@ -120,7 +122,9 @@ export async function runProxy(options: ProxyOptions, paint: Paint): Promise<voi
       ...(mark === undefined ? {} : { mark }),
     },
     ...(via === undefined ? {} : { via }),
-    egress: egressPolicies(options.allow, options.deny),
+    egress: egressPolicies(names === undefined ? options.allow : undefined, options.deny),
+    ...(names === undefined ? {} : { names }),
+    ...(inspect === undefined ? {} : { inspect }),
     relay: { engine: relay ? 'any' : 'pipe', idleTimeout: idle * 1000 },
     onEnd: (record) => output.record(record),
   });

@@ -6,6 +6,7 @@ import { planRules, sidecar, toIpCommands, toNftables } from '../../lib/rules/in
 import { accessText, begin, reasonOf } from '../../lib/cli/access-log.ts';
 import { listenAddress, target } from '../../lib/cli/arguments.ts';
 import { egressPolicies } from '../../lib/cli/egress-list.ts';
+import { inspection, namePolicy } from '../../lib/cli/name-rules.ts';
 import { bytes, wrap } from '../../lib/cli/output.ts';
 import { codedError } from '../../lib/errors.ts';
 import { behind, cli, cliBatch } from '../fixtures/cli.ts';
@@ -58,6 +59,9 @@ t.test('wrong command lines end with 2 and say why', async (t) => {
     ['proxy --via http://a --preserve-source', /--via and --preserve-source exclude each other/],
     ['proxy --deny 10.0.0.0/33', /an address or a prefix/],
     ['proxy --deny 10.0.0.0/8:http', /is invalid/],
+    ['proxy --allow-name 10.0.0.0/8', /It must be a name: addresses are for --allow and --deny/],
+    ['proxy --deny-name a..b', /'a\.\.b' is no rule of a policy/],
+    ['proxy --inspect https', /'https' is invalid/],
     ['proxy --mark -1', /is invalid/],
     ...['--ports 80', '--loopback', '--name x', '--drop-invalid', '--table 5', '--exempt-uid 33'].map(
       (flag): [string, RegExp] => [
@@ -264,6 +268,40 @@ t.test('access log', async (t) => {
     (style, text) => `<${style} ${text}>`,
   );
   t.equal(line, '<dim T> 192.0.2.1:1 → <bold unknown> unknown ↑ 1 B ↓ 2.0 kB 3 ms <red ENOENT>\n');
+  const known = { kind: 'redirect', family: 'IPv4', address: '192.0.2.7', port: 80 } as const;
+  const first = { protocol: 'tls', name: 'a.test', ech: false, bytes: Buffer.of(22) } as const;
+  t.match(begin({ address: '192.0.2.1', port: 1 }, known, first), { protocol: 'tls', name: 'a.test' });
+  const { name: _, ...nameless } = first;
+  t.notOk('name' in begin({ address: '192.0.2.1', port: 1 }, known, nameless));
+});
+
+t.test('names and addresses of a proxy', async (t) => {
+  const addresses = [target('10.0.0.0/8'), target('[2001:db8::/32]:443'), target('192.0.2.1:22')];
+  t.equal(namePolicy({ allow: addresses }), undefined, 'addresses alone are no matter of names');
+  const either = namePolicy({ allow: addresses, allowName: ['*.a.test'], denyName: ['b.a.test'] })!;
+  for (const [subject, allowed] of [
+    [{ name: 'x.a.test', address: '192.0.2.9', port: 80 }, true],
+    [{ name: 'b.a.test', address: '10.0.0.1', port: 80 }, false],
+    [{ address: '10.0.0.1', port: 80 }, true],
+    [{ address: '2001:db8::1', port: 443 }, true],
+    [{ address: '2001:db8::1', port: 80 }, false],
+    [{ address: '192.0.2.1', port: 22 }, true],
+    [{ address: '192.0.2.1', port: 23 }, false],
+  ] as const)
+    t.equal(either.test(subject), allowed, JSON.stringify(subject));
+  const denying = namePolicy({ denyName: ['b.test'] })!;
+  t.same([denying.test('b.test'), denying.test('c.test'), denying.test({})], [false, true, true]);
+  t.equal(namePolicy({ allowName: ['b.test'] })!.test({}), false, 'no name');
+  t.same(
+    [
+      {},
+      { inspect: [80] },
+      { inspect: true as const },
+      { allowName: ['a.test'] },
+      { denyName: ['a.test'] },
+    ].map(inspection),
+    [undefined, { ports: [80] }, {}, {}, {}],
+  );
 });
 
 t.test('text', async (t) => {

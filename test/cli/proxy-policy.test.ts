@@ -1,4 +1,6 @@
 // What `original-dst proxy` refuses, how it ends, and what it shows meanwhile.
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { behind, cliBatch, RunningCli } from '../fixtures/cli.ts';
@@ -17,11 +19,24 @@ await inNamespace(t, import.meta.url, async () => {
     t.test(`who may be dialled, and failures ${engine}`, async (t) => {
       const proxy = await running(
         t,
-        ...`${engine}--with-rules --mark 77 --allow 198.51.100.0/24 --allow 10.1.0.2:81`.split(' '),
+        ...`${engine}--with-rules --grace 0 --mark 77 --allow 198.51.100.0/24 --allow 10.1.0.2:81`.split(' '),
         ...'--deny 198.51.100.8:80 --deny [2001:db8::/32]:443'.split(' '),
+        ...'--allow-name far.test,*.near.test:80 --deny-name bad.near.test --inspect 80'.split(' '),
       );
+      const asking = (name: string): string[] => ['-H', `Host: ${name}`];
       t.equal(curl('http://198.51.100.7/'), '::ffff:10.1.0.1');
       await proxy.until('stdout', /198\.51\.100\.7:80 .*\n/);
+      t.equal(curl('http://10.1.0.2/', ...asking('far.test')), '::ffff:10.1.0.1', 'allowed by name alone');
+      await proxy.until('stdout', /10\.1\.0\.2:80 redirect http far\.test ↑ [1-9].* end\n/);
+      t.equal(curl('http://[2001:db8:6::7]/', ...asking('a.b.Near.Test.')), '2001:db8:5::1', 'IPv6');
+      await proxy.until('stdout', /\[2001:db8:6::7\]:80 redirect http a\.b\.near\.test ↑ [1-9].* end\n/);
+      for (const [url, name] of [
+        ['http://198.51.100.8/', 'far.test'],
+        ['http://198.51.100.7/', 'bad.near.test'],
+        ['http://10.1.0.2/', 'other.test'],
+        ['http://10.1.0.2/', 'near.test'],
+      ] as const)
+        t.match(curl(url, ...asking(name)), REFUSED, `${url} ${name}`);
       for (const url of [
         'http://198.51.100.8/',
         'http://10.1.0.2/',
@@ -31,12 +46,25 @@ await inNamespace(t, import.meta.url, async () => {
         t.match(curl(url), REFUSED, url);
       }
       await proxy.until('stdout', /10\.1\.0\.2:81 .*\n/);
-      const [, ...lines] = proxy.stdout.trim().split('\n');
-      t.match(lines[0], /198\.51\.100\.8:80 redirect ↑ 0 B ↓ 0 B \d+ ms ERR_EGRESS_DENIED$/);
-      t.match(lines[1], /10\.1\.0\.2:80 .*ERR_EGRESS_DENIED$/);
-      t.match(lines[2], /\[2001:db8:6::7\]:80 .*ERR_EGRESS_DENIED$/);
-      t.match(lines[3], /10\.1\.0\.2:81 .*ECONNREFUSED$/);
+      const [, , , ...lines] = proxy.stdout.trim().split('\n');
+      const refused = '↑ 0 B ↓ 0 B \\d+ ms ERR_EGRESS_DENIED$';
+      for (const [i, what] of [
+        `198.51.100.8:80 redirect http far.test ${refused}`,
+        `198.51.100.7:80 redirect http bad.near.test ${refused}`,
+        `10.1.0.2:80 redirect http other.test ${refused}`,
+        `10.1.0.2:80 redirect http near.test ${refused}`,
+        `198.51.100.8:80 redirect http ${refused}`,
+        `10.1.0.2:80 redirect http ${refused}`,
+        `\\[2001:db8:6::7\\]:80 redirect http ${refused}`,
+        '10.1.0.2:81 redirect ↑ .*ECONNREFUSED$',
+      ].entries())
+        t.match(lines[i], new RegExp(what));
+      const silent = connect(80, '198.51.100.7');
+      silent.on('error', () => {});
+      await once(silent, 'connect');
       t.equal(await end(proxy, 'SIGHUP'), 0);
+      if (!silent.closed) await once(silent, 'close');
+      t.equal(proxy.stdout.trim().split('\n').length, 11, 'nobody has decided about it');
     });
 
   t.test('open connections: grace, then none; a second signal', async (t) => {
@@ -45,8 +73,9 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(await end(short, 'SIGTERM'), 0, 'after the grace');
     t.match(short.stdout, /aborted\n$/);
 
-    const long = await running(t, '--with-rules', '--grace', '3600');
+    const long = await running(t, '--with-rules', '--grace', '3600', '--allow', '198.51.100.7');
     await slowDownload(t);
+    t.match(curl('http://198.51.100.8/'), REFUSED, 'by its address alone');
     long.child.kill('SIGINT');
     await long.until('stderr', /ending: open connections have 3600 s/);
     // Within half a second it would be the same request.
