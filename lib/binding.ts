@@ -30,6 +30,14 @@ export interface Binding {
     original: number,
     where: number,
   ): number;
+  /** Is a client seen at its own address by whom it has dialled: 1, 0 where NAT has given it another, or a negative errno. */
+  conntrackSource(
+    where: number,
+    clientAddress: string,
+    clientPort: number,
+    dialledAddress: string,
+    dialledPort: number,
+  ): number;
   /** 1, 0 or a negative errno. */
   isInterfaceAddress(role: number, where: number): number;
   setTransparent(fd: number, on: boolean): number;

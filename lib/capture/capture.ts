@@ -9,6 +9,8 @@ import { NameTable } from '../names/name-table.ts';
 import { Namespace, type NamespaceSpawnOptions } from '../namespace/namespace.ts';
 import type { PolicySubject } from '../policy/name-policy.ts';
 import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
+import type { ClientProcess } from '../recover/proc.ts';
+import { processOf } from '../recover/process-of.ts';
 import type { RelayDecision } from '../relay/decision.ts';
 import type { Relay } from '../relay/relay-object.ts';
 import { createRelayServer } from '../relay/relay-server.ts';
@@ -27,11 +29,19 @@ export interface Denial {
   destination: Readonly<Pick<Endpoint, 'address' | 'port'>> | undefined;
   /** In words, as `NamePolicy.explain` says it. */
   because: string;
+  /** Who has dialled: of TCP, with `processes`, if it is certain. */
+  process: ClientProcess | undefined;
 }
 
 export interface CaptureEvents {
-  /** A connection is dialled on. */
-  relay: [relay: Relay, destination: OriginalDst, client: Endpoint, name: string | undefined];
+  /** A connection is dialled on. `process`: who has dialled, with `processes`, if it is certain. */
+  relay: [
+    relay: Relay,
+    destination: OriginalDst,
+    client: Endpoint,
+    name: string | undefined,
+    process: ClientProcess | undefined,
+  ];
   /** The first datagram of a flow is passed on. */
   datagrams: [flow: CapturedFlow];
   /** A question for a resolver, and what became of it. */
@@ -56,6 +66,8 @@ export class Capture extends EventEmitter<CaptureEvents> {
   readonly #servers: RelayServer[] = [];
   #dns: DnsForwarder | undefined;
   #udp: UdpRelay | undefined;
+  /** Who has dialled, by the client's address as `decide` and `'relay'` are given it. */
+  readonly #dialled = new WeakMap<Endpoint, ClientProcess>();
   #closed = false;
 
   /** @internal */
@@ -74,7 +86,14 @@ export class Capture extends EventEmitter<CaptureEvents> {
       ...(inspect === undefined ? {} : { inspect }),
     });
     tcp.on('relay', (relay, destination, client, first) =>
-      this.emit('relay', relay, destination, client, this.#nameOf(destination as KnownDst, first)),
+      this.emit(
+        'relay',
+        relay,
+        destination,
+        client,
+        this.#nameOf(destination as KnownDst, first),
+        this.#dialled.get(client),
+      ),
     );
     const port = await this.#listen(tcp, { port: 0, namespace: this.namespace });
     const udpSocket = udp === 'relay' ? createDatagramSocket({ namespace: this.namespace }) : undefined;
@@ -187,8 +206,22 @@ export class Capture extends EventEmitter<CaptureEvents> {
     name: string | undefined,
     destination: Denial['destination'],
     because: string,
+    process?: ClientProcess,
   ): void {
-    this.emit('denied', { protocol, name, destination, because });
+    this.emit('denied', { protocol, name, destination, because, process });
+  }
+
+  /** Asked while the client waits for the verdict: its socket is there yet. */
+  #whoDialled(client: Endpoint, destination: Endpoint): ClientProcess | undefined {
+    if (this.#options.processes !== true) return undefined;
+    try {
+      const found = processOf({ client, destination }, { namespace: this.namespace });
+      if (found !== undefined) this.#dialled.set(client, found);
+      return found;
+    } catch {
+      // No descriptors left to ask with, say: no reason to end a connection.
+      return undefined;
+    }
   }
 
   #decide(
@@ -202,9 +235,10 @@ export class Capture extends EventEmitter<CaptureEvents> {
     const name = this.#nameOf(destination, first);
     const { address, port } = destination;
     const protocol = SPOKEN[first?.protocol ?? 'other'];
+    const process = this.#whoDialled(client, destination);
     const because = this.#explain({ name, address, port, protocol, ech: first?.ech });
     if (because !== undefined) {
-      this.#deny('tcp', name ?? first?.name, { address, port }, because);
+      this.#deny('tcp', name ?? first?.name, { address, port }, because, process);
       return 'reset';
     }
     return this.#options.decide?.(destination, client, first, connection) ?? 'relay';

@@ -15,15 +15,17 @@ export interface CaptureOptions {
   dns?: boolean | { upstream: { address: string; port?: number } };
   /** What becomes of UDP that is not DNS. Default `'relay'`. */
   udp?: 'relay' | 'reject';
+  /** Find out which process has dialled, for the events: see processOf(), and what that costs. Default false. */
+  processes?: boolean;
 }
 
-const OPTIONS = new Set<string>(['policy', 'decide', 'inspect', 'dns', 'udp']);
+const OPTIONS = new Set<string>(['policy', 'decide', 'inspect', 'dns', 'udp', 'processes']);
 
 export function checkCaptureOptions(options: unknown): asserts options is CaptureOptions {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
   checkOptionNames('createCapture', Object.keys(options), OPTIONS);
-  const { policy, decide, dns, udp } = options as CaptureOptions;
+  const { policy, decide, dns, udp, processes } = options as CaptureOptions;
   if (policy !== undefined && !(policy instanceof NamePolicy))
     throw invalidType('options.policy', 'an instance of NamePolicy', policy);
   if (decide !== undefined && typeof decide !== 'function')
@@ -31,4 +33,5 @@ export function checkCaptureOptions(options: unknown): asserts options is Captur
   if (dns !== undefined && (typeof dns !== 'object' || dns === null)) checkBoolean('options.dns', dns);
   if (udp !== undefined && udp !== 'relay' && udp !== 'reject')
     throw outOfRange('options.udp', "'relay' or 'reject'", udp);
+  if (processes !== undefined) checkBoolean('options.processes', processes);
 }

@@ -80,6 +80,7 @@ export async function runCaptured(program: string, args: string[], options: RunO
     udp: options.udp,
     dns: options.dns,
     inspect: {},
+    processes: options.log !== undefined,
     ...(policy === undefined ? {} : { policy }),
   });
   const { log } = options;

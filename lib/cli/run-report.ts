@@ -1,6 +1,7 @@
 // What a captured command has talked to: a record for each, and a table at the end.
 import { type Endpoint, formatEndpoint } from '../address.ts';
 import type { Capture } from '../capture/index.ts';
+import type { ClientProcess } from '../recover/proc.ts';
 import type { RelayOutcome } from '../relay/outcome.ts';
 import { bytes } from './output.ts';
 
@@ -24,6 +25,11 @@ function ended(outcome: RelayOutcome): string {
   return outcome.reason === 'error' ? (outcome.error as NodeJS.ErrnoException).code! : 'passed';
 }
 
+/** What the log says of a process. */
+function by(process: ClientProcess | undefined): { pid?: number; command?: readonly string[] } {
+  return process === undefined ? {} : { pid: process.pid, command: process.command };
+}
+
 /** Listens to a capture from its beginning. */
 export class RunReport {
   readonly #rows = new Map<string, Row>();
@@ -33,7 +39,7 @@ export class RunReport {
 
   constructor(capture: Capture, log: (record: RunRecord) => void) {
     this.#log = log;
-    capture.on('relay', (relay, destination, client, name) => {
+    capture.on('relay', (relay, destination, client, name, process) => {
       const began = Date.now();
       relay.on('close', (outcome) => {
         const { bytesToUpstream: up, bytesToClient: down } = relay;
@@ -45,6 +51,7 @@ export class RunReport {
           name,
           destination,
           client,
+          ...by(process),
           up,
           down,
           ms: Date.now() - began,
@@ -62,7 +69,8 @@ export class RunReport {
     capture.on('denied', (denial) => {
       this.denied++;
       this.#row(denial.name, denial.destination, `denied: ${denial.because}`).count++;
-      this.#write('denied', { ...denial });
+      const { process, ...about } = denial;
+      this.#write('denied', { ...about, ...by(process) });
     });
   }
 

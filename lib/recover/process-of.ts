@@ -56,12 +56,33 @@ function clientSocket(where: number, { client, destination }: ConnectionEnds): F
   return inode !== 0 && CONNECTED.has(state) ? { inode, cookie } : undefined;
 }
 
+/**
+ * Has the socket with these ends another source address for whoever accepts it? NAT gives a connection another port
+ * when two clients' connections, to different destinations, would look alike at the proxy. Then `client` is an address
+ * that NAT has made up, and a socket that really has it is a third party's.
+ */
+function seenElsewhere(where: number, { client, destination }: ConnectionEnds): boolean {
+  return (
+    binding().conntrackSource(where, client.address, client.port, destination.address, destination.port) === 0
+  );
+}
+
 function find(where: number, ends: ConnectionEnds): ClientProcess | undefined {
   const socket = clientSocket(where, ends);
-  const pid = socket && holderOf(socket.inode);
-  const found = pid === undefined ? undefined : describeHolder(pid, socket!.inode);
+  if (socket === undefined || seenElsewhere(where, ends)) return undefined;
+  const pid = holderOf(socket.inode);
+  const found = pid === undefined ? undefined : describeHolder(pid, socket.inode);
   // The inode's number may have been another socket's by then.
-  return found && clientSocket(where, ends)?.cookie === socket!.cookie ? found : undefined;
+  return found && clientSocket(where, ends)?.cookie === socket.cookie ? found : undefined;
+}
+
+/** In a namespace that the caller may close: the socket by which its conntrack is asked would keep it. */
+function findIn({ fd }: Namespace, ends: ConnectionEnds): ClientProcess | undefined {
+  try {
+    return find(fd, ends);
+  } finally {
+    binding().conntrackForget(fd);
+  }
 }
 
 /** The connection of an accepted socket; undefined once it has been reset: its addresses may be another one's. */
@@ -90,13 +111,15 @@ function checkEnd(name: string, end: unknown): Pick<Endpoint, 'address' | 'port'
  * The answer is about the socket at the client's end of this very connection: undefined when there is none (the client
  * is another host's, or in another network namespace), when its process has closed it or has ended, or when it may not
  * be seen (another user's process without CAP_SYS_PTRACE, hidepid, another pid namespace). Never the process that has
- * the client's port later. Of several that share the socket, the eldest of the family.
+ * the client's port later, nor the one that has a port which NAT has given the client (without CAP_NET_ADMIN conntrack
+ * cannot be asked about that, which REDIRECT of several destinations to one port does now and then). Of several that
+ * share the socket, the eldest of the family.
  *
  * Looks through `/proc`, first among the processes that have dialled before: milliseconds where there are thousands.
  *
  * @param client an accepted socket, or the two ends: the policy's `client` and `destination` of a relay server
  * @throws argument errors; a system error of netlink or, with a namespace that cannot be entered, of that (`EPERM`)
- * Capability: none for processes of this user; CAP_SYS_PTRACE for others'. Source: sock_diag(7), proc(5).
+ * Capability: none for processes of this user, CAP_SYS_PTRACE for others'; CAP_NET_ADMIN, see above. Source: sock_diag(7), proc(5).
  */
 export function processOf(
   client: Socket | ConnectionEnds,
@@ -114,11 +137,11 @@ export function processOf(
       client: checkEnd('client.client', client.client),
       destination: checkEnd('client.destination', client.destination),
     };
-    return find(namespace?.fd ?? -1, ends);
+    return namespace ? findIn(namespace, ends) : find(-1, ends);
   }
   return withFd(client, (fd) => {
     const ends = endsOf(client, fd);
-    const found = ends && find(namespace?.fd ?? fd, ends);
+    const found = ends && (namespace ? findIn(namespace, ends) : find(fd, ends));
     // A connection that has been reset meanwhile leaves its addresses to the next.
     return endsOf(client, fd) && found;
   });

@@ -151,6 +151,10 @@ int read_entry(const uint8_t* bytes, size_t length, ConntrackAnswer* answer) {
       found = read_tuple(a, &tuple);
       answer->original = tuple.destination;
     }
+    if (a.type == CTA_TUPLE_REPLY) {
+      Tuple tuple;
+      if (read_tuple(a, &tuple)) answer->client = tuple.destination;
+    }
     if (a.type == CTA_TIMEOUT && a.length >= sizeof(answer->seconds)) {
       memcpy(&answer->seconds, a.data, sizeof(answer->seconds));
       answer->seconds = ntohl(answer->seconds);

@@ -9,7 +9,8 @@
 
 namespace original_dst {
 
-// The flow as this host's socket sees it: what it answers has `local` for its source.
+// The flow as this host's socket sees it: what it answers has `local` for its source. Or, with the
+// client's address for `local`, as the client sees it: an entry is found by either of its tuples.
 struct ConntrackQuestion {
   Endpoint local;
   Endpoint peer;
@@ -19,6 +20,7 @@ struct ConntrackQuestion {
 
 struct ConntrackAnswer {
   Endpoint original;  // where the first packet of the flow was going
+  Endpoint client;    // where answers to it go before NAT gives them its own source address back
   uint32_t seconds;  // until the entry times out, rounded down; 0 also when the kernel does not say
 };
 

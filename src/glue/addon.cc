@@ -45,6 +45,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("conntrackActive", &Addon::ConntrackActive),
                              InstanceMethod("conntrackForget", &Addon::ConntrackForget),
                              InstanceMethod("conntrackLookup", &Addon::ConntrackLookup),
+                             InstanceMethod("conntrackSource", &Addon::ConntrackSource),
                              InstanceMethod("isInterfaceAddress", &Addon::IsInterfaceAddress),
                              InstanceMethod("setTransparent", &Addon::SetTransparent),
                              InstanceMethod("getTransparent", &Addon::GetTransparent),
@@ -168,6 +169,22 @@ class Addon : public Napi::Addon<Addon> {
     if (status != 0) return Napi::Number::New(info.Env(), status);
     *original = answer.original;
     return Napi::Number::New(info.Env(), answer.seconds);
+  }
+
+  // (where, address and port of a client, those that it has dialled) → does the server see it at that
+  // very address? 1, 0: NAT has given it another one, or -errno
+  Napi::Value ConntrackSource(const Napi::CallbackInfo& info) {
+    Endpoint client;
+    Endpoint dialled;
+    int status = endpoint_argument(info, 1, &client);
+    if (status == 0) status = endpoint_argument(info, 3, &dialled);
+    ConntrackAnswer answer;
+    if (status == 0) {
+      const ConntrackQuestion question = {client, dialled, IPPROTO_TCP, 0};
+      status = conntrack_.lookup(fd_argument(info, 0), question, &answer);
+    }
+    if (status != 0) return Napi::Number::New(info.Env(), status);
+    return Napi::Number::New(info.Env(), same_address(answer.client, client) ? 1 : 0);
   }
 
   // (role, where as of call_at()) → is it an address of the interfaces there? 1, 0 or -errno

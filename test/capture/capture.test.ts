@@ -96,6 +96,30 @@ await inCaptureWorld(t, import.meta.url, async () => {
     },
   );
 
+  await t.test('who has dialled', async (t) => {
+    await startWorld(t);
+    const inside = await capture(t, {
+      processes: true,
+      policy: new NamePolicy({ deny: [`${WEB.v4}:${PORT + 1}`] }),
+    });
+    const seen: unknown[] = [];
+    inside.on('relay', (_, __, ___, ____, process) => seen.push(process));
+    const script = `${get(`${WEB.v4}:${PORT}`, '-o /dev/null')}; exec 3<>/dev/tcp/${WEB.v4}/${PORT + 1}; read -r <&3; echo $$`;
+    const [, shell] = (await output(inside, script)).split('\n');
+    t.match(seen, [{ command: ['curl', '-sS'], uid: process.geteuid!(), pid: Number }]);
+    t.match(inside.denials, [{ protocol: 'tcp', process: { pid: Number(shell), command: ['bash', '-c'] } }]);
+    const { namespace } = inside;
+    const { fd } = namespace;
+    const child = inside.spawn('bash', ['-c', `read; ${get(`${WEB.v4}:${PORT}`)}`], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    Object.defineProperty(namespace, 'fd', { value: 9999, configurable: true });
+    child.stdin!.end('\n');
+    await once(child, 'close');
+    Object.defineProperty(namespace, 'fd', { value: fd });
+    t.same(seen.slice(1), [undefined], 'where it cannot be asked, the connection goes on');
+  });
+
   await t.test('decide has the last word; without DNS a name is what the client says', async (t) => {
     await startWorld(t);
     const seen: (string | undefined)[] = [];
@@ -192,6 +216,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
       [{ dns: 1 }, 'ERR_INVALID_ARG_TYPE'],
       [{ dns: null }, 'ERR_INVALID_ARG_TYPE'],
       [{ udp: 'drop' }, 'ERR_OUT_OF_RANGE'],
+      [{ processes: 1 }, 'ERR_INVALID_ARG_TYPE'],
       [{ dns: { upstream: { address: 'resolver' } } }, 'ERR_INVALID_ARG_TYPE'],
     ] as const) {
       await t.rejects(createCapture(bad as never), { code }, JSON.stringify(bad));

@@ -34,7 +34,13 @@ await inCaptureWorld(t, import.meta.url, async () => {
     t.same(new Set(records.map(({ event }) => event)), new Set(['query', 'relay', 'datagrams']));
     t.match(
       records.find(({ event }) => event === 'relay'),
-      { name: 'web.test', destination: { address: WEB.v4, port: PORT }, end: 'passed' },
+      {
+        name: 'web.test',
+        destination: { address: WEB.v4, port: PORT },
+        end: 'passed',
+        pid: Number,
+        command: ['curl', '-sS'],
+      },
     );
   });
 

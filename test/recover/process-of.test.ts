@@ -1,7 +1,7 @@
 // processOf(): who has dialled, of both families, behind a redirect, in other namespaces; and nobody else.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { type AddressInfo, createServer as createNetServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { canonicalAddress } from '../../lib/address.ts';
@@ -84,6 +84,10 @@ function endsOf(socket: Socket): ConnectionEnds {
   const { originalDst } = socket as InterceptedSocket;
   const client = { address: canonicalAddress(socket.remoteAddress!)!, port: socket.remotePort! };
   return { client, destination: originalDst as ConnectionEnds['destination'] };
+}
+
+function descriptors(): number {
+  return readdirSync('/proc/self/fd').length;
 }
 
 async function listen(t: Test, options = {}): Promise<{ server: InterceptServer; port: number }> {
@@ -176,6 +180,24 @@ await inNamespace(t, import.meta.url, () => {
     }
   });
 
+  t.test('a port that NAT has given the client is not its own', async (t) => {
+    const { server, port } = await listen(t);
+    nft(`add table inet nat_ports; add chain inet nat_ports out { type nat hook output priority -100; };
+      add rule inet nat_ports out tcp dport 444 redirect to :${port}`);
+    const source = 40100;
+    const first = await dialled(t, server, '198.51.100.11', 444, source);
+    const second = await dialled(t, server, '198.51.100.12', 444, source);
+    const given = second.socket.remotePort!;
+    t.not(given, source, 'the two would look alike here');
+    t.equal(processOf(first.socket)?.pid, first.child.pid);
+    t.equal(processOf(second.socket), undefined);
+    const third = await dialled(t, server, '198.51.100.12', 444, given);
+    t.equal(processOf(second.socket), undefined, 'a third one has that very port, and is another');
+    t.equal(processOf(endsOf(second.socket)), undefined);
+    t.equal(third.child.exitCode, null);
+    sh('nft delete table inet nat_ports');
+  });
+
   t.test('in another namespace', async (t) => {
     const namespace = await Namespace.create();
     t.teardown(() => namespace.close());
@@ -187,6 +209,7 @@ await inNamespace(t, import.meta.url, () => {
       destination: { address: '127.0.0.1', port: serverPort! },
     };
     t.equal(processOf(ends), undefined, 'it is not here');
+    const held = descriptors();
     t.equal(processOf(ends, { namespace })?.pid, child.pid);
     const reversed = { client: ends.destination, destination: ends.client };
     t.equal(processOf(reversed, { namespace })?.pid, child.pid, 'the accepted end is a socket as well');
@@ -195,6 +218,7 @@ await inNamespace(t, import.meta.url, () => {
       processOf({ ...listener, destination: { address: '127.0.0.9', port: 9 } }, { namespace }),
       undefined,
     );
+    t.equal(descriptors(), held, 'no socket of it is kept');
     Object.defineProperty(namespace, 'fd', { value: 9999 });
     t.throws(() => processOf(ends, { namespace }), { code: 'EBADF', syscall: 'netlink' });
   });
