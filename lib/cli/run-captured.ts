@@ -1,23 +1,27 @@
 // Runs a command captured: its terminal, signals and exit status are the command's own.
 import type { ChildProcess } from 'node:child_process';
-import { appendFileSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { createCapture, type Capture } from '../capture/index.ts';
+import { type CaptureOptions, createCapture } from '../capture/index.ts';
 import { NamePolicy, type NamePolicyRules } from '../policy/name-policy.ts';
+import type { ProxyServer } from '../dial/proxy-server.ts';
 import { complain } from './output.ts';
 import type { PortPair } from './run-command.ts';
+import { type LogTarget, RunLog } from './run-log.ts';
 import { RunReport } from './run-report.ts';
 
 export interface RunOptions {
   allow?: string[];
   deny?: string[];
   policy?: string;
-  udp: 'relay' | 'reject';
+  via?: ProxyServer;
+  udp?: 'relay' | 'reject';
   dns: boolean;
   hostPort?: PortPair[];
   publish?: number[];
   envCa?: string;
-  log?: string;
+  log?: LogTarget;
+  logFormat: 'text' | 'json';
   quiet?: boolean;
   failOnDenied?: boolean;
 }
@@ -59,46 +63,56 @@ function statusOf(child: ChildProcess): Promise<number> {
   });
 }
 
-async function runChild(
-  capture: Capture,
-  program: string,
-  args: string[],
-  env: NodeJS.ProcessEnv,
-): Promise<number> {
-  const child = capture.spawn(program, args, { stdio: 'inherit', env });
-  const ignore = (): void => {};
-  const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
-  for (const signal of OF_THE_TERMINAL) process.on(signal, ignore);
-  for (const signal of PASSED_ON) process.on(signal, pass);
-  return await statusOf(child);
+/** What this process does about signals for as long as the command runs, and until it has reported. */
+class Signals {
+  readonly #handlers = new Map<NodeJS.Signals, (signal: NodeJS.Signals) => void>();
+
+  passTo(child: ChildProcess): void {
+    for (const signal of OF_THE_TERMINAL) this.#handlers.set(signal, () => {});
+    for (const signal of PASSED_ON) this.#handlers.set(signal, () => void child.kill(signal));
+    for (const [signal, handler] of this.#handlers) process.on(signal, handler);
+  }
+
+  release(): void {
+    for (const [signal, handler] of this.#handlers) process.off(signal, handler);
+  }
+}
+
+/** By another proxy, which takes no datagrams. */
+function wayOut({ via, udp = 'relay' }: RunOptions): CaptureOptions {
+  return via === undefined ? { udp } : { udp: 'reject', decide: () => ({ action: 'relay', via }) };
 }
 
 /** `original-dst run`. The exit status is in process.exitCode. */
 export async function runCaptured(program: string, args: string[], options: RunOptions): Promise<void> {
   const policy = policyOf(options);
+  const { log: target, logFormat } = options;
+  const log = target === undefined ? undefined : new RunLog(target, logFormat);
   const capture = await createCapture({
-    udp: options.udp,
+    ...wayOut(options),
     dns: options.dns,
     inspect: {},
-    processes: options.log !== undefined,
+    processes: log !== undefined,
     ...(policy === undefined ? {} : { policy }),
   });
-  const { log } = options;
-  const report = new RunReport(
-    capture,
-    log === undefined ? () => {} : (record) => appendFileSync(log, `${JSON.stringify(record)}\n`),
-  );
+  const report = new RunReport(capture, (record) => log?.write(record));
   capture.on('error', (error) => complain(error.message));
   let status: number;
+  const signals = new Signals();
   try {
     for (const { inside, outside } of options.hostPort ?? []) await capture.hostPort(inside, outside);
     for (const port of options.publish ?? []) await capture.publish(port);
     const { envCa } = options;
     const trusted = envCa === undefined ? {} : Object.fromEntries(CA_VARIABLES.map((name) => [name, envCa]));
-    status = await runChild(capture, program, args, { ...process.env, ...trusted });
+    const env = { ...process.env, ...trusted };
+    const child = capture.spawn(program, args, { stdio: 'inherit', env });
+    signals.passTo(child);
+    status = await statusOf(child);
   } finally {
     await capture.close();
+    await log?.end();
   }
   if (!options.quiet) process.stderr.write(report.table());
   process.exitCode = options.failOnDenied && report.denied > 0 && status === 0 ? DENIED : status;
+  signals.release();
 }

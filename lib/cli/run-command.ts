@@ -1,6 +1,6 @@
 // `original-dst run`: its options.
 import { Command, InvalidArgumentError } from 'commander';
-import { port } from './arguments.ts';
+import { integer, port, proxyServer } from './arguments.ts';
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import type { RunOptions } from './run-captured.ts';
 
@@ -15,6 +15,12 @@ function portPair(text: string): PortPair {
   const [inside, outside = inside, ...more] = text.split(':');
   if (more.length > 0) throw new InvalidArgumentError('It must be a port or two: 5432, 80:8080.');
   return { inside: port(inside!), outside: port(outside!) };
+}
+
+/** `calls.jsonl`, `fd:3` */
+function logTarget(text: string): string | number {
+  const [, fd] = /^fd:(.*)$/.exec(text) ?? [];
+  return fd === undefined ? text : integer(0, 2 ** 31 - 1)(fd);
 }
 
 /** Makes of a parser of one value an option to repeat. */
@@ -39,7 +45,12 @@ export function runCommand(): Command {
     )
     .option('--deny <rule>', 'never talk to these; may be repeated', each(String))
     .option('--policy <file>', 'the rules of a file: JSON, as of NamePolicy')
-    .addOption(choice('--udp <what>', 'datagrams that are not DNS', ['relay', 'reject']).default('relay'))
+    .option(
+      '--via <url>',
+      'connect by way of this proxy: socks5://[user:password@]host[:port], or http:// for CONNECT; datagrams are refused then',
+      proxyServer,
+    )
+    .addOption(choice('--udp <what>', 'datagrams that are not DNS (default: relay)', ['relay', 'reject']))
     .option('--no-dns', 'leave DNS to the resolver that the command asks: names are not known then')
     .option(
       '--host-port <port[:port]>',
@@ -52,10 +63,17 @@ export function runCommand(): Command {
       each(port),
     )
     .option('--env-ca <file>', 'trust this certificate too, in the environment of the command')
-    .option('--log <file>', 'append a line of JSON for each connection, flow and refusal')
+    .option(
+      '--log <file>',
+      'append a line for each connection, flow, question and refusal; fd:3 is a descriptor that this command was given',
+      logTarget,
+    )
+    .addOption(choice('--log-format <format>', 'of these lines', ['json', 'text']).default('json'))
     .option('-q, --quiet', 'no table at the end')
     .option('--fail-on-denied', 'exit with 3 if anything was denied and the command itself was content')
     .action(async (program: string, args: string[], options: RunOptions) => {
+      if (options.via !== undefined && options.udp === 'relay')
+        command.error('error: --via and --udp relay exclude each other', { exitCode: 2 });
       const { runCaptured } = await import('./run-captured.ts');
       await runCaptured(program, args, options);
     });
@@ -80,7 +98,8 @@ else as that of the command, 128 and the signal's number if a signal ended it, 1
       title: 'Examples',
       text: `original-dst run -- npm ci
 original-dst run --allow registry.npmjs.org --allow '*.github.com:443' -- npm ci
-original-dst run --deny 169.254.0.0/16 --fail-on-denied --log calls.jsonl -- make test`,
+original-dst run --deny 169.254.0.0/16 --fail-on-denied --log calls.jsonl -- make test
+original-dst run --via socks5://127.0.0.1:1080 --log fd:2 --log-format text -- git fetch`,
     },
   );
 }

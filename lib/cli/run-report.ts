@@ -4,6 +4,7 @@ import type { Capture } from '../capture/index.ts';
 import type { ClientProcess } from '../recover/proc.ts';
 import type { RelayOutcome } from '../relay/outcome.ts';
 import { bytes } from './output.ts';
+import type { RunRecord } from './run-log.ts';
 
 /** One line of the table: all that went to one destination by one name. */
 interface Row {
@@ -15,14 +16,12 @@ interface Row {
   verdict: string;
 }
 
-/** A line of the log. */
-export type RunRecord = { time: string; event: 'relay' | 'datagrams' | 'query' | 'denied' } & Record<
-  string,
-  unknown
->;
-
 function ended(outcome: RelayOutcome): string {
   return outcome.reason === 'error' ? (outcome.error as NodeJS.ErrnoException).code! : 'passed';
+}
+
+function now(): string {
+  return new Date().toISOString();
 }
 
 /** What the log says of a process. */
@@ -47,9 +46,11 @@ export class RunReport {
         row.count++;
         row.up += up;
         row.down += down;
-        this.#write('relay', {
+        this.#log({
+          time: now(),
+          event: 'relay',
           name,
-          destination,
+          destination: destination as Endpoint,
           client,
           ...by(process),
           up,
@@ -63,14 +64,17 @@ export class RunReport {
       const row = this.#row(flow.name, flow.destination, 'passed');
       row.count++;
       this.#flows.push({ row, flow });
-      this.#write('datagrams', { name: flow.name, destination: flow.destination, client: flow.client });
+      const { name, destination, client } = flow;
+      this.#log({ time: now(), event: 'datagrams', name, destination, client });
     });
-    capture.on('query', ({ question, outcome }) => this.#write('query', { ...question, outcome }));
+    capture.on('query', ({ question: { name, type }, outcome }) =>
+      this.#log({ time: now(), event: 'query', name, type, outcome }),
+    );
     capture.on('denied', (denial) => {
       this.denied++;
       this.#row(denial.name, denial.destination, `denied: ${denial.because}`).count++;
       const { process, ...about } = denial;
-      this.#write('denied', { ...about, ...by(process) });
+      this.#log({ time: now(), event: 'denied', ...about, ...by(process) });
     });
   }
 
@@ -111,9 +115,5 @@ export class RunReport {
     const row = { name, destination, count: 0, up: 0, down: 0, verdict };
     this.#rows.set(key, row);
     return row;
-  }
-
-  #write(event: RunRecord['event'], about: Record<string, unknown>): void {
-    this.#log({ time: new Date().toISOString(), event, ...about });
   }
 }
