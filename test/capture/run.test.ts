@@ -80,8 +80,16 @@ await inCaptureWorld(t, import.meta.url, async () => {
     const script = `exec 2>/dev/null; ${get(`web.test:${PORT}`)} -4; ${get(`${OTHER}:${PORT}`)}; ${get('other.test')}; echo hi >/dev/udp/${WEB.v4}/${ECHO}; exit 0`;
     const log = openSync(`${dir}/log`, 'a');
     const denied = await run(
-      ...['--policy', `${dir}/rules.json`, '--log', `fd:${log}`, '--log-format', 'text', '--fail-on-denied'],
-      ...['bash', '-c', script],
+      '--policy',
+      `${dir}/rules.json`,
+      '--log',
+      `fd:${log}`,
+      '--log-format',
+      'text',
+      '--fail-on-denied',
+      'bash',
+      '-c',
+      script,
     );
     t.equal(denied.status, 3);
     t.match(denied.stderr, /203\.0\.113\.10:8080 +1 +0 B +0 B +denied: unnamed: deny/);
@@ -97,13 +105,25 @@ await inCaptureWorld(t, import.meta.url, async () => {
     ])
       t.match(told, new RegExp(`${time} ${line}`, 'm'));
     const failed = await run(
-      ...['--allow', 'web.test', '--fail-on-denied', '-q', '--'],
-      ...['sh', '-c', `${get(OTHER)} 2>/dev/null; exit 4`],
+      '--allow',
+      'web.test',
+      '--fail-on-denied',
+      '-q',
+      '--',
+      'sh',
+      '-c',
+      `${get(OTHER)} 2>/dev/null; exit 4`,
     );
     t.same(failed, { status: 4, stderr: '' });
     const passed = await run(
-      ...['--deny', '192.0.2.0/24', '--fail-on-denied', '--no-dns', '--'],
-      ...['sh', '-c', get(`${OTHER}:${PORT}`)],
+      '--deny',
+      '192.0.2.0/24',
+      '--fail-on-denied',
+      '--no-dns',
+      '--',
+      'sh',
+      '-c',
+      get(`${OTHER}:${PORT}`),
     );
     t.equal(passed.status, 0, passed.stderr);
     t.same(connections, [WEB.v4, OTHER]);
@@ -186,7 +206,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
     ] as const) {
       let text = '';
       child.stdout!.setEncoding('utf8').on('data', (more: string) => (text += more));
-      while (text === '') await once(child.stdout!, 'data');
+      await once(child.stdout!, 'data');
       process.kill(to, signal);
       t.same(await once(child, 'exit'), [9, null], signal);
       t.equal(text, 'up\ngot it\n');
