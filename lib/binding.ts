@@ -172,6 +172,13 @@ export interface Binding {
     ech: boolean,
     name: string | null,
   ): number;
+  /** Memory in which the numbers of records are, before each call of `onRecords` (src/glue/records_glue.cc). */
+  relayRecords(
+    listener: number,
+    onRecords: ((count: number, text: string) => void) | null,
+  ): ArrayBuffer | number;
+  /** The bounds of the histograms in a listener's stats, in microseconds. */
+  relayBounds(): [dial: number[], duration: number[]];
   /** Those of the address, those of the name, or all. */
   relayRevokeVerdicts(listener: number, address: string | null, port: number, name: string | null): number;
   /** A descriptor of a new network namespace, or what failed (lib/namespace/create.ts). */

@@ -90,6 +90,8 @@ export { createRelayServer } from './relay/relay-server.ts';
 export type { RelayServer, RelayServerEvents } from './relay/types.ts';
 export type { AdmissionOptions } from './relay/admission.ts';
 export type { RelayServerOptions } from './relay/server-options.ts';
+export type { ConnectionRecord } from './relay/records.ts';
+export type { Histogram } from './relay/histogram.ts';
 export type { RelayServerStats } from './relay/server-stats.ts';
 export type { RelayTimeouts } from './relay/timeouts.ts';
 export type { PendingConnection } from './relay/undecided.ts';

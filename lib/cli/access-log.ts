@@ -2,7 +2,6 @@
 import { formatEndpoint } from '../address.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
-import type { RelayOutcome } from '../relay/outcome.ts';
 import { bytes, type Paint } from './output.ts';
 
 /** One connection, from accept to end. */
@@ -21,12 +20,6 @@ export interface AccessRecord {
   durationMs: number;
   /** `end`, `idle`, `aborted`, `reset by client`, or an error's code: `ECONNREFUSED`, `ERR_EGRESS_DENIED`. */
   reason: string;
-}
-
-/** An outcome in a word or three. */
-export function reasonOf(outcome: RelayOutcome): string {
-  if (outcome.reason === 'error') return outcome.error.code;
-  return outcome.reason === 'reset' ? `reset by ${outcome.side}` : outcome.reason;
 }
 
 /** The part of a record that is known when it is decided. */

@@ -13,11 +13,12 @@ import { type EgressLists, egressRefusal } from '../policy/egress.ts';
 import type { NamePolicy } from '../policy/name-policy.ts';
 import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
 import type { RelayInspectOptions } from '../relay/inspection.ts';
+import { outcomeText } from '../relay/outcome.ts';
 import type { Relay } from '../relay/relay-object.ts';
 import { createRelayServer } from '../relay/relay-server.ts';
 import type { RelayServer } from '../relay/types.ts';
 import { relay, type RelayOptions } from '../relay/relay.ts';
-import { type AccessRecord, begin, reasonOf } from './access-log.ts';
+import { type AccessRecord, begin } from './access-log.ts';
 import type { ListenAddress } from './arguments.ts';
 
 export interface ForwarderOptions {
@@ -156,7 +157,7 @@ export class Forwarder {
       this.#open.delete(joined);
       const { bytesToUpstream, bytesToClient } = joined;
       const durationMs = Math.round(performance.now() - started);
-      const reason = (outcome.reason === 'aborted' && refused()) || reasonOf(outcome);
+      const reason = (outcome.reason === 'aborted' && refused()) || outcomeText(outcome);
       this.#onEnd({ ...record, bytesToUpstream, bytesToClient, durationMs, reason });
     });
   }

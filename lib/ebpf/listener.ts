@@ -4,7 +4,7 @@ import { checkOptionNames, invalidType } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError } from '../errors.ts';
 import { withFd } from '../node/socket-fd.ts';
-import { NativeRelayServer } from '../relay/relay-server.ts';
+import { NativeRelayServer } from '../relay/native-server.ts';
 import type { RelayServer } from '../relay/types.ts';
 import type { Family, PortRange } from '../rules/config/config.ts';
 import { parsePorts, toPrefixes } from '../rules/config/ranges.ts';

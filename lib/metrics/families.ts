@@ -1,5 +1,6 @@
 // What is measured of a server, read from its `stats`: families of values in Prometheus' terms.
 import type { InterceptStats } from '../accept/stats.ts';
+import type { Histogram } from '../relay/histogram.ts';
 import type { RelayServerStats } from '../relay/server-stats.ts';
 import type { DatagramStats } from '../udp/types.ts';
 
@@ -7,6 +8,8 @@ type Labels = Readonly<Record<string, string>>;
 
 /** One value of a family. */
 export interface Sample {
+  /** Of a histogram: `_bucket`, `_sum`, `_count`, behind the metric's name. */
+  suffix?: string;
   value: number;
   labels: Labels;
 }
@@ -16,7 +19,7 @@ export interface Family {
   /** Without the prefix. */
   name: string;
   help: string;
-  type: 'counter' | 'gauge';
+  type: 'counter' | 'gauge' | 'histogram';
   read: (stats: AnyStats) => Sample[] | undefined;
 }
 
@@ -58,6 +61,28 @@ function ofRelays(read: (stats: RelayServerStats) => Sample[]): Family['read'] {
 function ofDatagrams(read: (stats: DatagramStats) => Sample[]): Family['read'] {
   return (stats) => (isDatagrams(stats) ? read(stats) : undefined);
 }
+
+/** Prometheus counts in seconds, and in each bucket those of the smaller ones too. */
+function buckets({ bounds, counts, sum }: Histogram): Sample[] {
+  let count = 0;
+  const samples = counts.map((own, at) => {
+    count += own;
+    const le = at < bounds.length ? String(bounds[at]! / 1000) : '+Inf';
+    return { suffix: '_bucket', value: count, labels: { le } };
+  });
+  return [
+    ...samples,
+    { suffix: '_sum', value: sum / 1000, labels: {} },
+    { suffix: '_count', value: count, labels: {} },
+  ];
+}
+
+const histogram = (name: string, help: string, read: (stats: RelayServerStats) => Histogram): Family => ({
+  name,
+  help,
+  type: 'histogram',
+  read: ofRelays((stats) => buckets(read(stats))),
+});
 
 const counter = (name: string, help: string, read: Family['read']): Family => ({
   name,
@@ -137,6 +162,21 @@ export const FAMILIES: readonly Family[] = [
       { value: bytesToUpstream, labels: { direction: 'to_upstream' } },
       { value: bytesToClient, labels: { direction: 'to_client' } },
     ]),
+  ),
+  histogram(
+    'relay_connect_seconds',
+    'How long it took to connect to the destinations.',
+    ({ connectMs }) => connectMs,
+  ),
+  histogram(
+    'relay_duration_seconds',
+    'How long relays have lived, from the dial on.',
+    ({ durationMs }) => durationMs,
+  ),
+  counter(
+    'records_dropped_total',
+    'Records of connections that nobody took in time.',
+    ofRelays(({ recordsDropped }) => single(recordsDropped)),
   ),
   counter('datagrams_total', 'Datagrams by what was found out about their destination.', ofDatagrams(byKind)),
   counter(

@@ -54,7 +54,8 @@ class StatsMetric {
   async get(): Promise<object> {
     const { name, help, type } = this;
     const values = this.#servers.flatMap(([server, source]) =>
-      this.#family.read(statsOf(source))!.map(({ value, labels }: Sample) => ({
+      this.#family.read(statsOf(source))!.map(({ suffix, value, labels }: Sample) => ({
+        ...(suffix !== undefined && { metricName: name + suffix }),
         value,
         labels: { server, ...labels },
       })),

@@ -48,6 +48,10 @@ export function protocolNumber(protocol: FirstBytes['protocol']): number {
   return PROTOCOLS.indexOf(protocol);
 }
 
+export function protocolOf(number: number): FirstBytes['protocol'] {
+  return PROTOCOLS[number]!;
+}
+
 /** What the addon has left in memory about `bytes`, which become the answer's. */
 export function readFirstBytes(bytes: Buffer): FirstBytes {
   const { text, view } = answer();

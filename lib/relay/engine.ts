@@ -6,18 +6,20 @@ import { systemError } from '../errors.ts';
 import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
 import type { RelayLimits } from './timeouts.ts';
 
-/** Layout of struct RelaySlot (src/relay/relay.h): two doubles; reason, side and step of the dial in a byte each; errno. */
-const SLOT_BYTES = 24;
-const SLOT_DOUBLES = 3;
+/** Layout of struct RelaySlot (src/relay/relay.h): two doubles; reason, side and step of the dial in a byte each; errno; a float. */
+const SLOT_BYTES = 32;
+const SLOT_DOUBLES = 4;
 const REASON_SIDE_STEP = 4;
 const ERRNO = 5;
-const SLOT_INTS = 6;
+const CONNECT_MS = 6;
+const SLOT_INTS = 8;
 /** By the slot's number; the third stands for neither. */
 const SIDES: readonly { side?: RelaySide }[] = [{ side: 'client' }, { side: 'upstream' }, {}];
 
 interface Slab {
   doubles: Float64Array;
   ints: Int32Array;
+  floats: Float32Array;
 }
 
 /** Bytes that Node has read from a socket already, to be sent ahead of what is still in the kernel. */
@@ -140,6 +142,12 @@ class Engine {
     return slab.doubles[(id % this.#slotsPerSlab) * SLOT_DOUBLES + direction]!;
   }
 
+  /** Of a relay that has closed; below 0: it never connected, or did not dial. */
+  connectMs(id: number): number {
+    const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
+    return slab.floats[(id % this.#slotsPerSlab) * SLOT_INTS + CONNECT_MS]!;
+  }
+
   #takeSlot(): number {
     if (this.#free.length === 0) {
       const memory = this.#native.relaySlab();
@@ -147,7 +155,11 @@ class Engine {
       if (typeof memory === 'number') return memory;
       const first = this.#slabs.length * this.#slotsPerSlab;
       this.#slotsPerSlab = memory.byteLength / SLOT_BYTES;
-      this.#slabs.push({ doubles: new Float64Array(memory), ints: new Int32Array(memory) });
+      this.#slabs.push({
+        doubles: new Float64Array(memory),
+        ints: new Int32Array(memory),
+        floats: new Float32Array(memory),
+      });
       for (let id = first + this.#slotsPerSlab - 1; id >= first; id--) this.#free.push(id);
     }
     return this.#free.pop()!;
@@ -204,7 +216,7 @@ export class NativeMover implements Mover {
   readonly #onClose: OnClose;
   #alive = true;
   /** The slot is somebody else's once the relay has closed: its last numbers are kept. */
-  #final: { toUpstream: number; toClient: number } | undefined;
+  #final: { toUpstream: number; toClient: number; connectMs: number } | undefined;
 
   constructor(engine: Engine, id: number, thread: number, ends: DialEnds, onClose: OnClose) {
     this.#engine = engine;
@@ -222,6 +234,10 @@ export class NativeMover implements Mover {
     return this.#final?.toClient ?? this.#engine.bytes(this.#id, 1);
   }
 
+  connectMs(): number | undefined {
+    return this.#final && this.#final.connectMs >= 0 ? this.#final.connectMs : undefined;
+  }
+
   destroy(): void {
     if (!this.#final) this.#engine.destroy(this.#id, this.thread);
   }
@@ -234,7 +250,11 @@ export class NativeMover implements Mover {
 
   finish(outcome: RelayOutcome): void {
     this.keepAlive(false);
-    this.#final = { toUpstream: this.bytesToUpstream(), toClient: this.bytesToClient() };
+    this.#final = {
+      toUpstream: this.bytesToUpstream(),
+      toClient: this.bytesToClient(),
+      connectMs: this.#engine.connectMs(this.#id),
+    };
     this.#onClose(outcome);
   }
 }

@@ -18,6 +18,8 @@ import type { Place } from '../recover/place.ts';
 import { type AdmissionOptions, readAdmission } from './admission.ts';
 import { type DialFrom, listenPlace } from './dial-from.ts';
 import { engine } from './engine.ts';
+import { readRecords } from './native-records.ts';
+import type { ConnectionRecord } from './records.ts';
 import { readInspection, type RelayInspectOptions } from './inspection.ts';
 import type { RelayLimits } from './timeouts.ts';
 
@@ -151,6 +153,18 @@ export class Listener {
   /** The listening descriptor, which stays the thread's. */
   get fd(): number {
     return binding().relayFd(this.#id);
+  }
+
+  /** Tells what becomes of connections that the thread deals with by itself, from now on. */
+  record(onRecords: ((records: ConnectionRecord[]) => void) | undefined): void {
+    const memory = binding().relayRecords(
+      this.#id,
+      onRecords === undefined
+        ? null
+        : (count, text) => onRecords(readRecords(memory as ArrayBuffer, count, text)),
+    );
+    /* c8 ignore next */
+    if (typeof memory === 'number') throw systemError(memory, { syscall: 'relay' });
   }
 
   /** Accepts no more. `destroy`: closes the relays too that the thread has made by itself. */

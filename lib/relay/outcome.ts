@@ -17,11 +17,19 @@ export type RelayOutcome =
   /** A system call failed, on `side`'s socket where that is known; both sides were sent RST. */
   | { reason: 'error'; side?: RelaySide; error: SystemError | CodedError };
 
+/** An outcome in a word or three: an error's code, `reset by client`, or the reason. */
+export function outcomeText(outcome: RelayOutcome): string {
+  if (outcome.reason === 'error') return outcome.error.code;
+  return outcome.reason === 'reset' ? `reset by ${outcome.side}` : outcome.reason;
+}
+
 /** What is left to a relay once its sockets are handed over: implemented by the addon's thread, or by streams. */
 export interface Mover {
   bytesToUpstream(): number;
   bytesToClient(): number;
   destroy(): void;
+  /** How long it took to connect to the upstream, in milliseconds, where it was this that dialled and did connect. */
+  connectMs?(): number | undefined;
   /** Does it keep the event loop alive? */
   keepAlive(on: boolean): void;
 }

@@ -44,6 +44,11 @@ export class RelayObject extends EventEmitter<RelayEvents> implements Relay {
     return this.#outcome;
   }
 
+  /** Of one that the mover has dialled. */
+  get connectMs(): number | undefined {
+    return this.#mover?.connectMs?.();
+  }
+
   destroy(): this {
     if (!this.#outcome) this.#mover?.destroy();
     return this;

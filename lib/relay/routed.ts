@@ -39,10 +39,14 @@ function moverOf(
     Object.fromEntries(timeouts.filter(([, value]) => value !== undefined)),
   );
   joined.once('close', onClose);
+  const began = performance.now();
+  let connectMs: number | undefined;
+  upstream.once('connect', () => (connectMs = performance.now() - began));
   return {
     bytesToUpstream: () => joined.bytesToUpstream,
     bytesToClient: () => joined.bytesToClient,
     destroy: () => void joined.destroy(),
+    connectMs: () => connectMs,
     keepAlive: (on) => void (on ? joined.ref() : joined.unref()),
   };
 }

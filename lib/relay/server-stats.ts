@@ -4,8 +4,9 @@ import type { CodedError } from '../errors.ts';
 import { countRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { REFUSALS } from './admission.ts';
+import { type Histogram, HISTOGRAM_SIZE, type HistogramName, observe, sumOf } from './histogram.ts';
 import type { RelayOutcome } from './outcome.ts';
-import type { Relay } from './relay-object.ts';
+import type { Relay, RelayObject } from './relay-object.ts';
 
 /** What a {@link RelayServer} has done so far, its thread included. `reset`: by verdict. */
 export interface RelayServerStats extends InterceptStats {
@@ -25,6 +26,12 @@ export interface RelayServerStats extends InterceptStats {
   /** Moved so far, by all relays. */
   bytesToUpstream: number;
   bytesToClient: number;
+  /** How long it took to connect to the destinations. */
+  connectMs: Histogram;
+  /** How long relays have lived that are over, from the dial on. */
+  durationMs: Histogram;
+  /** Records that the listeners of `'records'` were not told, because the event loop was busy for too long. */
+  recordsDropped: number;
 }
 
 /** struct ListenerStats of src/relay/listener.h. */
@@ -43,10 +50,14 @@ const COUNTERS = [
   'inspecting',
   'gone',
   ...REFUSALS,
+  'recordsDropped',
 ] as const;
+const CONNECT_AT = COUNTERS.length;
+const DURATION_AT = CONNECT_AT + HISTOGRAM_SIZE;
+const SIZE = DURATION_AT + HISTOGRAM_SIZE;
 
 export class ServerCounts {
-  #thread: Float64Array = new Float64Array(COUNTERS.length);
+  #thread: Float64Array = new Float64Array(SIZE);
   readonly #connections = newInterceptStats();
   readonly #relays = new Set<Relay>();
   #relayed = 0;
@@ -54,6 +65,8 @@ export class ServerCounts {
   #gone = 0;
   #bytesToUpstream = 0;
   #bytesToClient = 0;
+  readonly #connectMs = new Float64Array(HISTOGRAM_SIZE);
+  readonly #durationMs = new Float64Array(HISTOGRAM_SIZE);
 
   /** The thread's numbers, from now on. */
   attach(memory: ArrayBuffer): void {
@@ -90,7 +103,9 @@ export class ServerCounts {
     this.#relays.add(relay);
   }
 
-  end(relay: Relay, outcome: RelayOutcome): void {
+  end(relay: RelayObject, outcome: RelayOutcome, durationMs: number): void {
+    if (relay.connectMs !== undefined) observe('connectMs', this.#connectMs, relay.connectMs);
+    observe('durationMs', this.#durationMs, durationMs);
     this.#relays.delete(relay);
     this.#bytesToUpstream += relay.bytesToUpstream;
     this.#bytesToClient += relay.bytesToClient;
@@ -101,6 +116,10 @@ export class ServerCounts {
   /** The relays that were begun here, not by the thread. */
   get relays(): ReadonlySet<Relay> {
     return this.#relays;
+  }
+
+  #histogram(name: HistogramName, at: number, own: Float64Array): Histogram {
+    return sumOf(name, [own, this.#thread.subarray(at, at + HISTOGRAM_SIZE)]);
   }
 
   read(): RelayServerStats {
@@ -139,6 +158,9 @@ export class ServerCounts {
       open: thread.open + this.#relays.size,
       bytesToUpstream: thread.bytesToUpstream + up,
       bytesToClient: thread.bytesToClient + down,
+      connectMs: this.#histogram('connectMs', CONNECT_AT, this.#connectMs),
+      durationMs: this.#histogram('durationMs', DURATION_AT, this.#durationMs),
+      recordsDropped: thread.recordsDropped,
     };
   }
 }

@@ -5,6 +5,7 @@ import type { Endpoint } from '../address.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { RelayListenOptions, RevokedVerdicts } from './listener.ts';
+import type { ConnectionRecord } from './records.ts';
 import type { Relay } from './relay-object.ts';
 import type { RelayServerStats } from './server-stats.ts';
 
@@ -14,6 +15,7 @@ export interface RelayServerEvents {
   close: [];
   error: [error: Error];
   connection: [socket: InterceptedSocket];
+  records: [records: ConnectionRecord[]];
   relay: [relay: Relay, destination: OriginalDst, client: Endpoint, first: FirstBytes | undefined];
 }
 

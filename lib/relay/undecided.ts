@@ -7,6 +7,7 @@ import type { Path } from '../policy/own-dials.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { engine, type NativeMover } from './engine.ts';
 import type { RelayOutcome } from './outcome.ts';
+import type { OpenRecord } from './records.ts';
 
 /** What a policy may want to know of the connection that it is asked about, beyond its two ends. */
 export interface PendingConnection {
@@ -33,13 +34,16 @@ export interface Question {
 /** Owns the connection's token, and keeps the event loop alive, until one of `refuse`, `take` and `dial`. */
 export class Undecided implements PendingConnection {
   readonly question: Question;
+  /** Where somebody wants to know what became of it. */
+  readonly record: OpenRecord | undefined;
   readonly #token: number;
   #over = false;
   #timer: NodeJS.Timeout | undefined;
   #aborter: AbortController | undefined;
   #reason: CodedError | undefined;
 
-  constructor(token: number, question: Question) {
+  constructor(token: number, question: Question, record?: OpenRecord) {
+    this.record = record;
     this.#token = token;
     this.question = question;
     engine().countAlive(1);

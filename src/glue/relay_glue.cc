@@ -215,6 +215,8 @@ void init_relay(Napi::Env env, Napi::Object exports, const RelayGlue::Shared& sh
   define<&RelayGlue::ListenerFd>(env, exports, "relayFd", glue);
   define<&RelayGlue::SetVerdict>(env, exports, "relaySetVerdict", glue);
   define<&RelayGlue::RevokeVerdicts>(env, exports, "relayRevokeVerdicts", glue);
+  define<&RelayGlue::SetRecords>(env, exports, "relayRecords", glue);
+  define<&RelayGlue::Bounds>(env, exports, "relayBounds", glue);
 }
 
 }  // namespace original_dst

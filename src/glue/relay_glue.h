@@ -86,6 +86,17 @@ class RelayGlue {
   // or all.
   Napi::Value RevokeVerdicts(const Napi::CallbackInfo& info);
 
+  // ---- records_glue.cc ----
+
+  // (listener, onRecords: (count, text) => void | null) → the memory of the numbers, or -errno.
+  // From here on there is a record of each connection that the thread deals with by itself:
+  // onRecords gets some at a time, kRecordNumbers of each in memory, and three lines of text: the
+  // client's address, the destination's, and the name, each of which may be empty.
+  Napi::Value SetRecords(const Napi::CallbackInfo& info);
+
+  // () → the bounds of the histograms in struct ListenerStats, in microseconds: [dial, duration]
+  Napi::Value Bounds(const Napi::CallbackInfo&);
+
   // (id, token of an undecided connection, address, port, thread) → 0 or -errno, and then the
   // connection has been sent RST. Dials, and relays.
   Napi::Value Dial(const Napi::CallbackInfo& info);
@@ -109,6 +120,7 @@ class RelayGlue {
     std::unique_ptr<RelayListener> native;
     Napi::Reference<Napi::ArrayBuffer> stats;
     Napi::FunctionReference on_undecided;
+    Napi::FunctionReference on_records;
     Napi::Reference<Napi::Uint8Array> first_bytes;
   };
 
@@ -132,6 +144,7 @@ class RelayGlue {
   void Drain(napi_value callback);
   void DrainClosed(napi_value callback);
   void DrainNews();
+  void DrainRecords(Records* records);
   void Report(napi_value callback, uint32_t count);
 
   const Napi::Env env_;
@@ -143,6 +156,8 @@ class RelayGlue {
   Napi::FunctionReference on_gone_;
   uint32_t* batch_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> batch_buffer_;
+  double* record_numbers_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> record_buffer_;
   RelaySlot* slabs_[kMostSlabs] = {};
   Napi::Reference<Napi::ArrayBuffer> slab_buffers_[kMostSlabs];
   uint32_t slab_count_ = 0;

@@ -195,7 +195,12 @@ Napi::Value RelayGlue::Watch(const Napi::CallbackInfo& info) {
 // A callback may close a listener, and its slot may be another's by the next one.
 void RelayGlue::DrainNews() {
   if (threads_[0] == nullptr) return;
-  for (News* next = threads_[0]->take_news(); next != nullptr;) {
+  News* const news = threads_[0]->take_news();
+  // After the news: with that of a listener's end its last records are there.
+  Records records;
+  threads_[0]->take_records(&records);
+  DrainRecords(&records);
+  for (News* next = news; next != nullptr;) {
     std::unique_ptr<News> one(next);
     next = one->next;
     const Napi::HandleScope scope(env_);

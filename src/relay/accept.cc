@@ -73,6 +73,7 @@ void RelayThread::dismiss(RelayListener* listener) {
   RelayListener** at = &listeners_;
   while (*at != listener) at = &(*at)->next;
   *at = listener->next;
+  hand_up_records();
   auto* const over = new News;
   over->kind = News::kOver;
   over->listener = listener;
@@ -90,7 +91,9 @@ void RelayThread::accept(RelayListener* listener) {
     if (answer == RelayListener::Accepted::kCannot) return pause(listener);
     if (answer == RelayListener::Accepted::kNotThisOne) continue;
     Admission admission;
-    if (!listener->admit(facts.peer, now_, &admission)) {
+    const Admitted admitted = listener->admit(facts.peer, now_, &admission);
+    if (admitted != kYes) {
+      record_refusal(listener, facts, nullptr, nullptr, Record::kNotAdmitted, admitted);
       reset_on_close(accepted.get());
       continue;
     }
@@ -110,19 +113,17 @@ void RelayThread::accept(RelayListener* listener) {
 void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts,
                          const Endpoint* destination, Seen* seen, bool watched,
                          Admission admission) {
-  OwnedFd upstream;
-  DialNote note;
-  Verdict verdict = kUndecided;
+  Handled handled;
   if (destination != nullptr) {
     const Wanted wanted = seen == nullptr ? Wanted() : Wanted(seen->first);
-    verdict =
-        listener->handle(accepted.get(), *destination, wanted, now_, *facts, &upstream, &note);
+    handled = listener->handle(accepted.get(), *destination, wanted, now_, *facts);
   }
-  switch (verdict) {
+  switch (handled.verdict) {
     case kUndecided: {
       // Its socket is the other thread's from here on.
       if (watched) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, accepted.get(), nullptr);
       if (!listener->admit_undecided(&admission)) {
+        record_refusal(listener, *facts, destination, seen, Record::kNotAdmitted, kTooManyPending);
         reset_on_close(accepted.get());
         break;
       }
@@ -136,6 +137,7 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       break;
     }
     case kResetIt:
+      record_verdict(record_of(listener, *facts, destination, seen), handled);
       reset_on_close(accepted.get());
       break;
     case kRelayIt: {
@@ -143,14 +145,16 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       relay->listener = listener;
       relay->limits = listener->limits;
       relay->connecting = true;
-      relay->note = note;
+      relay->note = handled.note;
+      relay->record = record_of(listener, *facts, destination, seen);
+      if (relay->record != nullptr && handled.tproxy) relay->record->kind = Record::kTproxy;
       admission.decided();
       relay->admission = std::move(admission);
       relay->next_of_listener = listener->first;
       if (listener->first != nullptr) listener->first->previous_of_listener = relay;
       listener->first = relay;
       add_to(&listener->stats->open, 1);
-      relay->open(std::move(accepted), std::move(upstream), true);
+      relay->open(std::move(accepted), std::move(handled.upstream), true);
       relay->ends[kClient].watched = watched;
       watch(relay);
       break;

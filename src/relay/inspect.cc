@@ -27,11 +27,16 @@ constexpr uint32_t kEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
 constexpr uint32_t kLooksAtOnce = 16;
 constexpr uint64_t kLookIntervalMs = 25;
 
+uint64_t accepted_us(const Waiting& one) {
+  return (one.deadline - one.listener->inspection.timeout_ms) * 1000;
+}
+
 }  // namespace
 
 void RelayThread::inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
                           const Endpoint* destination, Admission admission) {
   if (!listener->admit_undecided(&admission)) {
+    record_refusal(listener, facts, destination, nullptr, Record::kNotAdmitted, kTooManyPending);
     reset_on_close(accepted.get());
     return;
   }
@@ -88,6 +93,7 @@ void RelayThread::look(Waiting* one, bool over) {
   if (got < 0 && errno != EAGAIN && errno != EINTR) {
     // The client has reset the connection.
     add_to(&one->listener->stats->gone, 1);
+    record_gone(*one, accepted_us(*one));
     return forget(one);
   }
   one->looks++;
@@ -122,6 +128,7 @@ void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
   Seen seen;
   seen.first = first;
   seen.size = size;
+  seen.accepted_us = accepted_us(*one);
   // Still one of the listener's: a relay that ends at once must not be its last.
   decide(one->listener, std::move(one->fd), &one->facts, one->certain ? &one->destination : nullptr,
          &seen, one->watched, std::move(one->admission));

@@ -36,6 +36,7 @@ struct Inspection {
 struct Seen {
   FirstBytes first;
   size_t size = 0;
+  uint64_t accepted_us = 0;
   std::unique_ptr<uint8_t[]> bytes;
 };
 

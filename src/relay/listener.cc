@@ -77,11 +77,11 @@ bool RelayListener::take_spare() {
   return spare.valid();
 }
 
-bool RelayListener::admit(const Endpoint& peer, uint64_t now_ms, Admission* admission) {
-  if (admissions == nullptr) return true;
+Admitted RelayListener::admit(const Endpoint& peer, uint64_t now_ms, Admission* admission) {
+  if (admissions == nullptr) return kYes;
   const Admitted answer = admissions->admit(peer, now_ms, admission);
   if (answer != kYes) add_to(&stats->refused[answer - 1], 1);
-  return answer == kYes;
+  return answer;
 }
 
 bool RelayListener::admit_undecided(Admission* admission) {
@@ -101,33 +101,36 @@ bool RelayListener::destination(int accepted, Facts* facts, Endpoint* found) con
   return find_destination(accepted, port, facts, found);
 }
 
-Verdict RelayListener::handle(int accepted, const Endpoint& destination, const Wanted& wanted,
-                              uint64_t now_ms, const Facts& facts, OwnedFd* upstream,
-                              DialNote* note) {
-  bool tproxy = false;
-  const Verdict verdict = verdicts.find(destination, wanted, now_ms, &tproxy);
-  if (verdict == kUndecided) return verdict;
+Handled RelayListener::handle(int accepted, const Endpoint& destination, const Wanted& wanted,
+                              uint64_t now_ms, const Facts& facts) {
+  Handled handled;
+  const Verdict verdict = verdicts.find(destination, wanted, now_ms, &handled.tproxy);
+  if (verdict == kUndecided) return handled;
   Path path = 0;
   if (verdict == kRelayIt) {
     const Origin from = origin(accepted, facts, destination, &path);
-    if (from == kLoop || from == kOwnDial) return kUndecided;
+    if (from == kLoop || from == kOwnDial) return handled;
   }
   double* const captured = facts.capture_status > 0 ? &stats->ebpf : &stats->redirect;
-  add_to(tproxy ? &stats->tproxy : captured, 1);
+  add_to(handled.tproxy ? &stats->tproxy : captured, 1);
+  handled.verdict = verdict;
   if (verdict == kResetIt) {
     add_to(&stats->reset, 1);
-    return verdict;
+    return handled;
   }
 
   DialStep failed = kNoStep;
-  if (start_dial(plan.dial(destination, facts.peer), upstream, &failed) != 0) {
+  const int status = start_dial(plan.dial(destination, facts.peer), &handled.upstream, &failed);
+  if (status != 0) {
     add_to(&stats->failed, 1);
-    return kResetIt;
+    handled.verdict = kResetIt;
+    handled.error = -status;
+    return handled;
   }
-  *note = plan.note(path);
-  note->write(upstream->get(), destination);
+  handled.note = plan.note(path);
+  handled.note.write(handled.upstream.get(), destination);
   add_to(&stats->relayed, 1);
-  return kRelayIt;
+  return handled;
 }
 
 News* RelayListener::undecided(OwnedFd accepted, const Facts& facts, Admission admission) {

@@ -10,6 +10,7 @@
 #include "ebpf/alias_table.h"
 #include "host/origin.h"
 #include "relay/admissions.h"
+#include "relay/histogram.h"
 #include "relay/inspect.h"
 #include "relay/relay.h"
 #include "relay/verdicts.h"
@@ -36,8 +37,11 @@ struct ListenerStats {
   double inspecting;                // whose first bytes are awaited, now
   double gone;                      // of those: reset by the client
   double refused[kRefusalReasons];  // RST was sent for want of room, by Admitted
+  double records_dropped;           // nobody took them in time
+  Histogram dial;                   // of the relayed
+  Histogram duration;               // likewise
 };
-static_assert(sizeof(ListenerStats) == 136, "lib/relay/server-stats.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 400, "lib/relay/server-stats.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {
@@ -52,6 +56,15 @@ struct DialPlan {
 
   Dial dial(const Endpoint& destination, const Endpoint& client) const;
   DialNote note(Path path) const { return {dials, path, source != kOwn, 0}; }
+};
+
+// What became of a connection, by lasting verdicts.
+struct Handled {
+  Verdict verdict = kUndecided;
+  bool tproxy = false;
+  int error = 0;     // errno of the dial, and then the verdict is kResetIt
+  OwnedFd upstream;  // connecting, and noted
+  DialNote note;
 };
 
 // What TypeScript hears of the connections to listeners.
@@ -93,6 +106,10 @@ struct RelayListener : Watched {
   Verdicts verdicts;
   Admissions* admissions = nullptr;  // null: there are no limits
 
+  // Does anybody want records? Set by the other thread.
+  bool recorded() const { return __atomic_load_n(&recorded_, __ATOMIC_RELAXED); }
+  void set_recorded(bool on) { __atomic_store_n(&recorded_, on, __ATOMIC_RELAXED); }
+
   // The relay thread's own.
   OwnedFd spare;  // given up for a moment when there are no descriptors, to refuse a connection
   uint64_t paused_until = 0;  // while accept4(2) cannot go on; 0: it can
@@ -115,21 +132,22 @@ struct RelayListener : Watched {
   // Was it closed, with nothing of it left?
   bool is_over() const { return !listening && first == nullptr && waiting == nullptr; }
   // Is there room for it? If not, it is counted as refused, and is to be sent RST.
-  bool admit(const Endpoint& peer, uint64_t now_ms, Admission* admission);
+  Admitted admit(const Endpoint& peer, uint64_t now_ms, Admission* admission);
   // And among those that are not decided about?
   bool admit_undecided(Admission* admission);
   // As find_destination(), where the connection was not captured.
   bool destination(int accepted, Facts* facts, Endpoint* found) const;
-  // Decides by lasting verdicts, and dials. kRelayIt: `*upstream` is connecting and noted;
-  // kResetIt: send RST; kUndecided: ask, also about a loop, which is for TypeScript to report.
-  Verdict handle(int accepted, const Endpoint& destination, const Wanted& wanted, uint64_t now_ms,
-                 const Facts& facts, OwnedFd* upstream, DialNote* note);
+  // Decides by lasting verdicts, and dials. kResetIt: send RST; kUndecided: ask, also about a loop,
+  // which is for TypeScript to report.
+  Handled handle(int accepted, const Endpoint& destination, const Wanted& wanted, uint64_t now_ms,
+                 const Facts& facts);
   // As origin_of(); on either thread.
   Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
   // For TypeScript to decide about, with all the facts.
   News* undecided(OwnedFd accepted, const Facts& facts, Admission admission);
 
  private:
+  bool recorded_ = false;
   Accepted refuse_one();
 };
 

@@ -9,6 +9,7 @@
 #include "host/recent_dials.h"
 #include "relay/admissions.h"
 #include "relay/flow.h"
+#include "relay/record.h"
 #include "relay/timers.h"
 #include "socket/dial.h"
 #include "socket/owned_fd.h"
@@ -35,9 +36,11 @@ struct RelaySlot {
   uint8_t side;
   uint8_t step;  // DialStep, of an error before there was a connection to the upstream
   uint8_t unused;
-  int32_t error;  // -errno or 0
+  int32_t error;      // -errno or 0
+  float dial_ms;      // until there was a connection; -1: there was none, or it was there before
+  float duration_ms;  // since it was dialled, or came to the thread
 };
-static_assert(sizeof(RelaySlot) == 24, "lib/relay/engine.ts knows this layout");
+static_assert(sizeof(RelaySlot) == 32, "lib/relay/engine.ts knows this layout");
 
 // Milliseconds; 0: none. The order is that of lib/relay/timeouts.ts.
 struct RelayLimits {
@@ -77,7 +80,9 @@ struct Relay : Timed {
   Flow flows[2];               // by source: [kClient] goes to the upstream
   uint64_t began = 0;          // milliseconds of CLOCK_MONOTONIC
   uint64_t last_activity = 0;  // likewise
-  Relay* next = nullptr;       // in the list of closed relays, or in the list of busy ones
+  uint64_t began_us = 0;
+  int64_t dial_us = -1;   // until there was a connection to the upstream that the thread dialled
+  Relay* next = nullptr;  // in the list of closed relays, or in the list of busy ones
   Relay* previous = nullptr;
   bool busy = false;
   bool connecting = false;  // to the upstream
@@ -89,7 +94,8 @@ struct Relay : Timed {
 
   // Of a relay that the thread made itself, for a connection to `listener`.
   RelayListener* listener = nullptr;
-  uint64_t published[2] = {};  // bytes of each flow that the listener's numbers have already
+  uint64_t published[2] = {};      // bytes of each flow that the listener's numbers have already
+  std::unique_ptr<Record> record;  // null: nobody wants to know
   Relay* next_of_listener = nullptr;
   Relay* previous_of_listener = nullptr;
 

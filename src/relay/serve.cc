@@ -56,6 +56,7 @@ bool RelayThread::start_dialling(Relay* relay) {
 // Returns false when the relay has closed.
 bool RelayThread::watch(Relay* relay) {
   relay->began = now_;
+  relay->began_us = now_us_;
   relay->last_activity = now_;
   for (RelayEndpoint& end : relay->ends) {
     epoll_event event = {};
@@ -85,6 +86,7 @@ bool RelayThread::has_connected(Relay* relay) {
   }
   if (!relay->ends[kUpstream].writable) return false;
   relay->connecting = false;
+  relay->dial_us = static_cast<int64_t>(now_us_ - relay->began_us);
   relay->last_activity = now_;
   return arm(relay);
 }
@@ -190,12 +192,19 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   if (reason == kRelayEnd) relay->note.forget();
   relay->admission.release();
   // Counted before its sockets close: whoever sees the end finds it in the numbers.
-  if (relay->listener != nullptr) return forget(relay);
+  if (relay->listener != nullptr) {
+    record_end(relay, reason, side, error);
+    return forget(relay);
+  }
   for (RelayEndpoint& end : relay->ends) end.fd.reset();
   if (find(relay->id) == relay) table_[relay->id] = nullptr;
   relay->slot->reason = reason;
   relay->slot->side = side;
   relay->slot->error = -error;
+  relay->slot->dial_ms = relay->dial_us < 0 ? -1 : static_cast<float>(relay->dial_us) / 1000;
+  // One that has not come as far as to be watched took no time.
+  const uint64_t began = relay->began_us == 0 ? now_us_ : relay->began_us;
+  relay->slot->duration_ms = static_cast<float>(now_us_ - began) / 1000;
 
   relay->next = nullptr;
   const Locked locked(&mutex_);

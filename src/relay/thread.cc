@@ -189,7 +189,8 @@ void RelayThread::run() {
   epoll_event events[kEventsAtOnce];
   while (!stopping_) {
     const int count = epoll_wait(epoll_.get(), events, kEventsAtOnce, wait_ms());
-    now_ = monotonic_ms();
+    now_us_ = monotonic_us();
+    now_ = now_us_ / 1000;
     bool woken = false;
     // Only noted here: a relay must not go away while events that point to it are still unread.
     for (int i = 0; i < count; i++) {
@@ -221,6 +222,7 @@ void RelayThread::run() {
     }
     expire();
     expire_waiting();
+    if (records_due_ <= now_) hand_up_records();
     tell();
   }
   while (listeners_ != nullptr) end_listening(listeners_, true);
@@ -238,7 +240,8 @@ void RelayThread::tell() {
 
 int RelayThread::wait_ms() const {
   if (busy_first_ != nullptr) return 0;
-  const uint64_t due = std::min({timers_.first_due(), waiting_timers_.first_due(), resume_at()});
+  const uint64_t due =
+      std::min({timers_.first_due(), waiting_timers_.first_due(), resume_at(), records_due_});
   if (due == UINT64_MAX) return -1;
   const uint64_t now = monotonic_ms();
   if (due <= now) return 0;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "relay/flow.h"
+#include "relay/record.h"
 #include "relay/relay.h"
 #include "relay/timers.h"
 #include "socket/original_dst.h"
@@ -15,6 +16,7 @@
 namespace original_dst {
 
 struct FirstBytes;
+struct Handled;
 struct News;
 struct RelayListener;
 struct Seen;
@@ -58,6 +60,9 @@ class RelayThread {
   // The relays that have closed since the last call, linked by `next`, oldest first, now the
   // caller's to delete. `notify` says when there are some.
   Relay* take_closed();
+  // Of connections that the thread has dealt with by itself, to listeners that are recorded. Those
+  // of a listener are there before the news that it is over.
+  void take_records(Records* to);
   // Between the two the thread is not woken for what it is given: once for many is enough.
   void cork() { corked_ = true; }
   void uncork();
@@ -91,6 +96,17 @@ class RelayThread {
   void forget(Relay* relay);
   void dismiss(RelayListener* listener);
   void hand_up(News* one);
+  // ---- recording.cc ----
+  // Null where nobody wants to know.
+  std::unique_ptr<Record> record_of(RelayListener* listener, const Facts& facts,
+                                    const Endpoint* destination, const Seen* seen);
+  void record_refusal(RelayListener* listener, const Facts& facts, const Endpoint* destination,
+                      const Seen* seen, uint8_t outcome, int error);
+  void record_gone(const Waiting& one, uint64_t accepted_us);
+  void record_verdict(std::unique_ptr<Record> one, const Handled& handled);
+  void add_record(std::unique_ptr<Record> one);
+  void record_end(Relay* relay, RelayReason reason, RelaySide side, int error);
+  void hand_up_records();
   // ---- inspect.cc ----
   void inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
                const Endpoint* destination, Admission admission);
@@ -132,6 +148,7 @@ class RelayThread {
   Relay** closed_tail_ = &closed_;
   News* first_news_ = nullptr;
   News** news_tail_ = &first_news_;
+  Records ready_records_;
 
   // The relay thread's own.
   FlowTools tools_ = {};
@@ -143,7 +160,10 @@ class RelayThread {
   Relay* busy_first_ = nullptr;
   Relay* busy_last_ = nullptr;
   RelayListener* listeners_ = nullptr;
+  Records records_;
+  uint64_t records_due_ = UINT64_MAX;  // when they go up, as many as there are
   uint64_t now_ = 0;
+  uint64_t now_us_ = 0;
   bool news_ = false;  // for the other thread
   bool stopping_ = false;
 };

@@ -66,10 +66,10 @@ void Timers::disarm(Timed* timed) {
   sift_down(last->timer_index - 1);
 }
 
-uint64_t monotonic_ms() {
+uint64_t monotonic_us() {
   timespec now = {};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
+  return static_cast<uint64_t>(now.tv_sec) * 1000000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
 }
 
 }  // namespace original_dst

@@ -40,8 +40,9 @@ class Timers {
   size_t room_ = 0;
 };
 
-// Milliseconds of CLOCK_MONOTONIC.
-uint64_t monotonic_ms();
+// Of CLOCK_MONOTONIC.
+uint64_t monotonic_us();
+inline uint64_t monotonic_ms() { return monotonic_us() / 1000; }
 
 }  // namespace original_dst
 

@@ -3,7 +3,8 @@ import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { planRules, sidecar, toIpCommands, toNftables } from '../../lib/rules/index.ts';
-import { accessText, begin, reasonOf } from '../../lib/cli/access-log.ts';
+import { accessText, begin } from '../../lib/cli/access-log.ts';
+import { outcomeText } from '../../lib/relay/outcome.ts';
 import { listenAddress, target } from '../../lib/cli/arguments.ts';
 import { egressPolicies } from '../../lib/cli/egress-list.ts';
 import { inspection, namePolicy } from '../../lib/cli/name-rules.ts';
@@ -258,9 +259,9 @@ t.test('egress policies', async (t) => {
 
 t.test('access log', async (t) => {
   const failure = codedError('ERR_X', 'x');
-  t.equal(reasonOf({ reason: 'end' }), 'end');
-  t.equal(reasonOf({ reason: 'reset', side: 'client' }), 'reset by client');
-  t.equal(reasonOf({ reason: 'error', error: failure }), 'ERR_X');
+  t.equal(outcomeText({ reason: 'end' }), 'end');
+  t.equal(outcomeText({ reason: 'reset', side: 'client' }), 'reset by client');
+  t.equal(outcomeText({ reason: 'error', error: failure }), 'ERR_X');
   const record = begin({ address: '192.0.2.1', port: 1 }, { kind: 'unknown', cause: failure });
   t.same({ ...record, time: '' }, { time: '', client: '192.0.2.1:1', kind: 'unknown' });
   const line = accessText(

@@ -18,7 +18,10 @@ const { panels, templating } = JSON.parse(
 t.test('every expression is about a metric of this package, or of the process', (t) => {
   const names = new Set(FAMILIES.map(({ name }) => `original_dst_${name}`));
   for (const { expr, legendFormat } of panels.flatMap(({ targets }) => targets)) {
-    const asked = [...expr.matchAll(/(original_dst_\w+|process_\w+)\{/g)].map(([, name]) => name!);
+    // A histogram is asked for by its buckets.
+    const asked = [...expr.matchAll(/(original_dst_\w+?|process_\w+)(?:_bucket)?\{/g)].map(
+      ([, name]) => name!,
+    );
     t.ok(asked.length > 0, expr);
     for (const name of asked) t.ok(name === 'process_cpu_seconds_total' || names.has(name), name);
     const by = /sum by \((\w+)\)/.exec(expr)?.[1] ?? 'instance';

@@ -58,8 +58,18 @@ t.test('every number of the stats is told', async (t) => {
     refused: { ERR_INTERCEPT_LOOP: 8 },
   };
   const counts = { accepted: 9, undecided: 10, relayed: 11, failed: 12, gone: 13, open: 14 };
+  const histogram = (first: number) => ({ bounds: [250, 4000], counts: [first, 1, 1], sum: 29_500 });
   const relays: Measured = {
-    stats: { ...interceptStats, ...counts, bytesToUpstream: 15, bytesToClient: 16, inspecting: 27 },
+    stats: {
+      ...interceptStats,
+      ...counts,
+      bytesToUpstream: 15,
+      bytesToClient: 16,
+      inspecting: 27,
+      connectMs: histogram(100),
+      durationMs: histogram(200),
+      recordsDropped: 29,
+    },
   };
   const datagrams: Measured = {
     stats: {
@@ -78,10 +88,22 @@ t.test('every number of the stats is told', async (t) => {
   registerMetrics(registry, { relays, datagrams }, { prefix: 'p_' });
   registry.resetMetrics();
   const read = samples(await registry.metrics());
+  const plain = Object.entries(read).filter(([name]) => !name.includes('_seconds_'));
   t.same(
-    Object.values(read).sort((a, b) => a - b),
-    Array.from({ length: 28 }, (_, index) => index + 1),
+    plain.map(([, value]) => value).sort((a, b) => a - b),
+    Array.from({ length: 29 }, (_, index) => index + 1),
   );
+  for (const [name, first] of [
+    ['connect', 100],
+    ['duration', 200],
+  ] as const) {
+    const metric = `p_relay_${name}_seconds`;
+    t.equal(read[`${metric}_bucket{server="relays",le="0.25"}`], first);
+    t.equal(read[`${metric}_bucket{server="relays",le="4"}`], first + 1, 'with those of the smaller ones');
+    t.equal(read[`${metric}_bucket{server="relays",le="+Inf"}`], first + 2);
+    t.equal(read[`${metric}_count{server="relays"}`], first + 2);
+    t.equal(read[`${metric}_sum{server="relays"}`], 29.5, 'in seconds');
+  }
   t.equal(read['p_connection_errors_total{server="relays",code="EADDRINUSE"}'], 7);
   t.equal(read['p_connections_refused_total{server="relays",code="ERR_INTERCEPT_LOOP"}'], 8);
   t.equal(read['p_datagram_errors_total{server="datagrams",code="ENOBUFS"}'], 23);
