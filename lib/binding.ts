@@ -14,6 +14,8 @@ export interface Binding {
   getOriginalDst(fd: number): string | number;
   /** Fills all but `scratch`. */
   readFacts(fd: number): number;
+  /** Of the accepted MPTCP socket that readFacts was about: what `entryStatus` says of others. */
+  checkMptcpEntry(fd: number): number;
   addressText(role: number): string;
   /** Of what readFacts has found out: does C++ know where that was going, without TypeScript? Then it is in `scratch`. */
   certainDestination(listenerPort: number, localIsKnown: boolean): boolean;

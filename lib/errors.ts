@@ -59,11 +59,14 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
   if (code === 'ENOENT' && option === 'SO_ORIGINAL_DST') {
     return 'conntrack is active here but has no entry for this connection: it was flushed, timed out, or the rules say notrack';
   }
-  if (code === 'EADDRINUSE' && option === 'SO_ORIGINAL_DST') {
+  if (code === 'EADDRINUSE' && (option === 'SO_ORIGINAL_DST' || option === 'SOCK_DIAG_BY_FAMILY')) {
     return 'segments have come to this connection’s socket that it could not use: if they were another connection’s, so is the conntrack entry';
   }
   if (code === 'ENOTCONN' && syscall === 'getpeername') {
     return 'the connection has been reset: its addresses are free for another one, which conntrack’s entry may be about';
+  }
+  if (code === 'ENOTCONN' && option === 'SOCK_DIAG_BY_FAMILY') {
+    return 'the first subflow of this MPTCP connection is over: its addresses are free for another one, which conntrack’s entry may be about';
   }
   if (code === 'EPERM' && syscall === 'setns') {
     return 'the socket is of another network namespace, whose addresses this process may not ask for: that needs CAP_NET_ADMIN and CAP_SYS_ADMIN in the user namespace that owns it, as root has, and whoever made it';

@@ -59,6 +59,9 @@ t.test('why an answer of conntrack does not count', async (t) => {
   const discarded = systemError(-EADDRINUSE, { syscall: 'getsockopt', option: 'SO_ORIGINAL_DST' });
   t.match(discarded.hint, /segments have come to this connection’s socket/);
   t.match(systemError(-ENOTCONN, { syscall: 'getpeername' }).hint, /has been reset/);
+  const subflow = { syscall: 'netlink', option: 'SOCK_DIAG_BY_FAMILY' };
+  t.equal(systemError(-EADDRINUSE, subflow).hint, discarded.hint);
+  t.match(systemError(-ENOTCONN, subflow).hint, /first subflow .* is over/);
 });
 
 t.test('codedError', async (t) => {

@@ -88,8 +88,6 @@ function dialable(boundTo: BoundTo | undefined, place: Place): boolean | number 
 /**
  * MPTCP sockets do not answer SO_ORIGINAL_DST; their first subflow is a TCP connection with the same addresses,
  * which conntrack can be asked about by netlink. 0 with the answer in the role `original`, or a negative errno.
- * Whether the entry is still this connection's is not known: the socket outlives its first subflow and counts none of the
- * subflow's discarded segments (SECURITY.md).
  */
 function originalOfMptcp({ where }: Place): number {
   return Math.min(0, binding().conntrackLookup(TCP, 0, Role.local, Role.peer, Role.original, where));
@@ -117,7 +115,8 @@ function notDialled(boundTo: BoundTo | undefined, place: Place): OriginalDst | u
 }
 
 /** Conntrack has an entry for these addresses, which another connection may have made. */
-function ofAnother(errno: number): UnknownDst {
+function ofAnother(errno: number, mptcp: boolean): UnknownDst {
+  if (mptcp) return unknown(errno, 'netlink', 'SOCK_DIAG_BY_FAMILY');
   if (errno === -ENOTCONN) return unknown(errno, 'getpeername');
   return unknown(errno, 'getsockopt', 'SO_ORIGINAL_DST');
 }
@@ -132,7 +131,7 @@ export function recoverFromFd(fd: number, boundTo: BoundTo | undefined, place = 
   return recoverFromFacts(binding().readFacts(fd), boundTo, place);
 }
 
-/** The same from what readFacts has answered and filled. */
+/** The same from what readFacts has answered and filled, of the socket that `place` is known by. */
 export function recoverFromFacts(
   status: number,
   boundTo: BoundTo | undefined,
@@ -152,20 +151,21 @@ export function recoverFromFacts(
         : withoutAnswer(answer, place, 'getsockopt', 'SO_ORIGINAL_DST'))
     );
   }
+  const entry = mptcp ? binding().checkMptcpEntry(place.where) : entryStatus();
   conntrackSeen(familyAt(Role.local), place);
   if (sameEndpoint(Role.original, Role.local)) {
     const delivered = notDialled(boundTo, place);
     if (delivered) return delivered;
-    if (entryStatus() !== 0) return ofAnother(entryStatus());
+    if (entry !== 0) return ofAnother(entry, mptcp);
     return { ...endpointAt(Role.local), kind: 'direct' };
   }
   // Without the peer's address the next check cannot be made, and without it the answer may be the client itself.
-  if (peerStatus() !== 0) return ofAnother(peerStatus());
+  if (peerStatus() !== 0) return ofAnother(peerStatus(), false);
   if (sameEndpoint(Role.original, Role.peer)) {
     // Conntrack saw the proxy's packet first (the client's were notrack) and took the proxy for the client.
     return notDialled(boundTo, place) ?? unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
   }
-  if (entryStatus() !== 0) return ofAnother(entryStatus());
+  if (entry !== 0) return ofAnother(entry, mptcp);
   return { ...endpointAt(Role.original), kind: 'redirect' };
 }
 

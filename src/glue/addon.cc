@@ -2,6 +2,10 @@
 // as a number; lib/errors.ts makes errors of those, so that there is one place which does.
 #include <errno.h>
 #include <napi.h>
+#include <sys/socket.h>
+
+// After <sys/socket.h>, in a block of its own.
+#include <linux/netlink.h>
 
 #include "conntrack/activity.h"
 #include "conntrack/conntrack.h"
@@ -39,6 +43,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceValue("kernelAnswer", answer_buffer_.Value()),
                              InstanceMethod("getOriginalDst", &Addon::GetOriginalDst),
                              InstanceMethod("readFacts", &Addon::ReadFacts),
+                             InstanceMethod("checkMptcpEntry", &Addon::CheckMptcpEntry),
                              InstanceMethod("addressText", &Addon::AddressText),
                              InstanceMethod("certainDestination", &Addon::CertainDestination),
                              InstanceMethod("canonicalAddress", &Addon::CanonicalAddress),
@@ -108,6 +113,16 @@ class Addon : public Napi::Addon<Addon> {
       if (ebpf_.aliases()->read_connection(fd, &facts)) return Napi::Number::New(info.Env(), 0);
     }
     return Napi::Number::New(info.Env(), read_facts(fd, &facts));
+  }
+
+  // (fd) → 0 or -errno, as check_mptcp_entry(), of the connection that the facts are about
+  Napi::Value CheckMptcpEntry(const Napi::CallbackInfo& info) {
+    const int fd = fd_argument(info);
+    const Facts& facts = answer_->facts;
+    OwnedFd netlink;
+    int status = open_socket_at(fd, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, &netlink);
+    if (status == 0) status = check_mptcp_entry(fd, netlink.get(), facts.local, facts.peer);
+    return Napi::Number::New(info.Env(), status);
   }
 
   // (role of a datagram's local address, of the answer) → 1: an eBPF capture knows where it was

@@ -16,7 +16,7 @@ int ask_netlink_on(int fd, const nlmsghdr& request, NetlinkReply* reply) {
   // The kernel answers within send(2), and one answer or one error fits: no loop.
   const ssize_t length = recv(fd, reply->bytes, sizeof(reply->bytes), MSG_DONTWAIT);
   if (length < 0) return -errno;
-  const nlmsghdr* header = reinterpret_cast<const nlmsghdr*>(reply->bytes);
+  const nlmsghdr* const header = reply->header();
   if (!NLMSG_OK(header, static_cast<size_t>(length))) return -EBADMSG;
   return header->nlmsg_type == NLMSG_ERROR ? static_cast<const nlmsgerr*>(reply->body())->error : 0;
 }

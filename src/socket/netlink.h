@@ -12,7 +12,9 @@ namespace original_dst {
 struct NetlinkReply {
   alignas(nlmsghdr) char bytes[4096];
 
-  const void* body() const { return NLMSG_DATA(reinterpret_cast<const nlmsghdr*>(bytes)); }
+  const nlmsghdr* header() const { return reinterpret_cast<const nlmsghdr*>(bytes); }
+  const void* body() const { return NLMSG_DATA(header()); }
+  const void* end() const { return bytes + header()->nlmsg_len; }
 };
 
 // Asks in this thread's network namespace. Returns 0 or -errno, also the kernel's answer when that

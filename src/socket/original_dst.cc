@@ -8,7 +8,11 @@
 #include <linux/netfilter_ipv6/ip6_tables.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "socket/socket_diag.h"
 #include "socket/socket_options.h"
 
 namespace original_dst {
@@ -84,6 +88,20 @@ int peer_endpoint(int fd, Endpoint* peer) {
 int check_entry(int fd, Endpoint* peer) {
   const int status = peer_endpoint(fd, peer);
   return status == 0 ? check_segments(fd) : status;
+}
+
+int check_mptcp_entry(int fd, int netlink, const Endpoint& local, const Endpoint& peer) {
+  TcpSocket subflow = {};
+  const int status = find_tcp_socket(netlink, local, peer, &subflow);
+  if (status == -ENOENT) return -ENOTCONN;
+  if (status != 0) return status;
+  struct stat own = {};
+  // Not fstat(3), which glibc before 2.33 has under another name. The kernel's struct is the same.
+  if (syscall(SYS_fstat, fd, &own) != 0) return -errno;
+  // The subflows of an accepted connection are all in its file: another one has the addresses now,
+  // or a subflow that came later, maybe by another way.
+  if (subflow.inode != static_cast<uint32_t>(own.st_ino) || subflow.joined) return -ENOTCONN;
+  return subflow.drops > 0 ? -EADDRINUSE : 0;
 }
 
 int read_facts(int fd, Facts* facts) {

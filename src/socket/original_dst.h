@@ -35,6 +35,13 @@ int peer_endpoint(int fd, Endpoint* peer);
 // longer than the way out of one system call and into the next.
 int check_entry(int fd, Endpoint* peer);
 
+// The same of an MPTCP socket, whose TCP connections (subflows) are sockets of their own: it stays
+// connected when the first of them, the one with its addresses, is over, and counts none of their
+// segments. `netlink`: a socket of NETLINK_SOCK_DIAG in its namespace; the addresses are its own.
+// 0: the first subflow still has them, and has had since the handshake. Not by MPTCP_TCPINFO, which
+// counts no discarded segment.
+int check_mptcp_entry(int fd, int netlink, const Endpoint& local, const Endpoint& peer);
+
 // Everything that recovery decides from, in one visit to the kernel.
 struct Facts {
   Endpoint original;

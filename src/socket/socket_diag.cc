@@ -8,6 +8,8 @@
 
 // After <netinet/in.h>, in a block of its own.
 #include <linux/inet_diag.h>
+#include <linux/mptcp.h>
+#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 
 #include "socket/netlink.h"
@@ -35,6 +37,8 @@ Request question(const Endpoint& local, const Endpoint& remote, uint64_t cookie)
   request.query.sdiag_family = local.family == 4 ? AF_INET : AF_INET6;
   request.query.sdiag_protocol = IPPROTO_TCP;
   request.query.idiag_states = UINT32_MAX;
+  // What is above TCP (INET_DIAG_ULP_INFO) is told to those only who ask for tcp_info too.
+  request.query.idiag_ext = 1 << (INET_DIAG_SKMEMINFO - 1) | 1 << (INET_DIAG_INFO - 1);
   inet_diag_sockid& id = request.query.id;
   id.idiag_sport = htons(local.port);
   id.idiag_dport = htons(remote.port);
@@ -44,6 +48,32 @@ Request question(const Endpoint& local, const Endpoint& remote, uint64_t cookie)
   id.idiag_cookie[0] = static_cast<uint32_t>(cookie);
   id.idiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
   return request;
+}
+
+// The attribute of this type among those from `at` to `end`; null where there is none.
+const rtattr* find_attribute(const void* at, const void* end, uint16_t type) {
+  const auto* attribute = static_cast<const rtattr*>(at);
+  auto left = static_cast<int>(static_cast<const char*>(end) - static_cast<const char*>(at));
+  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+    if ((attribute->rta_type & NLA_TYPE_MASK) == type) return attribute;
+  }
+  return nullptr;
+}
+
+// The same among those that an attribute consists of.
+const rtattr* find_inside(const rtattr* outer, uint16_t type) {
+  if (outer == nullptr) return nullptr;
+  const auto* const start = static_cast<const char*>(RTA_DATA(outer));
+  return find_attribute(start, start + RTA_PAYLOAD(outer), type);
+}
+
+// Word `index` of an attribute; 0 where that is not there.
+uint32_t word_of(const rtattr* attribute, size_t index = 0) {
+  uint32_t word = 0;
+  const size_t at = index * sizeof(word);
+  if (attribute == nullptr || RTA_PAYLOAD(attribute) < at + sizeof(word)) return 0;
+  memcpy(&word, static_cast<const char*>(RTA_DATA(attribute)) + at, sizeof(word));
+  return word;
 }
 
 }  // namespace
@@ -66,8 +96,14 @@ int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, 
   if (status != 0) return status;
   const auto* const message = static_cast<const inet_diag_msg*>(reply.body());
   const uint32_t* const cookie = message->id.idiag_cookie;
+  const void* const end = reply.end();
+  const rtattr* const memory = find_attribute(message + 1, end, INET_DIAG_SKMEMINFO);
+  const rtattr* const protocol = find_attribute(message + 1, end, INET_DIAG_ULP_INFO);
+  const rtattr* const mptcp = find_inside(protocol, INET_ULP_INFO_MPTCP);
+  const uint32_t flags = word_of(find_inside(mptcp, MPTCP_SUBFLOW_ATTR_FLAGS));
   *found = {static_cast<uint64_t>(cookie[1]) << 32 | cookie[0], message->idiag_inode,
-            message->idiag_state};
+            message->idiag_state, word_of(memory, SK_MEMINFO_DROPS),
+            (flags & MPTCP_SUBFLOW_FLAG_JOIN_REM) != 0};
   return 0;
 }
 

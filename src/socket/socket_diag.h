@@ -21,6 +21,8 @@ struct TcpSocket {
   uint64_t cookie;
   uint32_t inode;  // 0: no process has it open any more
   uint8_t state;   // TCP_ESTABLISHED and the like
+  uint32_t drops;  // of segments that it had no use for
+  bool joined;     // a subflow that came to an MPTCP connection which was there already
 };
 
 // The same question over `netlink`, a socket of NETLINK_SOCK_DIAG, in the network namespace of
