@@ -203,6 +203,14 @@ export interface Binding {
   /** Which network namespace a socket or a descriptor is of, or this thread's for -1; or a negative errno. */
   namespaceNumber(where: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;
+  /** The numbers of the BPF programs that are attached to a cgroup at a place (enum bpf_attach_type), with `effective` those of the cgroups above too; or a negative errno. */
+  cgroupPrograms(cgroup: number, place: number, effective: boolean): number[] | number;
+  /** By its number; or a negative errno. */
+  programName(program: number): string | number;
+  /** SO_ATTACH_BPF; -1: no filter any more. 1: all that is read from now on has passed it, 0: what waits has not; or a negative errno. */
+  filterSocket(fd: number, program: number): number;
+  /** The descriptor of the filter for UDP sockets at a port that a capture leads to; or -1. */
+  captureFilter(port: number): number;
   /** A prefix is made this host's, or not any more: 0 or a negative errno. */
   localRoute(address: string, prefixLength: number, add: boolean): number;
   /**

@@ -7,6 +7,7 @@ import { binding } from '../binding.ts';
 import { codedError } from '../errors.ts';
 import type { ExemptRules, Family, FlowMatch, Protocol } from '../rules/config/config.ts';
 import { readMarks } from '../rules/config/marks.ts';
+import { filterPorts } from '../udp/datagram-port.ts';
 import { cgroupDirectory, cgroupIdentity, isInside } from './cgroup.ts';
 import { aliasPrefix, type CaptureSettings, MOST_EXEMPTIONS, packConfig } from './config.ts';
 import { hasConnections } from './connections.ts';
@@ -55,7 +56,7 @@ export interface CaptureStats {
   captured: number;
   /** Those that were left alone because of `exempt`. */
   exempt: number;
-  /** Dials of an alias, which is no destination: refused with EPERM. */
+  /** Dials of an alias, which is no destination: refused with EPERM. And datagrams to one, which are dropped. */
   refused: number;
   /** Refused with EPERM because no alias could be had. */
   exhausted: number;
@@ -117,6 +118,12 @@ function readExempt(exempt: CaptureOptions['exempt'] = {}): CaptureSettings['exe
     cgroups: cgroups.map((path) => cgroupIdentity(path)),
   };
 }
+
+/**
+ * Of all captures of a thread, so that one filter knows the datagrams of all that lead to a socket. Above what a program
+ * may set as its socket's priority without rights (SO_PRIORITY in socket(7)).
+ */
+const TAG = randomInt(16, 2 ** 32);
 
 /** How many captures, also such as have been closed and have connections left, use the route of a port's aliases. */
 const routes = new Map<number, number>();
@@ -194,6 +201,7 @@ export class Capture {
 
   #release(): void {
     binding().captureClose(this.#id);
+    filterPorts(this.#port);
     if (this.#routed) releaseRoute(this.#port);
   }
 
@@ -237,13 +245,16 @@ export function attachCapture(options: CaptureOptions): Capture {
   if (pin !== undefined) mkdirSync(pin, { recursive: true });
   const cgroup = openSync(directory, 'r');
   try {
-    const config = packConfig({ port, protocols, families, flows, exempt });
+    const config = packConfig({ port, tag: TAG, protocols, families, flows, exempt });
     const { IPv4, IPv6 } = flows.prefixes;
     // Not from 1: a program may still hold an alias of an earlier capture, by a socket of UDP.
     const first = randomInt(1, 2 ** 40);
     if (routed) claimRoute(port);
     const id = native.captureOpen(cgroup, config, flows.ports, IPv4, IPv6, destinations, first, pin ?? null);
-    if (typeof id === 'number') return new Capture(id, port, pin !== undefined, routed);
+    if (typeof id === 'number') {
+      filterPorts(port);
+      return new Capture(id, port, pin !== undefined, routed);
+    }
     if (routed) releaseRoute(port);
     throw attachError(id, pin);
   } finally {

@@ -21,6 +21,7 @@ const AT = {
   families: { IPv4: 252, IPv6: 253 },
   byPort: 254,
   by: { IPv4: 255, IPv6: 256 },
+  tag: 260,
 } as const;
 
 /** kCaptureExemptions: of each kind. */
@@ -36,6 +37,8 @@ export function aliasPrefix(port: number): { address: string; length: number } {
 
 export interface CaptureSettings {
   port: number;
+  /** What datagrams of captured programs are known by. */
+  tag: number;
   protocols: readonly Protocol[];
   families: readonly Family[];
   flows: FlowMaps;
@@ -47,7 +50,7 @@ export interface CaptureSettings {
 }
 
 /** What the programs go by, as they read it. What of it the addon knows better is left 0. */
-export function packConfig({ port, protocols, families, flows, exempt }: CaptureSettings): Uint8Array {
+export function packConfig({ port, tag, protocols, families, flows, exempt }: CaptureSettings): Uint8Array {
   const bytes = new Uint8Array(SIZE);
   const view = new DataView(bytes.buffer);
   view.setBigUint64(AT.everyPort, flows.every, true);
@@ -63,6 +66,7 @@ export function packConfig({ port, protocols, families, flows, exempt }: Capture
   view.setUint32(AT.prefix, ALIAS_PREFIX, false);
   view.setUint32(AT.prefix + 4, port, false);
   view.setUint16(AT.port, port, false);
+  view.setUint32(AT.tag, tag, true);
 
   view.setUint32(AT.uidCount, exempt.uids.length, true);
   for (const [index, uid] of exempt.uids.entries()) view.setUint32(AT.uids + 4 * index, uid, true);

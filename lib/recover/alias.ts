@@ -9,9 +9,9 @@ const { EACCES, ESTALE } = constants.errno;
 export function unknownAlias(status: number): UnknownDst {
   if (status === -EACCES) {
     const message =
-      'No captured program has made this connection: somebody has dialled an alias of the capture';
+      'It is not known that a captured program has sent this: somebody else may have dialled an alias of the capture';
     const hint =
-      'an alias is no destination; connections that wait for very long to be accepted can lose their witness (`stats.lost`)';
+      'an alias is no destination; connections that wait for very long to be accepted can lose their witness (`stats.lost`), datagrams of before the capture have none';
     return { kind: 'unknown', cause: codedError('ERR_ALIAS_DIALLED', message, { hint }) };
   }
   if (status === -ESTALE) {

@@ -89,6 +89,9 @@ function bindContext(errno: number, { address, port, reuseAddress }: PortOptions
   return { syscall: 'bind', address, port, ...(taken ? { hint: ADDRESS_TAKEN } : {}) };
 }
 
+/** Those that are open, of this thread. */
+const openPorts = new Set<DatagramPort>();
+
 /** A bound UDP socket that tells the destination of each datagram. */
 export class DatagramPort {
   /** What it is bound to. */
@@ -99,6 +102,7 @@ export class DatagramPort {
   #open = true;
   #referenced = false;
   #drops = 0;
+  #filtered: 'no' | 'soon' | 'yes' = 'no';
 
   /**
    * @param onReadable called when there may be something to receive, and then not again before arm()
@@ -125,6 +129,27 @@ export class DatagramPort {
     this.#slot = slot;
     this.address = sources.get(opened)!;
     readers[slot] = () => onReadable(this);
+    openPorts.add(this);
+    this.filter();
+  }
+
+  /** Nobody but programs that an eBPF capture has led here can have sent what is read now, if it came to an alias. */
+  get isFiltered(): boolean {
+    return this.#filtered === 'yes';
+  }
+
+  /** Drops what others send to aliases, if there is a capture that leads to this port, and nothing if there is none. */
+  filter(): void {
+    const program = binding().captureFilter(this.address.port);
+    const was = this.#filtered;
+    if (program < 0 ? was === 'no' : this.place.isElsewhere) return;
+    const status = binding().filterSocket(this.fd!, program);
+    this.#filtered = program < 0 || status < 0 ? 'no' : status > 0 || was === 'yes' ? 'yes' : 'soon';
+  }
+
+  /** To be called when what had come has been delivered. */
+  delivered(): void {
+    if (this.#filtered === 'soon') this.filter();
   }
 
   /** The socket's network namespace. */
@@ -248,10 +273,16 @@ export class DatagramPort {
 
   /** Once. */
   close(): void {
+    openPorts.delete(this);
     this.ref(false);
     this.#drops = this.drops();
     this.#open = false;
     this.#hub.readers[this.#slot] = undefined;
     this.#hub.native.close(this.#slot);
   }
+}
+
+/** To be called when there is a capture more, or less, that leads to a port. */
+export function filterPorts(port: number): void {
+  for (const each of openPorts) if (each.address.port === port) each.filter();
 }

@@ -287,6 +287,7 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
       this.#deliver(port, finder, count);
       if (!port.isOpen) return;
       if (count < BATCH) {
+        port.delivered();
         if (this.#retired.has(port)) this.#shut(port);
         else port.arm();
         return;

@@ -11,7 +11,7 @@ import { isOwnAddress } from '../recover/own-address.ts';
 import type { Place } from '../recover/place.ts';
 import { DeletedFlows, type DeletionSource, flowOf } from './deleted-flows.ts';
 
-const { ENOENT, EOPNOTSUPP } = constants.errno;
+const { EACCES, ENOENT, EOPNOTSUPP } = constants.errno;
 
 /**
  * How long a decision about a flow is believed, in milliseconds. It saves a busy flow nearly all of its questions (5 µs
@@ -28,6 +28,11 @@ const MAX_REMEMBERED = 1024;
 export type DatagramDestination =
   | { readonly kind: 'redirect' | 'tproxy' | 'ebpf' | 'direct'; readonly destination: Readonly<Endpoint> }
   | { readonly kind: 'unknown'; readonly destination: undefined; readonly cause: NodeJS.ErrnoException };
+
+/** Who says of a socket whether what came to an alias can be anybody's: DatagramPort. */
+interface AliasSource {
+  readonly isFiltered: boolean;
+}
 
 interface Believed {
   decided: DatagramDestination;
@@ -56,6 +61,7 @@ export class DestinationFinder {
   readonly #zones: readonly number[];
   readonly #reply: boolean;
   readonly #place: Place;
+  readonly #source: AliasSource;
   readonly #deleted: DeletedFlows;
   readonly #believed = new Map<string, Believed>();
   /** Found out once a batch at most: it takes twice as long as all else. */
@@ -69,20 +75,22 @@ export class DestinationFinder {
    * @param bound what the socket is bound to
    * @param zones the conntrack zones to look into
    * @param reply is it bound to an address that an answer is to leave from? That is mostly a foreign one
+   * @param source the socket
    * @param place the socket's network namespace
    */
   constructor(
     bound: Endpoint,
     zones: readonly number[],
     reply: boolean,
-    deletions: DeletionSource,
+    source: DeletionSource & AliasSource,
     place: Place,
   ) {
+    this.#source = source;
     this.#place = place;
     this.#bound = bound;
     this.#zones = zones;
     this.#reply = reply;
-    this.#deleted = new DeletedFlows(deletions);
+    this.#deleted = new DeletedFlows(source);
   }
 
   /** Begins to listen for deleted entries before it is asked about the first datagram. */
@@ -129,6 +137,7 @@ export class DestinationFinder {
     }
     // Nor has anybody rewritten what came to an alias of an eBPF capture. Of what it is one is asked once a batch.
     const captured = binding().captureDatagram(Role.local, Role.scratch);
+    if (captured > 0 && !this.#source.isFiltered) return { ...unknownAlias(-EACCES), destination: undefined };
     if (captured > 0) {
       const destination = Object.freeze(endpointAt(Role.scratch));
       return this.#believe({ kind: 'ebpf', destination }, this.#now);

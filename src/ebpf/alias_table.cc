@@ -35,8 +35,7 @@ bool alias_number(const CaptureConfig& config, const Endpoint& local, uint64_t* 
     return (last & ~static_cast<uint32_t>(kCaptureAlias4Mask)) == kCaptureAlias4;
   }
   *number = static_cast<uint64_t>(ntohl(address[2])) << 32 | last;
-  return local.family == 6 && config.v6 != 0 && address[0] == config.prefix6[0] &&
-         address[1] == config.prefix6[1];
+  return local.family == 6 && address[0] == config.prefix6[0] && address[1] == config.prefix6[1];
 }
 
 void to_endpoint(const CaptureDestination& from, Endpoint* to) {
@@ -71,6 +70,8 @@ int AliasTable::open(int aliases, uint32_t entries, int witnesses, const Capture
   if (status != 0) return status;
   return witnesses_.map(witnesses, kCaptureWitnessSets * sizeof(CaptureWitnesses));
 }
+
+uint16_t AliasTable::port() const { return ntohs(config_.port); }
 
 bool AliasTable::covers(const Endpoint& local) const {
   uint64_t number = 0;

@@ -34,6 +34,7 @@ class AliasTable {
   // Returns 0 or -errno. `entries`: of the map of aliases, a power of two.
   int open(int aliases, uint32_t entries, int witnesses, const CaptureConfig& config);
 
+  uint16_t port() const;  // of the aliases
   // Is it an alias of this capture's?
   bool covers(const Endpoint& local) const;
   // Where the connection between an accepted socket's two addresses was going. Once: the witness is
@@ -41,7 +42,8 @@ class AliasTable {
   // 0, or -EACCES: no program that is captured has made this connection, or its witness is lost;
   // -ESTALE: the alias stands for another destination by now.
   int take_connection(const Endpoint& local, const Endpoint& peer, Endpoint* destination);
-  // The same for a datagram, for which there are no witnesses.
+  // The same for a datagram, for which there are no witnesses: the socket's filter lets none pass
+  // that somebody else has sent.
   int find_datagram(const Endpoint& local, Endpoint* destination) const;
 
  private:

@@ -32,6 +32,15 @@ void name(char (&to)[BPF_OBJ_NAME_LEN], const char* from) {
   memcpy(to, from, std::min(strlen(from), sizeof(to) - 1));
 }
 
+template <typename Info>
+int info_of(int fd, Info* info) {
+  bpf_attr attributes = {};
+  attributes.info.bpf_fd = static_cast<uint32_t>(fd);
+  attributes.info.info_len = sizeof(*info);
+  attributes.info.info = address_of(info);
+  return call(BPF_OBJ_GET_INFO_BY_FD, &attributes);
+}
+
 int owned(int answer, OwnedFd* fd) {
   if (answer < 0) return answer;
   fd->reset(answer);
@@ -110,11 +119,7 @@ int bpf_link_update(int link, int program) {
 
 int bpf_link_target(int link, uint64_t* cgroup, uint32_t* program) {
   bpf_link_info found = {};
-  bpf_attr attributes = {};
-  attributes.info.bpf_fd = static_cast<uint32_t>(link);
-  attributes.info.info_len = sizeof(found);
-  attributes.info.info = address_of(&found);
-  const int status = call(BPF_OBJ_GET_INFO_BY_FD, &attributes);
+  const int status = info_of(link, &found);
   if (status != 0) return status;
   *cgroup = found.cgroup.cgroup_id;
   *program = found.prog_id;
@@ -123,11 +128,7 @@ int bpf_link_target(int link, uint64_t* cgroup, uint32_t* program) {
 
 int bpf_map_size(int map, uint32_t* value_size, uint32_t* max_entries) {
   bpf_map_info found = {};
-  bpf_attr attributes = {};
-  attributes.info.bpf_fd = static_cast<uint32_t>(map);
-  attributes.info.info_len = sizeof(found);
-  attributes.info.info = address_of(&found);
-  const int status = call(BPF_OBJ_GET_INFO_BY_FD, &attributes);
+  const int status = info_of(map, &found);
   *value_size = found.value_size;
   *max_entries = found.max_entries;
   return status;
@@ -146,16 +147,34 @@ int bpf_pinned(const std::string& path, OwnedFd* fd) {
   return owned(call(BPF_OBJ_GET, &attributes), fd);
 }
 
-int bpf_prog_query(int cgroup, uint32_t attach_type, uint32_t* programs, uint32_t room) {
+int bpf_prog_query(int cgroup, uint32_t attach_type, bool effective, uint32_t* programs,
+                   uint32_t room) {
   bpf_attr attributes = {};
   attributes.query.target_fd = static_cast<uint32_t>(cgroup);
   attributes.query.attach_type = attach_type;
-  attributes.query.query_flags = BPF_F_QUERY_EFFECTIVE;
+  if (effective) attributes.query.query_flags = BPF_F_QUERY_EFFECTIVE;
   attributes.query.prog_ids = address_of(programs);
   attributes.query.prog_cnt = room;
   const int status = call(BPF_PROG_QUERY, &attributes);
   if (status != 0 && status != -ENOSPC) return status;
   return static_cast<int>(attributes.query.prog_cnt);
+}
+
+int bpf_prog_name(uint32_t program, std::string* name) {
+  bpf_attr attributes = {};
+  attributes.prog_id = program;
+  OwnedFd fd;
+  int status = owned(call(BPF_PROG_GET_FD_BY_ID, &attributes), &fd);
+  bpf_prog_info found = {};
+  if (status == 0) status = info_of(fd.get(), &found);
+  name->assign(found.name, strnlen(found.name, sizeof(found.name)));
+  return status;
+}
+
+int bpf_filter(int socket, int program) {
+  // SO_DETACH_BPF takes a value, and looks at none.
+  const int option = program < 0 ? SO_DETACH_BPF : SO_ATTACH_BPF;
+  return setsockopt(socket, SOL_SOCKET, option, &program, sizeof(program)) == 0 ? 0 : -errno;
 }
 
 int netns_cookie(uint64_t* cookie) {

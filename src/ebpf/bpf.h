@@ -40,9 +40,17 @@ int bpf_map_size(int map, uint32_t* value_size, uint32_t* max_entries);
 int bpf_pin(int fd, const std::string& path);
 int bpf_pinned(const std::string& path, OwnedFd* fd);
 
-// BPF_PROG_QUERY: the numbers of the programs that run in a cgroup at this place, those of the
-// cgroups above included; at most `room`. Returns how many there are, or -errno.
-int bpf_prog_query(int cgroup, uint32_t attach_type, uint32_t* programs, uint32_t room);
+// BPF_PROG_QUERY: the numbers of the programs that are attached to a cgroup at this place, with
+// `effective` those of the cgroups above too; at most `room`. Returns how many there are, or
+// -errno.
+int bpf_prog_query(int cgroup, uint32_t attach_type, bool effective, uint32_t* programs,
+                   uint32_t room);
+// BPF_PROG_GET_FD_BY_ID: what the one who loaded it has called it. Needs CAP_SYS_ADMIN.
+int bpf_prog_name(uint32_t program, std::string* name);
+
+// setsockopt(SO_ATTACH_BPF), in place of the filter that the socket had; -1: it has none from now
+// on.
+int bpf_filter(int socket, int program);
 
 // getsockopt(SO_NETNS_COOKIE), Linux 5.14: this thread's network namespace.
 int netns_cookie(uint64_t* cookie);

@@ -25,6 +25,7 @@ struct Attachment {
 // In this order: nothing is led here before it can be told where it was going.
 constexpr Attachment kAttachments[] = {
     {"sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, kCaptureProgram_witness, true, false},
+    {"egress", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS, kCaptureProgram_tag, false, true},
     {"recvmsg4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_RECVMSG, kCaptureProgram_from4,
      false, true},
     {"recvmsg6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_RECVMSG, kCaptureProgram_from6,
@@ -57,6 +58,9 @@ int fail(BpfFailure* failure, const char* command, const char* what, int status)
   failure->step = std::string(command) + " " + what;
   return status;
 }
+
+// Do programs at this place get in each other's way? The others only look.
+bool rewrites(const Attachment& one) { return one.type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR; }
 
 bool wanted(const Attachment& one, const CaptureConfig& config) {
   return (one.tcp && config.tcp != 0) || (one.udp && config.udp != 0);
@@ -171,9 +175,9 @@ int Capture::adopt_links(const CaptureOptions& options, BpfFailure* failure) {
 int Capture::check_alone(const CaptureOptions& options, BpfFailure* failure) const {
   for (size_t i = 0; i < kAttachmentCount; i++) {
     const Attachment& one = kAttachments[i];
-    if (one.place == BPF_CGROUP_SOCK_OPS || !wanted(one, options.config)) continue;
+    if (!rewrites(one) || !wanted(one, options.config)) continue;
     uint32_t programs[64] = {};
-    const int found = bpf_prog_query(options.cgroup, one.place, programs, 64);
+    const int found = bpf_prog_query(options.cgroup, one.place, true, programs, 64);
     if (found < 0) return fail(failure, "BPF_PROG_QUERY", one.name, found);
     for (int k = 0; k < std::min(found, 64); k++) {
       if (programs[k] == adopted_[i]) continue;
@@ -185,11 +189,17 @@ int Capture::check_alone(const CaptureOptions& options, BpfFailure* failure) con
 }
 
 int Capture::attach(const CaptureOptions& options, BpfFailure* failure) {
+  if (options.config.udp != 0) {
+    const int status =
+        bpf_prog_load(kCapturePrograms[kCaptureProgram_filter], BPF_PROG_TYPE_SOCKET_FILTER, 0,
+                      maps_, &filter_, &failure->log);
+    if (status != 0) return fail(failure, "BPF_PROG_LOAD", "filter", status);
+  }
   for (size_t i = 0; i < kAttachmentCount; i++) {
     const Attachment& one = kAttachments[i];
     if (!wanted(one, options.config)) continue;
     OwnedFd program;
-    const uint32_t place = one.type == BPF_PROG_TYPE_SOCK_OPS ? 0 : one.place;
+    const uint32_t place = rewrites(one) ? one.place : 0;
     int status = bpf_prog_load(kCapturePrograms[one.program], one.type, place, maps_, &program,
                                &failure->log);
     if (status != 0) return fail(failure, "BPF_PROG_LOAD", one.name, status);

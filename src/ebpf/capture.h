@@ -62,13 +62,15 @@ class Capture {
   // goes on without this process.
   void detach(bool unpin);
   AliasTable* table() { return &table_; }
+  // The program for UDP sockets at that port of which it is told what came to aliases; -1: none.
+  int filter(uint16_t port) const { return table_.port() == port ? filter_.get() : -1; }
   CaptureCounts counts() const;
 
  private:
   void unpin();
 
   static constexpr size_t kMaps = sizeof(kCaptureMaps) / sizeof(kCaptureMaps[0]);
-  static constexpr size_t kMostLinks = 9;
+  static constexpr size_t kMostLinks = 10;
 
   int make_maps(const CaptureOptions& options, BpfFailure* failure);
   int fill_maps(const CaptureOptions& options, BpfFailure* failure);
@@ -80,6 +82,7 @@ class Capture {
   std::string pin_;
   OwnedFd maps_[kMaps];
   OwnedFd links_[kMostLinks];
+  OwnedFd filter_;
   uint32_t adopted_[kMostLinks] = {};  // the programs that the pinned links had
   uint64_t first_ = 0;
   AliasTable table_;

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -15,6 +17,9 @@ namespace {
 
 // Longer paths are refused by the kernel too.
 constexpr size_t kPathSize = 4096;
+
+// As many as the kernel lets attach at one place.
+constexpr uint32_t kMostPrograms = 64;
 
 Napi::Value number(const Napi::CallbackInfo& info, double value) {
   return Napi::Number::New(info.Env(), value);
@@ -65,6 +70,37 @@ Napi::Value LocalRoute(const Napi::CallbackInfo& info) {
   return number(info, status);
 }
 
+// (fd of a cgroup's directory, place, those of the cgroups above too?) → numbers or -errno
+Napi::Value CgroupPrograms(const Napi::CallbackInfo& info) {
+  uint32_t programs[kMostPrograms] = {};
+  const int found = bpf_prog_query(fd_argument(info, 0), number_argument(info, 1),
+                                   flag_argument(info, 2), programs, kMostPrograms);
+  if (found < 0) return number(info, found);
+  const uint32_t count = std::min(static_cast<uint32_t>(found), kMostPrograms);
+  const Napi::Array array = Napi::Array::New(info.Env(), count);
+  for (uint32_t i = 0; i < count; i++) array.Set(i, programs[i]);
+  return array;
+}
+
+// (number) → what the program is called, or -errno
+Napi::Value ProgramName(const Napi::CallbackInfo& info) {
+  std::string name;
+  const int status = bpf_prog_name(number_argument(info, 0), &name);
+  if (status != 0) return number(info, status);
+  return Napi::String::New(info.Env(), name);
+}
+
+// (UDP socket, program | -1) → 1: from now on the filter has seen whatever is read from the
+// socket, 0: that is true of what comes, and not of what waits there; or -errno
+Napi::Value FilterSocket(const Napi::CallbackInfo& info) {
+  const int socket = fd_argument(info, 0);
+  const int status = bpf_filter(socket, fd_argument(info, 1));
+  if (status != 0) return number(info, status);
+  char byte = 0;
+  const bool waiting = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+  return number(info, waiting ? 0 : 1);
+}
+
 }  // namespace
 
 // (fd of the cgroup's directory, struct CaptureConfig, flows of each port | null, struct
@@ -99,6 +135,18 @@ Napi::Value EbpfGlue::CaptureOpen(const Napi::CallbackInfo& info) {
   self->aliases_.add(capture->table());
   self->captures_[id] = std::move(capture);
   return number(info, static_cast<double>(id));
+}
+
+// (port) → the descriptor of a program, which stays the capture's: the filter for UDP sockets at
+// that port; or -1
+Napi::Value EbpfGlue::CaptureFilter(const Napi::CallbackInfo& info) {
+  auto* const self = static_cast<EbpfGlue*>(info.Data());
+  const auto port = static_cast<uint16_t>(number_argument(info, 0));
+  int filter = -1;
+  for (const std::unique_ptr<Capture>& capture : self->captures_) {
+    if (capture != nullptr && filter < 0) filter = capture->filter(port);
+  }
+  return number(info, filter);
 }
 
 // (id) → [captured, exempt, refused, exhausted, lost, aliases] or undefined
@@ -172,6 +220,10 @@ Napi::Value EbpfGlue::ListenerClose(const Napi::CallbackInfo& info) {
 void EbpfGlue::init(Napi::Env env, Napi::Object exports) {
   exports["localRoute"] = Napi::Function::New<LocalRoute>(env);
   exports["captureOpen"] = Napi::Function::New<CaptureOpen>(env, nullptr, this);
+  exports["cgroupPrograms"] = Napi::Function::New<CgroupPrograms>(env);
+  exports["programName"] = Napi::Function::New<ProgramName>(env);
+  exports["filterSocket"] = Napi::Function::New<FilterSocket>(env);
+  exports["captureFilter"] = Napi::Function::New<CaptureFilter>(env, nullptr, this);
   exports["captureCounts"] = Napi::Function::New<CaptureCounts>(env, nullptr, this);
   exports["captureDetach"] = Napi::Function::New<CaptureDetach>(env, nullptr, this);
   exports["captureClose"] = Napi::Function::New<CaptureClose>(env, nullptr, this);

@@ -21,6 +21,7 @@ class EbpfGlue {
 
  private:
   static Napi::Value CaptureOpen(const Napi::CallbackInfo& info);
+  static Napi::Value CaptureFilter(const Napi::CallbackInfo& info);
   static Napi::Value CaptureCounts(const Napi::CallbackInfo& info);
   static Napi::Value CaptureDetach(const Napi::CallbackInfo& info);
   static Napi::Value CaptureClose(const Napi::CallbackInfo& info);

@@ -5,11 +5,14 @@ import { fileURLToPath } from 'node:url';
 import { spawn, spawnSync } from 'node:child_process';
 import t, { type Test } from 'tap';
 import { attachCapture } from '../../lib/ebpf/index.ts';
+import { createDatagramSocket, type DatagramInfo } from '../../lib/index.ts';
 import { inCaptureNamespace, makeCgroup, startClient } from '../fixtures/captured.ts';
 import { startTelling } from '../fixtures/capture-server.ts';
 import { sh } from '../fixtures/netns.ts';
 
 const PORT = 15001;
+
+type UnknownDatagram = Extract<DatagramInfo, { kind: 'unknown' }>;
 const PROGRAM = fileURLToPath(new URL('../fixtures/programs/capturing.js', import.meta.url));
 
 /** Another process that captures; returns how to kill it. */
@@ -19,7 +22,7 @@ async function startCapturing(t: Test, ...args: string[]): Promise<() => Promise
   });
   const exited = once(child, 'exit');
   t.teardown(() => child.kill('SIGKILL'));
-  await once(child.stdout, 'data');
+  await Promise.race([once(child.stdout, 'data'), exited]);
   return async () => {
     child.kill('SIGKILL');
     await exited;
@@ -31,6 +34,9 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
   const client = startClient(t, { cgroup });
   const dial = (address: string): string => `answer = ask(dial('${address}', 80))`;
   const told = (address: string) => ({ kind: 'ebpf', address, port: 80 });
+  mkdirSync('/run/bpf');
+  sh('mount -t bpf none /run/bpf');
+  t.teardown(() => sh('umount /run/bpf'));
   const routes = (): string => sh('ip -6 route show table local');
 
   await t.test('killed: programs dial by themselves again', async (t) => {
@@ -81,9 +87,6 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
   });
 
   await t.test('pinned', async (t) => {
-    mkdirSync('/run/bpf');
-    sh('mount -t bpf none /run/bpf');
-    t.teardown(() => sh('umount /run/bpf'));
     const pin = '/run/bpf/proxy';
     const kill = await startCapturing(t, cgroup, pin);
     t.match(await client(dial('192.0.2.1')), told('192.0.2.1'));
@@ -119,5 +122,27 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
       syscall: 'bpf',
     });
     t.notMatch(routes(), 'fd0d');
+  });
+  await t.test('pinned: datagrams', async (t) => {
+    const pin = '/run/bpf/datagrams';
+    const both = ['tcp', 'udp'] as const;
+    const killBoth = await startCapturing(t, cgroup, pin, ...both);
+    await killBoth();
+    const alias = await client(`
+held = dial('1.1.1.1', 53, socket.SOCK_DGRAM); inode = str(os.fstat(held.fileno()).st_ino)
+rows = [row.split() for row in open('/proc/net/udp').readlines()[1:]]
+answer = socket.inet_ntoa(bytes.fromhex([row[2] for row in rows if row[9] == inode][0].split(':')[0])[::-1])`);
+    // As one that has other things to do while a datagram comes.
+    const socket = createDatagramSocket({ port: PORT }).pause();
+    t.teardown(() => socket.close());
+    await startClient(t)(`socket.socket(2, 2).sendto(b'early', ('${String(alias)}', ${PORT}))`);
+    await using capture = attachCapture({ cgroup, port: PORT, pin, protocols: both });
+    socket.resume();
+    const [early, { kind, cause }] = (await once(socket, 'message')) as [Buffer, UnknownDatagram];
+    t.match([String(early), kind, cause], ['early', 'unknown', { code: 'ERR_ALIAS_DIALLED' }]);
+    const next = once(socket, 'message');
+    await client(`held.send(b'q')`);
+    t.match(await next, [Buffer.from('q'), { kind: 'ebpf', destination: { address: '1.1.1.1', port: 53 } }]);
+    t.equal(capture.stats.captured, 1);
   });
 });

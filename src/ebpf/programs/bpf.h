@@ -20,6 +20,8 @@ static __u32 (*current_cpu)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 static __u64 (*current_uid_gid)(void) = (void *)BPF_FUNC_get_current_uid_gid;
 static __u64 (*current_ancestor_cgroup)(int) = (void *)BPF_FUNC_get_current_ancestor_cgroup_id;
 static __u64 (*netns_cookie)(void *) = (void *)BPF_FUNC_get_netns_cookie;
+static long (*load_bytes)(const void *, __u32, void *, __u32,
+                          __u32) = (void *)BPF_FUNC_skb_load_bytes_relative;
 static long (*sk_assign)(void *, void *, __u64) = (void *)BPF_FUNC_sk_assign;
 static long (*sk_release)(void *) = (void *)BPF_FUNC_sk_release;
 

@@ -66,7 +66,7 @@ INLINE int is_alias(const struct CaptureConfig *g, const __u32 *a, __u16 port, _
     *number = last & kCaptureAlias4Mask;
     return 1;
   }
-  if (!g->v6 || a[0] != g->prefix6[0] || a[1] != g->prefix6[1]) return 0;
+  if (a[0] != g->prefix6[0] || a[1] != g->prefix6[1]) return 0;
   *number = (__u64)NETWORK32(a[2]) << 32 | last;
   return 1;
 }
@@ -335,3 +335,6 @@ SECTION("capture/witness") int witness(struct bpf_sock_ops *c) {
   }
   return 1;
 }
+
+// Goes by what is above.
+#include "ebpf/programs/datagrams.h"

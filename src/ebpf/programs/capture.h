@@ -36,7 +36,7 @@ enum { kCaptureCpus = 64 };
 struct CaptureCounters {
   __u64 captured;   // connect(2) and sendmsg(2) that were led here
   __u64 exempt;     // left alone, because they are the proxy's
-  __u64 refused;    // dials of an alias, which is no destination
+  __u64 refused;    // dials of an alias, and datagrams to one, which is no destination
   __u64 exhausted;  // refused, because no alias was free
   __u64 lost;       // witnesses that made room for others before they were used
   __u64 zero[3];
@@ -72,7 +72,8 @@ struct CaptureConfig {
   __u8 by_port;  // look into the map of ports
   __u8 by_v4;    // look into the tries
   __u8 by_v6;
-  __u8 zero[7];
+  __u8 zero[3];
+  __u32 tag;  // of datagrams that captured programs have sent, as their priority
 };
 
 // A flow of `include` is one of the low bits, one of `exclude` one of the high bits.
