@@ -250,6 +250,8 @@ export interface Binding {
   lockFile(fd: number): number;
   /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
   readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;
+  /** In the namespace that `where` is of; see conntrackActive. */
+  readonly DatagramRefusals: new (where: number, mark: number) => NativeDatagramRefusals;
 }
 
 /** UDP sockets by slot number (src/glue/datagram_glue.cc). */
@@ -290,6 +292,21 @@ export interface NativeDatagramHub {
   deletions(slot: number): number;
   close(slot: number): number;
   ref(on: boolean): void;
+}
+
+/** ICMP sockets of one namespace (src/datagram/refusal.h). */
+export interface NativeDatagramRefusals {
+  /** 0 or the negative errno with which the constructor failed. */
+  readonly status: number;
+  /** Port unreachable, for a datagram of so many bytes: 0 or a negative errno. */
+  send(
+    clientAddress: string,
+    clientPort: number,
+    destinationAddress: string,
+    destinationPort: number,
+    size: number,
+  ): number;
+  close(): void;
 }
 
 let loaded: Binding | undefined;

@@ -19,7 +19,7 @@ import type { PendingConnection } from '../relay/undecided.ts';
 import { createDatagramSocket } from '../udp/datagram-socket.ts';
 import { type CaptureOptions, checkCaptureOptions } from './options.ts';
 import { hostResolver } from './resolver.ts';
-import { captureAll, checkTools, OWN_ADDRESSES } from './setup.ts';
+import { captureAll, checkTools, openRefusals, OWN_ADDRESSES } from './setup.ts';
 import { type CapturedFlow, UdpRelay } from './udp-relay.ts';
 
 /** What was refused, as far as it is known. */
@@ -96,13 +96,12 @@ export class Capture extends EventEmitter<CaptureEvents> {
       ),
     );
     const port = await this.#listen(tcp, { port: 0, namespace: this.namespace });
-    const udpSocket = udp === 'relay' ? createDatagramSocket({ namespace: this.namespace }) : undefined;
-    if (udpSocket) this.#udp = new UdpRelay(udpSocket, (...flow) => this.#admit(...flow));
+    const udpPort = udp === 'relay' ? this.#startUdp() : undefined;
     if (dns !== false) await this.#startDns(dns === true ? undefined : dns.upstream);
     await captureAll(this.namespace, {
       tcp: port,
       dns: this.#dns?.address()!.port,
-      udp: udpSocket?.address().port,
+      udp: udpPort,
     });
   }
 
@@ -165,6 +164,15 @@ export class Capture extends EventEmitter<CaptureEvents> {
     await once(server, 'listening');
     server.on('error', (error) => this.emit('error', error));
     return server.address()!.port;
+  }
+
+  #startUdp(): number {
+    const { namespace } = this;
+    // The refusals first: they need not be closed if the other cannot be opened.
+    const refusals = openRefusals(namespace);
+    const socket = createDatagramSocket({ namespace });
+    this.#udp = new UdpRelay(refusals, socket, (...flow) => this.#admit(...flow));
+    return socket.address().port;
   }
 
   async #startDns(upstream: DnsForwarderOptions['upstream'] = hostResolver()): Promise<void> {

@@ -1,5 +1,6 @@
 // What makes all that is sent in a namespace come to a few ports of it.
-import { codedError } from '../errors.ts';
+import { binding, type NativeDatagramRefusals } from '../binding.ts';
+import { codedError, systemError } from '../errors.ts';
 import { findProgram } from '../programs.ts';
 import type { Namespace } from '../namespace/namespace.ts';
 
@@ -25,6 +26,9 @@ route add default dev lo src ${OWN_ADDRESSES.IPv6}
 `;
 
 /** DNS first: resolv.conf may name a resolver on a loopback address. What is not led here is refused, at once. */
+/** Of what tells a sender that its datagram was refused. Only in there. */
+const REFUSAL_MARK = 0x6f64;
+
 function rules({ tcp, dns, udp }: CapturePorts): string {
   const lines = [
     ...(dns === undefined ? [] : [`meta l4proto { tcp, udp } th dport 53 redirect to :${dns}`]),
@@ -34,6 +38,10 @@ function rules({ tcp, dns, udp }: CapturePorts): string {
     ...(udp === undefined ? [] : [`meta l4proto udp redirect to :${udp}`]),
   ];
   return `table inet original_dst {
+    chain refusals {
+      type filter hook output priority -300
+      meta mark ${REFUSAL_MARK} notrack
+    }
     chain capture {
       type nat hook output priority -100
       ${lines.join('\n      ')}
@@ -81,4 +89,11 @@ export async function captureAll(namespace: Namespace, ports: CapturePorts): Pro
   await run(namespace, ['ip', '-batch', '-'], INTERFACES);
   await run(namespace, ['ip', '-6', '-batch', '-'], INTERFACES_V6);
   await run(namespace, ['nft', '-f', '-'], rules(ports));
+}
+
+/** @throws the system error of socket(2) or SO_MARK */
+export function openRefusals({ fd }: Namespace): NativeDatagramRefusals {
+  const refusals = new (binding().DatagramRefusals)(fd, REFUSAL_MARK);
+  if (refusals.status === 0) return refusals;
+  throw systemError(refusals.status, { syscall: 'socket' });
 }

@@ -1,6 +1,7 @@
 // Datagrams that are passed on, each flow by a socket of its own.
 import { createSocket, type Socket } from 'node:dgram';
 import { type Endpoint, formatEndpoint } from '../address.ts';
+import type { NativeDatagramRefusals } from '../binding.ts';
 import type { DatagramInfo, InterceptedDatagramSocket } from '../udp/types.ts';
 
 /** A client's datagrams to one destination, and the answers. */
@@ -17,6 +18,8 @@ export interface CapturedFlow {
 /** After so long without a datagram a flow is over; of so many, the oldest makes room. */
 const LIMITS = { idleMs: 60_000, flows: 1024 };
 
+type KnownInfo = Exclude<DatagramInfo, { kind: 'unknown' }>;
+
 interface Open {
   flow: CapturedFlow;
   socket: Socket;
@@ -28,24 +31,31 @@ interface Open {
 /** Passes datagrams on from `inside`, to where `admit` lets them, by sockets of this thread's namespace. */
 export class UdpRelay {
   readonly #inside: InterceptedDatagramSocket;
+  readonly #refusals: NativeDatagramRefusals;
   readonly #admit: (destination: Readonly<Endpoint>, client: Readonly<Endpoint>) => CapturedFlow | undefined;
   readonly #limits: typeof LIMITS;
   readonly #open = new Map<string, Open>();
 
-  /** @param admit called for each new flow; undefined: it is refused */
+  /**
+   * @param refusals tell a sender that its datagram was refused, as if nobody listened there
+   * @param admit called for each new flow; undefined: it is refused
+   */
   constructor(
+    refusals: NativeDatagramRefusals,
     inside: InterceptedDatagramSocket,
     admit: (destination: Readonly<Endpoint>, client: Readonly<Endpoint>) => CapturedFlow | undefined,
     limits = LIMITS,
   ) {
     this.#limits = limits;
     this.#inside = inside;
+    this.#refusals = refusals;
     this.#admit = admit;
     inside.on('message', (data, info) => this.#pass(data, info));
   }
 
   close(): void {
     this.#inside.close();
+    this.#refusals.close();
     for (const key of this.#open.keys()) this.#end(key);
   }
 
@@ -63,9 +73,12 @@ export class UdpRelay {
     else known.socket.send(copy);
   }
 
-  #begin(key: string, info: Exclude<DatagramInfo, { kind: 'unknown' }>): Open | undefined {
+  #begin(key: string, info: KnownInfo): Open | undefined {
     const flow = this.#admit(info.destination, info.source);
-    if (flow === undefined) return undefined;
+    if (flow === undefined) {
+      this.#refuse(info);
+      return undefined;
+    }
     if (this.#open.size >= this.#limits.flows) this.#end(this.#open.keys().next().value!);
     const { address, port, family } = info.destination;
     const socket = createSocket(family === 'IPv4' ? 'udp4' : 'udp6');
@@ -73,7 +86,10 @@ export class UdpRelay {
     const timer = setTimeout(end, this.#limits.idleMs).unref();
     const one: Open = { flow, socket, timer, waiting: [] };
     this.#open.set(key, one);
-    socket.on('error', end);
+    socket.on('error', () => {
+      this.#refuse(info);
+      end();
+    });
     socket.on('message', (answer: Buffer) => {
       one.timer.refresh();
       flow.bytesToClient += answer.length;
@@ -85,6 +101,11 @@ export class UdpRelay {
       one.waiting = undefined;
     });
     return one;
+  }
+
+  #refuse({ source, destination, size }: KnownInfo): void {
+    // If it cannot be told (no memory), it waits as for one that was lost.
+    this.#refusals.send(source.address, source.port, destination.address, destination.port, size);
   }
 
   #end(key: string): void {

@@ -18,6 +18,7 @@
 #include "glue/names_glue.h"
 #include "glue/namespace_glue.h"
 #include "glue/proxy_header_glue.h"
+#include "glue/refusal_glue.h"
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "host/cgroup_bpf.h"
@@ -70,6 +71,7 @@ class Addon : public Napi::Addon<Addon> {
     ebpf_.init(env, exports);
     init_relay(env, exports, {answer_, names_.answer(), loop_.dials(), ebpf_.aliases()});
     init_datagram(env, exports);
+    init_refusal(env, exports);
     init_proxy_header(env, exports);
   }
 
@@ -186,8 +188,8 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Number::New(info.Env(), answer.seconds);
   }
 
-  // (where, address and port of a client, those that it has dialled) → does the server see it at that
-  // very address? 1, 0: NAT has given it another one, or -errno
+  // (where, address and port of a client, those that it has dialled) → does the server see it at
+  // that very address? 1, 0: NAT has given it another one, or -errno
   Napi::Value ConntrackSource(const Napi::CallbackInfo& info) {
     Endpoint client;
     Endpoint dialled;

@@ -5,7 +5,7 @@ import { EventEmitter, once } from 'node:events';
 import t from 'tap';
 import { type Capture, type CaptureOptions, createCapture, type Denial } from '../../lib/capture/index.ts';
 import { hostResolver } from '../../lib/capture/resolver.ts';
-import { captureAll, checkTools } from '../../lib/capture/setup.ts';
+import { captureAll, checkTools, openRefusals } from '../../lib/capture/setup.ts';
 import { type CapturedFlow, UdpRelay } from '../../lib/capture/udp-relay.ts';
 import { NamePolicy } from '../../lib/index.ts';
 import { ECHO, inCaptureWorld, OTHER, PORT, startWorld, WEB } from '../fixtures/capture-world.ts';
@@ -37,6 +37,10 @@ async function output(inside: Capture | undefined, script: string): Promise<stri
 const get = (url: string, more = ''): string => `curl -sS -m 20 ${more} http://${url}/; echo $?`;
 const udp = (address: string, patience = 20): string =>
   `exec 3<>/dev/udp/${address}/${ECHO}; echo -n hi >&3; read -r -t ${patience} -N 10 -u 3 answer; echo "$? $answer"`;
+
+/** Of a connected socket to which nobody answers but ICMP: `read` fails at once (1), and not after 20 seconds (142). */
+const refused = (address: string, port: number): string =>
+  `exec 3<>/dev/udp/${address}/${port}; echo -n hi >&3; read -r -t 20 -N 10 -u 3 answer 2>/dev/null; echo "$? $answer"`;
 
 await inCaptureWorld(t, import.meta.url, async () => {
   await t.test(
@@ -77,7 +81,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
       t.notMatch(await output(inside, get(`other.test:${PORT}`)), 'hello');
       t.notMatch(await output(inside, get(`${OTHER}:${PORT}`)), 'hello');
       t.notMatch(await output(inside, get(`${OTHER}:${PORT}`, '-H "Host: web.test"')), 'hello');
-      t.equal(await output(inside, udp(OTHER, 1)), '142 \n');
+      t.equal(await output(inside, refused(OTHER, ECHO)), '1 \n');
       t.match(
         inside.denials.filter(({ protocol }) => protocol !== 'dns'),
         [
@@ -151,7 +155,9 @@ await inCaptureWorld(t, import.meta.url, async () => {
     inside.on('datagrams', (flow) => flows.push(flow));
     t.equal(await output(inside, udp(WEB.v4)), '0 echo of hi\n');
     t.equal(await output(inside, udp(WEB.v6)), '0 echo of hi\n');
-    t.match(flows, [
+    t.equal(await output(inside, refused(WEB.v4, 9)), '1 \n', 'where nobody listens');
+    t.equal(await output(inside, refused(WEB.v6, 9)), '1 \n');
+    t.match(flows.slice(0, 2), [
       { destination: { address: WEB.v4, port: ECHO }, bytesToUpstream: 2, bytesToClient: 10 },
       { destination: { address: WEB.v6 } },
     ]);
@@ -236,6 +242,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
       message: /^ip -batch - failed in the namespace: Operation not supported/,
       hint: /modprobe/,
     });
+    t.throws(() => openRefusals({ fd: 9999 } as never), { code: 'EBADF', syscall: 'socket' });
     t.same(hostResolver(), { address: '127.0.0.53' });
     t.equal(hostResolver('/nowhere'), 'original');
     t.equal(hostResolver('/proc/self/status'), 'original');
@@ -249,7 +256,9 @@ await inCaptureWorld(t, import.meta.url, async () => {
     t.teardown(() => sink.close());
     const inside = Object.assign(new EventEmitter(), { close: () => {}, reply: () => undefined });
     const flows: CapturedFlow[] = [];
+    const refusals: unknown[] = [];
     const relay = new UdpRelay(
+      { status: 0, send: (...about) => refusals.push(about), close: () => {} },
       inside as never,
       (destination, client) => {
         const flow = { destination, client, name: undefined, bytesToUpstream: 0, bytesToClient: 0 };
@@ -260,6 +269,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
     const send = (port: number, kind = 'redirect'): boolean =>
       inside.emit('message', Buffer.from('x'), {
         kind,
+        size: 1,
         source: { address: '192.0.0.8', port, family: 'IPv4' },
         destination: { address: '127.0.0.1', port: sink.address().port, family: 'IPv4' },
       });
@@ -274,6 +284,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
     await new Promise((done) => setTimeout(done, 2500));
     send(1);
     t.equal(flows.length, 5, 'all are over');
+    t.same(refusals, [['192.0.0.8', 1, '127.0.0.1', sink.address().port, 1]]);
     relay.close();
   });
 });
