@@ -77,7 +77,8 @@
             "src/host/route.cc",
             "src/socket/socket_diag.cc",
             "src/socket/socket_options.cc",
-            "src/relay/verdicts.cc"
+            "src/relay/verdicts.cc",
+            "src/relay/watched.cc",
           ],
           "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"],
           "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],

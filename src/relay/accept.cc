@@ -21,7 +21,7 @@ namespace original_dst {
 
 namespace {
 
-constexpr int kAcceptsAtOnce = 64;
+constexpr uint32_t kMostAtOnce = 64;
 
 // How long accepting is paused for want of a descriptor. Nobody tells when the program closes one.
 constexpr uint64_t kPauseMs = 50;
@@ -32,12 +32,9 @@ void RelayThread::begin_listening(RelayListener* listener) {
   listener->next = listeners_;
   listeners_ = listener;
   listener->listening = true;
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.ptr = static_cast<Watched*>(listener);
   // Our own socket in our own set: refused only for want of memory, and then the listener accepts
   // nothing, which its clients see as they would any proxy that cannot go on.
-  epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener->fd.get(), &event);
+  watch(EPOLL_CTL_ADD, listener->fd.get(), listener, EPOLLIN);
 }
 
 void RelayThread::end_listening(RelayListener* listener, bool destroy) {
@@ -48,6 +45,7 @@ void RelayThread::end_listening(RelayListener* listener, bool destroy) {
   if (listener->listening) {
     listener->listening = false;
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
+    watched_.leave(listener);
     listener->fd.reset();
     listener->spare.reset();
     if (listener->is_over()) return dismiss(listener);
@@ -83,11 +81,16 @@ void RelayThread::dismiss(RelayListener* listener) {
 void RelayThread::accept(RelayListener* listener) {
   listener->ready = false;
   // A turn, as for bytes; what is left is reported again.
-  for (int i = 0; i < kAcceptsAtOnce; i++) {
+  const uint32_t most = listener->at_once;
+  listener->at_once = std::min(most * 2, kMostAtOnce);
+  for (uint32_t i = 0; i < most; i++) {
     OwnedFd accepted;
     Facts facts;
     const RelayListener::Accepted answer = listener->accept_one(&accepted, &facts);
-    if (answer == RelayListener::Accepted::kNone) return;
+    if (answer == RelayListener::Accepted::kNone) {
+      listener->at_once = std::max(i, 1U);
+      return;
+    }
     if (answer == RelayListener::Accepted::kCannot) return pause(listener);
     if (answer == RelayListener::Accepted::kNotThisOne) continue;
     Admission admission;
@@ -165,25 +168,24 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
 // Else the listener, which stays readable, would be reported again and again, with nothing done.
 void RelayThread::pause(RelayListener* listener) {
   listener->paused_until = now_ + kPauseMs;
-  epoll_event event = {};
-  event.data.ptr = static_cast<Watched*>(listener);
-  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener->fd.get(), &event);
+  watch(EPOLL_CTL_MOD, listener->fd.get(), listener, 0);
 }
 
 void RelayThread::resume(RelayListener* listener) {
   if (!listener->take_spare()) return pause(listener);
   listener->paused_until = 0;
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.ptr = static_cast<Watched*>(listener);
-  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener->fd.get(), &event);
+  watch(EPOLL_CTL_MOD, listener->fd.get(), listener, EPOLLIN);
 }
 
 void RelayThread::serve_listeners() {
   for (RelayListener* one = listeners_; one != nullptr; one = one->next) {
     if (!one->listening) continue;
     if (one->paused_until != 0 && one->paused_until <= now_) resume(one);
-    if (one->ready) accept(one);
+    if (one->ready) {
+      accept(one);
+    } else {
+      one->at_once = 1;
+    }
   }
 }
 

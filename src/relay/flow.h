@@ -51,6 +51,8 @@ class Flow {
   void release(FlowTools& tools);
 
   bool done() const { return done_; }
+  // Is it waiting for the sink to be writable?
+  bool blocked() const { return !writable_; }
   bool bytes_underway() const { return held_ != nullptr || in_pipe_ > 0; }
   // Bytes that the sink's socket has taken.
   uint64_t moved() const { return moved_; }

@@ -113,10 +113,7 @@ bool RelayThread::wait_for(Waiting* one, size_t need, size_t size) {
     one->low_water = low_water;
   }
   if (!one->watched) {
-    epoll_event event = {};
-    event.events = kEvents;
-    event.data.ptr = static_cast<Watched*>(one);
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, one->fd.get(), &event) != 0) return false;
+    if (watch(EPOLL_CTL_ADD, one->fd.get(), one, kEvents) != 0) return false;
     one->watched = true;
   }
   return one->timer_index != 0 || waiting_timers_.arm(one, one->deadline) == 0;
@@ -138,6 +135,7 @@ void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
 void RelayThread::forget(Waiting* one) {
   RelayListener* const listener = one->listener;
   waiting_timers_.disarm(one);
+  watched_.leave(one);
   (one->previous == nullptr ? listener->waiting : one->previous->next) = one->next;
   if (one->next != nullptr) one->next->previous = one->previous;
   add_to(&listener->stats->inspecting, -1);

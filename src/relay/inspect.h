@@ -42,7 +42,7 @@ struct Seen {
 
 // One that has not said enough. What it has said stays in the kernel's buffer, so that it costs
 // this and its descriptor, whatever it sends.
-struct Waiting : Watched, Timed {
+struct Waiting : Timed, Watched {
   Waiting() : Watched(kWaiting) {}
   OwnedFd fd;
   Admission admission;

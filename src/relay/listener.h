@@ -115,6 +115,9 @@ struct RelayListener : Watched {
   uint64_t paused_until = 0;  // while accept4(2) cannot go on; 0: it can
   Relay* first = nullptr;     // the open ones
   Waiting* waiting = nullptr;
+  // How many connections are accepted in a turn: one event says that there is one, and to ask for
+  // another is a system call. Twice as many each time that the next turn finds more at once.
+  uint32_t at_once = 1;
   bool ready = false;
   bool listening = false;
   RelayListener* next = nullptr;  // in the thread's list

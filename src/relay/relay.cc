@@ -7,7 +7,8 @@
 
 namespace original_dst {
 
-void Relay::open(OwnedFd client, OwnedFd upstream, bool fresh) {
+void Relay::open(OwnedFd client, OwnedFd upstream, bool made_here) {
+  fresh = made_here;
   ends[kClient].fd = std::move(client);
   ends[kUpstream].fd = std::move(upstream);
   for (const RelaySide side : {kClient, kUpstream}) {

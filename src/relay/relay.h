@@ -11,6 +11,7 @@
 #include "relay/flow.h"
 #include "relay/record.h"
 #include "relay/timers.h"
+#include "relay/watched.h"
 #include "socket/dial.h"
 #include "socket/owned_fd.h"
 
@@ -54,13 +55,6 @@ static_assert(sizeof(RelayLimits) == 16, "lib/relay/timeouts.ts knows this layou
 struct Relay;
 struct RelayListener;
 
-// What epoll's events point to.
-struct Watched {
-  enum Kind : uint8_t { kEndpoint, kListener, kWaiting };
-  explicit Watched(Kind of) : kind(of) {}
-  const Kind kind;
-};
-
 // One of a relay's two sockets.
 struct RelayEndpoint : Watched {
   RelayEndpoint() : Watched(kEndpoint) {}
@@ -68,6 +62,7 @@ struct RelayEndpoint : Watched {
   Relay* relay = nullptr;
   RelaySide side = kNeither;
   bool watched = false;   // in the epoll set already, as something else
+  bool for_room = false;  // watched for EPOLLOUT too
   bool broken = false;    // EPOLLERR was seen
   bool writable = false;  // EPOLLOUT was seen
 };
@@ -86,6 +81,7 @@ struct Relay : Timed {
   Relay* previous = nullptr;
   bool busy = false;
   bool connecting = false;  // to the upstream
+  bool fresh = false;       // as of Flow::attach()
   Admission admission;      // of a connection to a listener that has limits
   DialNote note;            // about the upstream, where the thread dials it
   bool probing = false;     // the kernel has been told to find out whether the peers live
@@ -99,8 +95,8 @@ struct Relay : Timed {
   Relay* next_of_listener = nullptr;
   Relay* previous_of_listener = nullptr;
 
-  // Takes two non-blocking stream sockets; `fresh` as of Flow::attach().
-  void open(OwnedFd client, OwnedFd upstream, bool fresh);
+  // Takes two non-blocking stream sockets; `made_here`: they are fresh.
+  void open(OwnedFd client, OwnedFd upstream, bool made_here);
   // When it is over unless something happens; UINT64_MAX: never.
   uint64_t deadline() const;
   // When the kernel is to be told to find out whether the peers live; UINT64_MAX: not any more.

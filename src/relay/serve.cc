@@ -17,7 +17,9 @@ namespace original_dst {
 
 namespace {
 
-constexpr uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+// Without EPOLLOUT, which is asked for where it is waited for: with it, each change of the state
+// (the peer has acknowledged our FIN) wakes this thread to say once more that there is room.
+constexpr uint32_t kEvents = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 
 }  // namespace
 
@@ -59,16 +61,27 @@ bool RelayThread::watch(Relay* relay) {
   relay->began_us = now_us_;
   relay->last_activity = now_;
   for (RelayEndpoint& end : relay->ends) {
-    epoll_event event = {};
-    event.events = kEvents;
-    event.data.ptr = static_cast<Watched*>(&end);
+    end.for_room = relay->connecting && end.side == kUpstream;
     const int operation = end.watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (epoll_ctl(epoll_.get(), operation, end.fd.get(), &event) != 0) {
-      close(relay, kRelayError, end.side, errno);
+    const uint32_t events = kEvents | (end.for_room ? EPOLLOUT : 0U);
+    const int status = watch(operation, end.fd.get(), &end, events);
+    if (status != 0) {
+      close(relay, kRelayError, end.side, -status);
       return false;
     }
   }
   return arm(relay);
+}
+
+// From its first full buffer on. Returns false when the relay has closed.
+bool RelayThread::watch_for_room(RelayEndpoint* end) {
+  if (end->for_room) return true;
+  end->for_room = true;
+  // If there is room by now, that is an event too.
+  const int status = watch(EPOLL_CTL_MOD, end->fd.get(), end, kEvents | EPOLLOUT);
+  if (status == 0) return true;
+  close(end->relay, kRelayError, end->side, -status);
+  return false;
 }
 
 // Returns false while it is still connecting, and when the relay has closed.
@@ -97,7 +110,7 @@ bool RelayThread::serve_flow(Relay* relay, RelaySide side) {
   if (flow.done()) return true;
   switch (flow.pump(tools_, relay->flows[other(side)].done())) {
     case Flow::State::kWaiting:
-      return true;
+      return !flow.blocked() || watch_for_room(&relay->ends[other(side)]);
     case Flow::State::kMore:
       enqueue(relay);
       return true;
@@ -183,9 +196,9 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
     if (broken || flow.bytes_underway() || (!flow.done() && has_unread(source.fd.get()))) {
       reset_on_close(end.fd.get());
     }
-    // Explicitly, because our descriptor may not be the last one of the socket, and then epoll
-    // would go on to report events of a relay that is gone.
-    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
+    // Where our descriptor is not the last one of the socket, epoll would go on to wake us.
+    if (!relay->fresh) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
+    watched_.leave(&end);
   }
   for (Flow& flow : relay->flows) flow.release(tools_);
   // Not after another end: what is still on its way to us has to be recognised when it arrives.

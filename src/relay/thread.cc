@@ -25,9 +25,8 @@ namespace {
 constexpr size_t kStackSize = size_t{256} * 1024;
 constexpr int kEventsAtOnce = 256;
 
-// Set in what epoll keeps of an undecided connection: then it is no pointer to a Watched, which is
-// aligned, but a tag. The connection is the other thread's, and may be gone when its event is read.
-constexpr uint64_t kTagged = 1;
+// What epoll keeps of the eventfd: nobody's key.
+constexpr uint64_t kWake = 0;
 // After these a short read may be followed by the end, an error, or bytes behind urgent data,
 // without another edge.
 constexpr uint32_t kThorough = EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
@@ -51,7 +50,9 @@ int RelayThread::start() {
   wake_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_.valid()) return -errno;
   epoll_event event = {};
+  // Edge-triggered, every write(2) is an event of its own, and nobody has to read the counter.
   event.events = EPOLLIN | EPOLLET;
+  event.data.u64 = kWake;
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) return -errno;
   tools_.scratch = static_cast<uint8_t*>(malloc(FlowTools::kScratchSize));
   if (tools_.scratch == nullptr) return -ENOMEM;
@@ -171,13 +172,23 @@ Relay* RelayThread::take_closed() {
 int RelayThread::watch_undecided(int fd, uint64_t tag) {
   epoll_event event = {};
   event.events = EPOLLET;  // EPOLLHUP and EPOLLERR are reported unasked
-  event.data.u64 = tag << 1 | kTagged;
+  // The connection is the other thread's, and may be gone when its event is read.
+  event.data.u64 = tag << 1 | WatchedTable::kForeign;
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
 void RelayThread::unwatch_undecided(int fd) { epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
 // ---- The relay thread ----
+
+// epoll_ctl(2). Returns 0 or -errno.
+int RelayThread::watch(int operation, int fd, Watched* one, uint32_t events) {
+  if (watched_.enter(one) != 0) return -ENOMEM;
+  epoll_event event = {};
+  event.events = events;
+  event.data.u64 = one->key;
+  return epoll_ctl(epoll_.get(), operation, fd, &event) == 0 ? 0 : -errno;
+}
 
 void* RelayThread::entry(void* self) {
   static_cast<RelayThread*>(self)->run();
@@ -194,12 +205,18 @@ void RelayThread::run() {
     bool woken = false;
     // Only noted here: a relay must not go away while events that point to it are still unread.
     for (int i = 0; i < count; i++) {
-      auto* const watched = static_cast<Watched*>(events[i].data.ptr);
-      if (watched == nullptr) {
+      const uint64_t key = events[i].data.u64;
+      if (key == kWake) {
         woken = true;
-      } else if ((events[i].data.u64 & kTagged) != 0) {
-        on_connection_gone(events[i].data.u64 >> 1);
-      } else if (watched->kind == Watched::kListener) {
+        continue;
+      }
+      if ((key & WatchedTable::kForeign) != 0) {
+        on_connection_gone(key >> 1);
+        continue;
+      }
+      Watched* const watched = watched_.find(key);
+      if (watched == nullptr) continue;
+      if (watched->kind == Watched::kListener) {
         static_cast<RelayListener*>(watched)->ready = true;
       } else if (watched->kind == Watched::kWaiting) {
         note_waiting(static_cast<Waiting*>(watched), events[i].events);
@@ -260,9 +277,6 @@ void RelayThread::note_events(RelayEndpoint* end, uint32_t events) {
 }
 
 void RelayThread::take_commands() {
-  uint64_t ignored;
-  // The eventfd first: a command posted after the list was taken then makes a new edge.
-  if (read(wake_.get(), &ignored, sizeof(ignored)) < 0) ignored = 0;
   Command* command = nullptr;
   {
     const Locked locked(&mutex_);

@@ -10,6 +10,7 @@
 #include "relay/record.h"
 #include "relay/relay.h"
 #include "relay/timers.h"
+#include "relay/watched.h"
 #include "socket/original_dst.h"
 #include "socket/owned_fd.h"
 
@@ -78,7 +79,9 @@ class RelayThread {
   void tell();
   void take_commands();
   void begin(Relay* relay);
+  int watch(int operation, int fd, Watched* one, uint32_t events);
   bool watch(Relay* relay);
+  bool watch_for_room(RelayEndpoint* end);
   bool start_dialling(Relay* relay);
   void begin_listening(RelayListener* listener);
   void end_listening(RelayListener* listener, bool destroy);
@@ -151,6 +154,7 @@ class RelayThread {
   Records ready_records_;
 
   // The relay thread's own.
+  WatchedTable watched_;
   FlowTools tools_ = {};
   Timers timers_;
   Timers waiting_timers_;

@@ -19,8 +19,9 @@ listener.bind(('127.0.0.1', 0))
 listener.listen()
 # Whatever does not get through fails the test, and does not hang it.
 listener.settimeout(20)
-# Flushed: without PYTHONUNBUFFERED it would stay in here, and everybody wait for it.
-print(listener.getsockname()[1], file=sys.stderr, flush=True)
+# In one write(2), flushed: with PYTHONUNBUFFERED print() makes two, without it may make none.
+sys.stderr.write(f'{listener.getsockname()[1]}\\n')
+sys.stderr.flush()
 whole = b''.join(b'!' if part == '!' else bytes([97 + at]) * part for at, part in enumerate(parts))
 
 def at_mark(sock):
