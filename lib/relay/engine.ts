@@ -6,12 +6,13 @@ import { systemError } from '../errors.ts';
 import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
 import type { RelayLimits } from './timeouts.ts';
 
-/** Layout of struct RelaySlot (src/relay/relay.h): two doubles; reason, side and step of the dial in a byte each; errno; a float. */
+/** Layout of struct RelaySlot (src/relay/relay.h): two doubles; reason, side and step of the dial in a byte each; errno; two floats. */
 const SLOT_BYTES = 32;
 const SLOT_DOUBLES = 4;
 const REASON_SIDE_STEP = 4;
 const ERRNO = 5;
 const CONNECT_MS = 6;
+const DURATION_MS = 7;
 const SLOT_INTS = 8;
 /** By the slot's number; the third stands for neither. */
 const SIDES: readonly { side?: RelaySide }[] = [{ side: 'client' }, { side: 'upstream' }, {}];
@@ -144,8 +145,16 @@ class Engine {
 
   /** Of a relay that has closed; below 0: it never connected, or did not dial. */
   connectMs(id: number): number {
+    return this.#float(id, CONNECT_MS);
+  }
+
+  durationMs(id: number): number {
+    return this.#float(id, DURATION_MS);
+  }
+
+  #float(id: number, at: typeof CONNECT_MS | typeof DURATION_MS): number {
     const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
-    return slab.floats[(id % this.#slotsPerSlab) * SLOT_INTS + CONNECT_MS]!;
+    return slab.floats[(id % this.#slotsPerSlab) * SLOT_INTS + at]!;
   }
 
   #takeSlot(): number {
@@ -216,7 +225,7 @@ export class NativeMover implements Mover {
   readonly #onClose: OnClose;
   #alive = true;
   /** The slot is somebody else's once the relay has closed: its last numbers are kept. */
-  #final: { toUpstream: number; toClient: number; connectMs: number } | undefined;
+  #final: { toUpstream: number; toClient: number; connectMs: number; durationMs: number } | undefined;
 
   constructor(engine: Engine, id: number, thread: number, ends: DialEnds, onClose: OnClose) {
     this.#engine = engine;
@@ -238,6 +247,10 @@ export class NativeMover implements Mover {
     return this.#final && this.#final.connectMs >= 0 ? this.#final.connectMs : undefined;
   }
 
+  durationMs(): number | undefined {
+    return this.#final?.durationMs;
+  }
+
   destroy(): void {
     if (!this.#final) this.#engine.destroy(this.#id, this.thread);
   }
@@ -254,6 +267,7 @@ export class NativeMover implements Mover {
       toUpstream: this.bytesToUpstream(),
       toClient: this.bytesToClient(),
       connectMs: this.#engine.connectMs(this.#id),
+      durationMs: this.#engine.durationMs(this.#id),
     };
     this.#onClose(outcome);
   }

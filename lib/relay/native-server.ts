@@ -294,8 +294,9 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     const began = performance.now();
     const finish = (outcome: RelayOutcome): void => {
       joined.finish(outcome);
-      this.#counts.end(joined, outcome, performance.now() - began);
-      one.record?.end('relay', outcomeText(outcome), joined);
+      const durationMs = joined.durationMs ?? performance.now() - began;
+      this.#counts.end(joined, outcome, durationMs);
+      one.record?.end('relay', outcomeText(outcome), joined, began + durationMs);
       this.#closeIfDone();
     };
     const mover = dial(finish);

@@ -70,8 +70,9 @@ export class OpenRecord {
     verdict: RelayVerdict | undefined,
     outcome: string,
     { bytesToUpstream = 0, bytesToClient = 0, connectMs = undefined as number | undefined } = {},
+    over = performance.now(),
   ): void {
-    const durationMs = performance.now() - this.#accepted;
+    const durationMs = over - this.#accepted;
     const known = { ...this.#begin, verdict, lasting: false, connectMs, durationMs };
     this.#batches.add({ ...known, bytesToUpstream, bytesToClient, outcome });
   }

@@ -49,6 +49,11 @@ export class RelayObject extends EventEmitter<RelayEvents> implements Relay {
     return this.#mover?.connectMs?.();
   }
 
+  /** Where the mover knows better than who asks when it is told of the end. */
+  get durationMs(): number | undefined {
+    return this.#mover?.durationMs?.();
+  }
+
   destroy(): this {
     if (!this.#outcome) this.#mover?.destroy();
     return this;

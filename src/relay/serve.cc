@@ -21,6 +21,8 @@ namespace {
 // (the peer has acknowledged our FIN) wakes this thread to say once more that there is room.
 constexpr uint32_t kEvents = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 
+constexpr uint64_t kTellEndsAfterMs = 5;
+
 }  // namespace
 
 void RelayThread::begin(Relay* relay) {
@@ -223,7 +225,13 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   const Locked locked(&mutex_);
   *closed_tail_ = relay;
   closed_tail_ = &relay->next;
-  news_ = true;
+  // Of what has simply ended the other thread hears along with other news, or a little later:
+  // waking it for that alone is a dozen system calls of the two.
+  if (reason == kRelayEnd) {
+    tell_at_ = std::min(tell_at_, now_ + kTellEndsAfterMs);
+  } else {
+    news_ = true;
+  }
 }
 
 void RelayThread::publish(Relay* relay) {

@@ -251,14 +251,16 @@ void RelayThread::run() {
 // Once for a whole round: told of each piece of news by itself, the other thread would wake, on a
 // busy processor in this one's place, for each.
 void RelayThread::tell() {
-  if (news_) notify_(context_);
+  if (!news_ && now_ < tell_at_) return;
+  notify_(context_);
   news_ = false;
+  tell_at_ = UINT64_MAX;
 }
 
 int RelayThread::wait_ms() const {
   if (busy_first_ != nullptr) return 0;
-  const uint64_t due =
-      std::min({timers_.first_due(), waiting_timers_.first_due(), resume_at(), records_due_});
+  const uint64_t due = std::min(
+      {timers_.first_due(), waiting_timers_.first_due(), resume_at(), records_due_, tell_at_});
   if (due == UINT64_MAX) return -1;
   const uint64_t now = monotonic_ms();
   if (due <= now) return 0;

@@ -168,7 +168,8 @@ class RelayThread {
   uint64_t records_due_ = UINT64_MAX;  // when they go up, as many as there are
   uint64_t now_ = 0;
   uint64_t now_us_ = 0;
-  bool news_ = false;  // for the other thread
+  bool news_ = false;              // for the other thread
+  uint64_t tell_at_ = UINT64_MAX;  // of relays that have ended, when the other thread is told
   bool stopping_ = false;
 };
 

@@ -107,7 +107,7 @@ await inNamespace(t, import.meta.url, async () => {
       open.on('error', () => {});
       open.write('still here');
       await once(open, 'data');
-      t.equal(server.stats.open, 1);
+      await until(() => server.stats.open === 1);
       server.close();
       t.equal(await Promise.race([once(server, 'close').then(() => 'closed'), sleep(100, 'waits')]), 'waits');
       const gone = closed(open);
