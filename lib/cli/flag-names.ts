@@ -1,13 +1,22 @@
 // What the rules' errors call a setting, as it is written on the command line.
 import type { RulesOptions } from './rules-options.ts';
 
-type Given = Pick<RulesOptions, 'preset' | 'ports' | 'to' | 'interfaces' | 'excludePorts' | 'exclude'>;
+type Given = Pick<
+  RulesOptions,
+  'preset' | 'ports' | 'to' | 'interfaces' | 'uid' | 'gid' | 'excludePorts' | 'exclude'
+>;
 
 const DIRECTION = '(?:outbound|inbound|gateway)';
 
 /** The flags that the entry of `include` comes from: those that were given. */
-function includeFlags({ ports, to, interfaces }: Given): string {
-  const given = [ports && '--ports', to && '--to', interfaces && '--interfaces'].filter(Boolean);
+function includeFlags({ ports, to, interfaces, uid, gid }: Given): string {
+  const given = [
+    ports && '--ports',
+    to && '--to',
+    interfaces && '--interfaces',
+    uid && '--uid',
+    gid && '--gid',
+  ].filter(Boolean);
   return given.join(' with ');
 }
 
@@ -28,6 +37,8 @@ function table(
     [`${DIRECTION}\\.include(?:\\[\\d+\\])?\\.ports`, '--ports'],
     [`${DIRECTION}\\.include(?:\\[\\d+\\])?\\.destinations`, '--to'],
     [`${DIRECTION}\\.include(?:\\[\\d+\\])?\\.interfaces`, '--interfaces'],
+    [`${DIRECTION}\\.include(?:\\[\\d+\\])?\\.uids`, '--uid'],
+    [`${DIRECTION}\\.include(?:\\[\\d+\\])?\\.gids`, '--gid'],
     [`${DIRECTION}\\.exclude(?:\\[\\d+\\])?\\.ports`, '--exclude-ports'],
     [`${DIRECTION}\\.exclude(?:\\[\\d+\\])?\\.destinations`, '--exclude'],
     // The two are said of ports alone.
@@ -43,6 +54,7 @@ function table(
       (number) => `give --exclude-ports ${number}`,
     ],
     [`(?:${DIRECTION}\\.)?exclude\\[(\\d+)\\]`, (index) => excludeFlag(given, index)],
+    [`${DIRECTION}\\.preserveSource\\.mark`, '--mark'],
     ["set outbound\\.loopback to 'capture'", 'give --loopback'],
     ['outbound\\.loopback', 'the lack of --loopback'],
     [`${DIRECTION}\\.port`, port],

@@ -47,7 +47,7 @@ export function unfitCapture({
 /** Attaches the programs that bring connections to the proxy; its own carry a mark and are left alone. */
 export async function startCapture(options: ProxyCaptureOptions, port: number): Promise<Capture> {
   const { cgroup, family, exemptMark = [] } = options;
-  const { outbound, exempt } = flowConfig(options, 'redirect', port);
+  const { outbound, exempt } = flowConfig(options, 'redirect', port, {});
   const { attachCapture } = await import('../ebpf/index.ts');
   return attachCapture({
     cgroup: cgroup!,

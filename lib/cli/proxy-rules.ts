@@ -5,7 +5,7 @@ import type { Family, Mode, RulePlan } from '../rules/index.ts';
 import type { ListenAddress } from './arguments.ts';
 import { hostPlan } from './host-plan.ts';
 import { keepSessions } from './ssh-session.ts';
-import { flowConfig, type FlowOptions } from './rules-options.ts';
+import { flowConfig, type FlowConfigMore, type FlowOptions } from './rules-options.ts';
 
 export interface ProxyRulesOptions extends FlowOptions {
   mode: Mode;
@@ -25,8 +25,16 @@ const TPROXY_MARK = 1337;
 const LOOPBACK: Record<Family, string> = { IPv4: '127.0.0.1', IPv6: '::1' };
 
 /** Does the proxy dial programs of this host from its clients' addresses, with the mark that brings the answers back? */
-function borrowsForInbound({ direction, mode, preserveSource }: ProxyRulesOptions): boolean {
-  return direction === 'inbound' && mode === 'tproxy' && preserveSource !== undefined;
+function borrowsForInbound({ direction, preserveSource }: ProxyRulesOptions): boolean {
+  return direction === 'inbound' && preserveSource !== undefined;
+}
+
+/** What the rules are to do for the answers to connections with a client's address: one of this host finds its way. */
+function answers(options: ProxyRulesOptions): FlowConfigMore {
+  const { direction, preserveSource, mark, tproxyMark = TPROXY_MARK } = options;
+  if (preserveSource === undefined || (direction ?? 'outbound') === 'outbound') return {};
+  const marked = direction === 'inbound' && mark !== undefined && mark !== tproxyMark;
+  return { preserveSource: marked ? { mark } : true };
 }
 
 /** SO_MARK of what the proxy dials. */
@@ -68,15 +76,9 @@ function unfitListener({
 }
 
 function unfitSource(options: ProxyRulesOptions): string | undefined {
-  const { mode, direction, preserveSource, mark, tproxyMark = TPROXY_MARK } = options;
-  if (preserveSource === undefined) return undefined;
-  if (mode === 'redirect' && (direction === 'inbound' || direction === 'gateway')) {
-    return `with --preserve-source servers answer the clients, and under redirect nothing brings ${direction} answers back here: use --mode tproxy`;
-  }
-  if (borrowsForInbound(options) && mark !== undefined && mark !== tproxyMark) {
-    return `inbound answers come back to --preserve-source by the mark ${tproxyMark}: leave --mark out, or give --tproxy-mark the same`;
-  }
-  return undefined;
+  const { mode, direction = 'outbound', preserveSource } = options;
+  if (mode === 'tproxy' || direction === 'outbound' || preserveSource !== 'port') return undefined;
+  return 'with --preserve-source port conntrack would take the connection to the server for the client’s, which redirect has led here: leave the port out, or use --mode tproxy';
 }
 
 /** Why connections that rules bring would not get through this proxy, if they would not. */
@@ -101,6 +103,7 @@ export function proxyPlan(
     { name: 'proxy', ...options, family: options.family ?? [...families], exemptMark },
     options.mode,
     port,
+    answers(options),
   );
   keepSessions(config);
   return hostPlan(config, options.family !== undefined, say);

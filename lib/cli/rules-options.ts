@@ -7,7 +7,9 @@ import {
   type ExemptRules,
   type Family,
   type FlowMatch,
+  type InboundRules,
   type Mode,
+  type OutboundMatch,
   type PortRange,
   type RulesConfig,
   sidecar,
@@ -23,6 +25,8 @@ export interface FlowOptions {
   ports?: PortRange[];
   to?: string[];
   interfaces?: string[];
+  uid?: number[];
+  gid?: number[];
   excludePorts?: PortRange[];
   exclude?: string[];
   exemptUid?: number[];
@@ -44,6 +48,7 @@ export interface RulesOptions extends FlowOptions {
   mode?: Mode;
   port?: number;
   dns?: number | true;
+  preserveSource?: true;
 }
 
 const word = (text: string) => text;
@@ -61,6 +66,8 @@ export function addFlowOptions(command: Command): Command {
     .option('--ports <ports>', 'only these destination ports: 80,443,8000-8999', list(portRange))
     .option('--to <cidrs>', 'only these destinations: 10.0.0.0/8,2001:db8::/32', list(cidr))
     .option('--interfaces <names>', 'only these interfaces: eth0,veth*', list(word))
+    .option('--uid <uids>', 'only what these users dial, DNS too', list(id))
+    .option('--gid <gids>', 'only what programs of these groups dial, DNS too', list(id))
     .option('--exclude-ports <ports>', 'not these destination ports', list(portRange))
     .option('--exclude <cidrs>', 'not these destinations', list(cidr))
     .option('--exempt-uid <uids>', 'not what these users send: the proxy’s own', list(id))
@@ -99,7 +106,8 @@ export function addRulesOptions(command: Command): Command {
     .addOption(
       choice('--mode <mode>', 'how connections reach it (default: redirect)', ['redirect', 'tproxy']),
     )
-    .option('--dns [port]', 'capture DNS queries too, to this port', port);
+    .option('--dns [port]', 'capture DNS queries too, to this port', port)
+    .option('--preserve-source', 'bring the answers back to a proxy that dials with its clients’ addresses');
   return addFlowOptions(command);
 }
 
@@ -115,13 +123,24 @@ function exclusions({ excludePorts, exclude }: FlowOptions): FlowMatch[] {
   ];
 }
 
+/** What a configuration has besides flows. */
+export interface FlowConfigMore {
+  dns?: number | undefined;
+  preserveSource?: InboundRules['preserveSource'] | undefined;
+}
+
 /** The configuration for one direction, from options. */
-export function flowConfig(options: FlowOptions, mode: Mode, proxyPort: number, dns?: number): RulesConfig {
-  const { direction = 'outbound', ports, to, interfaces } = options;
-  const rules = given<DirectionRules>({
+export function flowConfig(
+  options: FlowOptions,
+  mode: Mode,
+  proxyPort: number,
+  { dns, preserveSource }: FlowConfigMore,
+): RulesConfig {
+  const { direction = 'outbound', ports, to, interfaces, uid: uids, gid: gids } = options;
+  const rules = given<DirectionRules<OutboundMatch>>({
     mode,
     port: proxyPort,
-    include: given<FlowMatch>({ ports, destinations: to, interfaces }),
+    include: given<OutboundMatch>({ ports, destinations: to, interfaces, uids, gids }),
     exclude: exclusions(options),
   });
   const exempt = given<ExemptRules>({
@@ -139,14 +158,22 @@ export function flowConfig(options: FlowOptions, mode: Mode, proxyPort: number, 
       table: options.table,
       dropInvalid: options.dropInvalid,
     }),
-    [direction]: { ...rules, ...capture },
+    [direction]: { ...rules, ...capture, ...given({ preserveSource }) },
     exempt,
     ...(dns === undefined ? {} : { dns: { port: dns } }),
   };
 }
 
 /** Options that are about what this host sends. */
-const OUTBOUND_OPTIONS = ['loopback', 'exemptUid', 'exemptGid', 'exemptMark', 'exemptCgroup'] as const;
+const OUTBOUND_OPTIONS = [
+  'loopback',
+  'uid',
+  'gid',
+  'exemptUid',
+  'exemptGid',
+  'exemptMark',
+  'exemptCgroup',
+] as const;
 
 /** Refuses options that the direction has no use for: whoever gives them believes that they do something. */
 export function checkFlow(command: Command, options: FlowOptions): void {
@@ -172,10 +199,13 @@ const PRESET_OPTIONS = new Set([
   'family',
   'name',
   'backend',
+  'gid',
   'exclude',
   'excludePorts',
   'exemptUid',
   'exemptGid',
+  'tproxyMark',
+  'table',
   'json',
   'yes',
 ]);
@@ -194,11 +224,14 @@ function presetConfig(command: Command, options: RulesOptions): RulesConfig {
       name: options.name,
       families: options.family,
       inbound: options.mode,
+      outboundGids: options.gid,
       excludeOutboundPorts: options.excludePorts,
       excludeOutboundCidrs: options.exclude,
       dns: options.dns === true ? true : undefined,
       proxyUid: options.exemptUid,
       proxyGid: options.exemptGid,
+      mark: options.tproxyMark,
+      table: options.table,
     }),
   );
 }
@@ -219,5 +252,11 @@ export function rulesConfig(command: Command, options: RulesOptions): RulesConfi
   }
   if (options.dns === true) command.error('error: --dns needs the port of the resolver', { exitCode: 2 });
   checkFlow(command, options);
-  return flowConfig(options, options.mode ?? 'redirect', options.port!, options.dns);
+  const { dns, preserveSource, direction = 'outbound', mode = 'redirect' } = options;
+  if (preserveSource && direction === 'outbound') {
+    command.error('error: --preserve-source is about inbound and gateway connections, not outbound ones', {
+      exitCode: 2,
+    });
+  }
+  return flowConfig(options, mode, options.port!, { dns, preserveSource });
 }

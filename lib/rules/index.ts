@@ -15,6 +15,7 @@ export {
   type RemoveOptions,
 } from './install/apply.ts';
 export type {
+  Captured,
   DirectionRules,
   DnsRules,
   ExemptRules,
@@ -23,6 +24,7 @@ export type {
   GatewayRules,
   InboundRules,
   Mode,
+  OutboundMatch,
   OutboundRules,
   PortRange,
   Protocol,

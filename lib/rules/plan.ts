@@ -30,7 +30,10 @@ function chains(settings: Settings, family: Family): Chain[] {
 
 function routes({ table }: Settings, family: Family, own: readonly Chain[]): MarkRoute[] {
   const marks = own.flatMap(({ rules }) =>
-    rules.map(({ action }) => (action.do === 'tproxy' || action.do === 'deliver' ? action.mark : undefined)),
+    rules.map(({ action, when }) => {
+      if (action.do === 'restore') return when.connmark;
+      return action.do === 'tproxy' || action.do === 'deliver' ? action.mark : undefined;
+    }),
   );
   return [...new Set(marks)].filter((mark) => mark !== undefined).map((mark) => ({ family, mark, table }));
 }

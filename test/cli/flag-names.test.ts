@@ -54,6 +54,8 @@ const REFUSED: [line: string, said: RegExp][] = [
   [`${OUT} --table 9`, /^--table: .*\(leave --table out/],
   [`${OUT} --mode tproxy --table 254`, /^--table: 254/],
   ['--preset sidecar --exclude-ports 15020', /^--exclude-ports: /],
+  [`${OUT} --uid 1337`, /^--uid: 1337 is in --exempt-uid/],
+  [`${OUT} --gid 7,7`, /^--gid: /],
 ];
 
 t.test('every refusal of the planner', async (t) => {
@@ -68,11 +70,23 @@ t.test('every flag that a setting comes from is in a message', async (t) => {
   const messages = (await Promise.all(REFUSED.map(([line]) => refusal(line)))).join('\n');
   const flags = addRulesOptions(new Command()).options.map(({ long }) => long!);
   // These choose; what they choose is never refused by itself. --drop-invalid fits everything, a name is quoted.
-  const choosing = new Set(['--preset', '--config', '--backend', '--family', '--drop-invalid', '--name']);
+  const choosing = new Set([
+    '--preset',
+    '--config',
+    '--backend',
+    '--family',
+    '--drop-invalid',
+    '--name',
+    '--preserve-source',
+  ]);
   for (const flag of flags.filter((each) => !choosing.has(each))) t.match(messages, flag, flag);
 });
 
 t.test('what other errors say', async (t) => {
+  t.equal(
+    withFlags('inbound.preserveSource.mark: packets with mark 1338 are captured', {}, '--listen'),
+    '--mark: packets with mark 1338 are captured',
+  );
   t.equal(
     withFlags('held (end it, choose another name, or ask for takeOver)', {}, '--listen'),
     'held (end it, or give these rules another --name)',

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { type ProxyRulesOptions, proxyPlan, unfit } from '../../lib/cli/proxy-rules.ts';
-import { hostFamilies } from '../../lib/rules/index.ts';
+import { hostFamilies, toNftables } from '../../lib/rules/index.ts';
 import { curl, end, running, setUp } from '../fixtures/far-network.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 
@@ -33,19 +33,31 @@ t.test('where it listens', async (t) => {
 
 t.test('from whose address it dials', async (t) => {
   const preserve = { preserveSource: true } as const;
-  for (const direction of ['inbound', 'gateway'] as const) {
-    t.match(
-      unfit(at('::', { ...preserve, direction })),
-      new RegExp(`nothing brings ${direction} answers back`),
+  const port = { preserveSource: 'port' } as const;
+  const answers = (options: ProxyRulesOptions): string =>
+    toNftables(proxyPlan(options, 15001, () => {})).replaceAll(
+      /^.*(?<!proxy as client"|answer to the proxy")$/gm,
+      '',
     );
+  for (const direction of ['inbound', 'gateway'] as const) {
+    t.equal(unfit(at('::', { ...preserve, direction })), undefined);
+    t.match(unfit(at('::', { ...port, direction })), /conntrack would take .*leave the port out/);
+    t.equal(unfit(at('::', { ...port, direction, mode: 'tproxy' })), undefined);
+    t.match(
+      answers(at('::', { ...preserve, direction })),
+      /answer to the proxy/,
+      'the answers find their way',
+    );
+    t.notMatch(answers(at('::', { direction })), /answer/);
   }
   t.equal(unfit(at('::', preserve)), undefined);
-  t.equal(unfit(at('::', { ...preserve, direction: 'gateway', mode: 'tproxy' })), undefined);
-  const inbound = { ...preserve, direction: 'inbound', mode: 'tproxy' } as const;
-  t.equal(unfit(at('::', inbound)), undefined);
-  t.equal(unfit(at('::', { ...inbound, mark: 1337 })), undefined);
-  t.match(unfit(at('::', { ...inbound, mark: 7 })), /by the mark 1337/);
-  t.equal(unfit(at('::', { ...inbound, mark: 7, tproxyMark: 7 })), undefined);
+  t.equal(unfit(at('::', port)), undefined);
+  const inbound = { ...preserve, direction: 'inbound' } as const;
+  for (const mode of ['redirect', 'tproxy'] as const) {
+    const marked = (mark: number): string => answers(at('::', { ...inbound, mode, mark }));
+    t.match(marked(7), 'meta mark 0x00000007 ct mark set 0x00000539', 'any mark will do');
+    t.match(marked(1337), 'meta mark 0x00000539 ct mark set meta mark');
+  }
 });
 
 t.test('the plan is for the families that it takes', async (t) => {
@@ -80,16 +92,18 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(await end(proxy, 'SIGINT'), 0);
   });
 
-  t.test('inbound, by TPROXY, from the client’s own address', async (t) => {
-    const inbound = '--with-rules --mode tproxy --direction inbound --ports 80 --preserve-source';
-    const proxy = await running(t, ...inbound.split(' '));
+  t.test('inbound, from the client’s own address', async (t) => {
     const server = createServer((request, response) => response.end(request.socket.remoteAddress));
     t.teardown(() => server.close());
     await once(server.listen(80, '::'), 'listening');
-    const curl = 'netns exec far curl -sS -m 20 --noproxy * http://10.1.0.1/'.split(' ');
-    const { stdout: answer } = await promisify(execFile)('ip', curl);
-    t.equal(answer, '::ffff:10.1.0.2', 'the server sees the client');
-    await proxy.until('stdout', /10\.1\.0\.2:\d+ → 10\.1\.0\.1:80 tproxy .* end\n/);
-    t.equal(await end(proxy, 'SIGINT'), 0);
+    for (const how of ['tproxy', 'redirect --mark 7']) {
+      const inbound = `--with-rules --direction inbound --ports 80 --preserve-source --mode ${how}`;
+      const proxy = await running(t, ...inbound.split(' '));
+      const curl = 'netns exec far curl -sS -m 20 --noproxy * http://10.1.0.1/'.split(' ');
+      const { stdout: answer } = await promisify(execFile)('ip', curl);
+      t.equal(answer, '::ffff:10.1.0.2', `the server sees the client: ${how}`);
+      await proxy.until('stdout', /10\.1\.0\.2:\d+ → 10\.1\.0\.1:80 (tproxy|redirect) .* end\n/);
+      t.equal(await end(proxy, 'SIGINT'), 0);
+    }
   });
 });

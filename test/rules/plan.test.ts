@@ -97,6 +97,22 @@ t.test('sidecar options', async (t) => {
     inbound: { ...sidecar().inbound, include: [{ ports: [80] }] },
     exempt: { uids: [5], gids: [6], sources: ['127.0.0.6'] },
   });
+  const none = sidecar({
+    inbound: 'none',
+    outboundGids: [5],
+    excludeOutboundGids: [6],
+    localhost: '127.0.0.0/8',
+  });
+  t.equal(none.inbound, undefined);
+  t.same(none.outbound?.hairpin, { port: 15006, exceptPorts: [15008] }, 'its own calls come in all the same');
+  t.same(none.outbound?.include, [{ gids: [5] }]);
+  t.same(none.outbound?.exclude, [{ gids: [6] }, { ports: [15020] }]);
+  t.equal(none.localhost, '127.0.0.0/8');
+  t.same(sidecar({ passthrough: ['127.0.0.7'] }).exempt?.sources, ['127.0.0.7']);
+  const marked = sidecar({ inbound: 'tproxy', mark: 0x500, table: 7 });
+  t.same([marked.mark, marked.table, marked.inbound?.preserveSource], [0x500, 7, { mark: 1337 }]);
+  t.match(toNftables(planRules(marked)), 'meta mark 0x00000539 ct mark set 0x00000500');
+  t.throws(() => planRules(sidecar({ mark: 7 })), /nothing is routed/);
   t.same(sidecar({ proxyUid: [5, 6], proxyGid: [7, 8] }).exempt?.uids, [5, 6]);
   t.same(sidecar({ excludeOutboundPorts: [22] }).outbound?.exclude, [{ ports: [15020, 22] }]);
   t.same(sidecar({ outboundPorts: [443] }).outbound?.include, [{}], 'all includes all ports');

@@ -7,7 +7,15 @@ import type { Server } from 'node:net';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { connect, createServer } from '../../lib/index.ts';
-import { apply, planRules, remove, sidecar, type Backend, type RulesConfig } from '../../lib/rules/index.ts';
+import {
+  apply,
+  planRules,
+  remove,
+  sidecar,
+  verify,
+  type Backend,
+  type RulesConfig,
+} from '../../lib/rules/index.ts';
 import { inNamespace, nft } from '../fixtures/netns.ts';
 import { makeNetwork } from '../fixtures/rule-network.ts';
 
@@ -39,6 +47,15 @@ async function listen(t: Test, server: Server, port: number): Promise<void> {
   server.listen(port, '::');
   await once(server, 'listening');
   t.teardown(() => server.close());
+}
+
+/** A program of this host that tells who has called it. */
+async function listenAsProgram(t: Test): Promise<void> {
+  await listen(
+    t,
+    createHttpServer((request, response) => response.end(request.socket.remoteAddress)),
+    PORT,
+  );
 }
 
 async function curl(url: string, source: string): Promise<string> {
@@ -88,9 +105,27 @@ await inNamespace(
     });
     t.teardown(() => far.kill());
     await once(far.stdout, 'data');
-    const gateway: RulesConfig = {
-      gateway: { mode: 'tproxy', port: 15002, include: { interfaces: ['lan0'] } },
-    };
+    const include = { interfaces: ['lan0'] };
+    const gateways: [string, RulesConfig][] = [
+      ['tproxy', { gateway: { mode: 'tproxy', port: 15002, include } }],
+      ['redirect', { gateway: { mode: 'redirect', port: 15002, include, preserveSource: true } }],
+    ];
+    const inbounds: [string, RulesConfig, mark: number][] = [
+      [
+        'redirect',
+        {
+          inbound: { mode: 'redirect', port: 15006, preserveSource: true },
+          outbound: { mode: 'redirect', port: 15001, hairpin: {} },
+          exempt: { uids: [0], sources: ['127.0.0.6', '::6'] },
+        },
+        MARK,
+      ],
+      [
+        'tproxy, another mark',
+        { inbound: { mode: 'tproxy', port: 15006, preserveSource: { mark: MARK } }, mark: 0x500 },
+        MARK,
+      ],
+    ];
     const outbound: RulesConfig = { outbound: { mode: 'tproxy', port: 15001 }, exempt: { marks: [77] } };
 
     for (const backend of ['nftables', 'iptables'] satisfies Backend[]) {
@@ -102,8 +137,7 @@ await inNamespace(
         await apply(plan, { backend });
         t.teardown(() => remove(plan.name));
         const seen = await startProxy(t, 15006, MARK);
-        const app = createHttpServer((request, response) => response.end(request.socket.remoteAddress));
-        await listen(t, app, PORT);
+        await listenAsProgram(t);
 
         t.equal(
           await curl(`http://10.1.0.1:${PORT}/`, '10.1.0.2'),
@@ -121,19 +155,40 @@ await inNamespace(
         t.same(seen, [], 'its calls to its program are its own');
       });
 
-      t.test(`${backend}: gateway`, async (t) => {
-        const plan = planRules(gateway);
-        await apply(plan, { backend });
-        t.teardown(() => remove(plan.name));
-        const seen = await startProxy(t, 15002);
-        t.equal(
-          await curl(`http://198.51.100.10:${PORT}/`, '10.1.0.2'),
-          '::ffff:10.1.0.2',
-          'the server sees the client',
-        );
-        t.equal(await curl(`http://[2001:db8:1::10]:${PORT}/`, 'fd01::2'), 'fd01::2');
-        t.same(seen, [`198.51.100.10 ${PORT}`, `2001:db8:1::10 ${PORT}`], 'through the proxy');
-      });
+      // Under redirect a setting asks for the way back; under tproxy it may name a mark other than that of the routing.
+      for (const [what, rules, mark] of inbounds) {
+        t.test(`${backend}: inbound, ${what}`, async (t) => {
+          const plan = planRules(rules);
+          await apply(plan, { backend });
+          t.teardown(() => remove(plan.name));
+          t.equal(await verify(plan, { backend }), undefined);
+          const seen = await startProxy(t, 15006, mark);
+          await listenAsProgram(t);
+          t.equal(await curl(`http://10.1.0.1:${PORT}/`, '10.1.0.2'), '::ffff:10.1.0.2');
+          t.equal(
+            await curl(`http://[fd01::1]:${PORT}/`, 'fd01::2'),
+            'fd01::2',
+            'the program sees the client',
+          );
+          t.same(seen, [`10.1.0.1 ${PORT}`, `fd01::1 ${PORT}`], 'through the proxy');
+        });
+      }
+
+      for (const [what, rules] of gateways) {
+        t.test(`${backend}: gateway, ${what}`, async (t) => {
+          const plan = planRules(rules);
+          await apply(plan, { backend });
+          t.teardown(() => remove(plan.name));
+          const seen = await startProxy(t, 15002);
+          t.equal(
+            await curl(`http://198.51.100.10:${PORT}/`, '10.1.0.2'),
+            '::ffff:10.1.0.2',
+            'the server sees the client',
+          );
+          t.equal(await curl(`http://[2001:db8:1::10]:${PORT}/`, 'fd01::2'), 'fd01::2');
+          t.same(seen, [`198.51.100.10 ${PORT}`, `2001:db8:1::10 ${PORT}`], 'through the proxy');
+        });
+      }
 
       t.test(`${backend}: connections from before the rules`, async (t) => {
         const agent = new Agent({ keepAlive: true, maxSockets: 1 });

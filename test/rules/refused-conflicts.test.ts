@@ -29,6 +29,31 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     /nothing tells.*exempt.gids/,
   ],
   [
+    'hairpin to no port',
+    outbound(
+      { hairpin: { port: 15006, exceptPorts: ['1-52', '54-65535'] } },
+      { dns: { port: 15053 }, exempt: { uids: [7], sources: ['127.0.0.6', '::6'] } },
+    ),
+    'ERR_RULES_CONTRADICTION',
+    /exceptPorts leaves no port/,
+  ],
+  [
+    'hairpin port of nobody',
+    inbound(
+      { mode: 'tproxy' },
+      outbound({ hairpin: { port: 15008 } }, { exempt: { gids: [7], sources: ['127.0.0.6', '::6'] } }),
+    ),
+    'ERR_RULES_CONTRADICTION',
+    /hairpin.port: under inbound tproxy it is for calls of exempt.uids/,
+  ],
+  ['hairpin port 0', outbound({ hairpin: { port: 0 } }), 'ERR_OUT_OF_RANGE', /outbound.hairpin.port/],
+  [
+    'hairpin of nobody, without inbound',
+    outbound({ hairpin: { port: 1 } }, { exempt: { marks: [7] } }),
+    'ERR_RULES_CONTRADICTION',
+    /nothing tells.*exempt.uids/,
+  ],
+  [
     'hairpin option',
     inbound({}, outbound({ hairpin: untyped({ ports: [] }) as object })),
     'ERR_RULES_OPTION',
@@ -47,6 +72,81 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     outbound({ include: { ports: [80, 443] }, exclude: { ports: ['1-1000'] } }),
     'ERR_RULES_CONTRADICTION',
     /all that include\[0\] names is excluded/,
+  ],
+  [
+    'all excluded, by several',
+    outbound({ include: { ports: [80, 443] }, exclude: [{ ports: [80] }, { ports: ['440-450'] }] }),
+    'ERR_RULES_CONTRADICTION',
+    /all that include\[0\] names is excluded/,
+  ],
+  [
+    'all excluded, in pieces',
+    outbound({
+      include: { ports: [80], destinations: ['10.0.0.0/8'], uids: [5, 6] },
+      exclude: [
+        { destinations: ['10.0.0.0/9'] },
+        { destinations: ['10.128.0.0/10'], ports: ['80-90'] },
+        { destinations: ['10.192.0.0/10'], uids: [5] },
+        { uids: [6, 7] },
+      ],
+    }),
+    'ERR_RULES_CONTRADICTION',
+    /all that include\[0\] names is excluded/,
+  ],
+  [
+    'interfaces excluded one by one',
+    inbound({
+      include: { interfaces: ['eth0', 'wlan*'] },
+      exclude: [{ interfaces: ['eth*'] }, { interfaces: ['wl*'] }],
+    }),
+    'ERR_RULES_CONTRADICTION',
+    /all that include\[0\] names is excluded/,
+  ],
+  [
+    'all but loopback excluded',
+    outbound({
+      include: { destinations: ['127.0.0.0/8', '10.0.0.0/8'], interfaces: ['eth0'] },
+      exclude: { destinations: ['10.0.0.0/8'] },
+      loopback: 'capture',
+    }),
+    'ERR_RULES_CONTRADICTION',
+    /include\[0\]: nothing of what it names would be captured/,
+  ],
+  [
+    'all but the proxy’s own sources excluded',
+    outbound(
+      {
+        include: { interfaces: ['lo'] },
+        exclude: {
+          sources: [
+            '128.0.0.0/1',
+            '0.0.0.0/2',
+            '64.0.0.0/3',
+            '96.0.0.0/4',
+            '112.0.0.0/5',
+            '120.0.0.0/6',
+            '124.0.0.0/7',
+            '126.0.0.0/8',
+          ],
+        },
+        loopback: 'capture',
+      },
+      { families: ['IPv4'], exempt: { uids: [1], sources: ['127.0.0.0/8'] } },
+    ),
+    'ERR_RULES_CONTRADICTION',
+    /include\[0\]: nothing of what it names would be captured/,
+  ],
+  [
+    'the proxy’s own port',
+    inbound({ include: { ports: [15006] } }),
+    'ERR_RULES_CONTRADICTION',
+    /include\[0\]: nothing of what it names would be captured/,
+  ],
+  [
+    'multicast sources',
+    { gateway: { mode: 'redirect', port: 1, include: { sources: ['224.0.0.0/4', 'ff00::/8'] } } },
+    'ERR_RULES_CONTRADICTION',
+    /include\[0\]: nothing of what it names would be captured/,
   ],
   [
     'interfaces excluded',
@@ -109,6 +209,30 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     outbound({ exclude: { ports: [53], destinations: ['192.0.2.1'] } }, { dns: { port: 15053 } }),
     'ERR_RULES_CONTRADICTION',
     /outbound.exclude\[0\] names queries, which dns captures.*dns.servers/,
+  ],
+  [
+    'dns port of an entry',
+    inbound({ include: { proxyPort: 15053 } }, outbound({}, { dns: { port: 15053 } })),
+    'ERR_RULES_OVERLAP',
+    /dns.port and inbound.include\[0\].proxyPort are the same/,
+  ],
+  [
+    'dns port of the hairpin',
+    outbound({ hairpin: { port: 15053 } }, { dns: { port: 15053 } }),
+    'ERR_RULES_OVERLAP',
+    /dns.port and outbound.hairpin.port are the same/,
+  ],
+  [
+    'dns of nobody',
+    outbound({}, { dns: { port: 15053, servers: ['224.0.0.251'] } }),
+    'ERR_RULES_CONTRADICTION',
+    /dns.servers: 224.0.0.251 is multicast/,
+  ],
+  [
+    'dns of this host for others',
+    { gateway: { mode: 'redirect', port: 1 }, dns: { port: 15053, servers: ['127.0.0.53'] } },
+    'ERR_RULES_CONTRADICTION',
+    /dns.servers: no packet of another host has 127.0.0.53/,
   ],
   [
     'dns of a family without clients',
@@ -198,6 +322,20 @@ const accepted: [string, RulesConfig][] = [
       outbound({ hairpin: {} }, { exempt: { gids: [7], sources: ['127.0.0.6', '::6'] } }),
     ),
   ],
+  [
+    'a port of one’s own, before a wider entry',
+    inbound({ include: [{ ports: [80], proxyPort: 15007 }, {}] }),
+  ],
+  [
+    'hairpin without inbound',
+    outbound({ hairpin: { port: 15006 } }, { exempt: { uids: [7], sources: ['127.0.0.6', '::6'] } }),
+  ],
+  [
+    'mark 1337 beside another of tproxy',
+    { ...outbound({ mode: 'tproxy' }), exempt: { marks: [1337] }, mark: 0x500 },
+  ],
+  ['the proxy’s own port, scope any', inbound({ scope: 'any', include: { ports: [15006] } })],
+  ['said as it is', inbound({ preserveSource: false })],
   ['more than loopback', matching({ destinations: ['0.0.0.0/0', '::/0'] })],
   ['sidecar', sidecar()],
 ];

@@ -7,6 +7,7 @@ import { readConfig } from '../../lib/rules/config/settings.ts';
 import { planRules, type Condition, type Rule, type RulesConfig } from '../../lib/rules/index.ts';
 import { config } from '../fixtures/rule-arbitraries.ts';
 import { configs } from '../fixtures/rule-configs.ts';
+import { capturing, corners } from '../fixtures/rule-walk.ts';
 
 /** The value with one of its settings, or one entry of a list, left out: once for each. */
 function* without(value: unknown): Generator<{ value: unknown; path: string }> {
@@ -100,10 +101,36 @@ function unreachable(given: RulesConfig): Rule[] {
     );
 }
 
+const HOOKS = { outbound: 'out', inbound: 'in', gateway: 'gw' } as const;
+
+/** What is to be captured and of which no packet is, in any family: the path of each such entry. */
+function capturesNothing(given: RulesConfig): string[] {
+  const settings = readConfig(given);
+  const { chains } = planRules(given);
+  return (['outbound', 'inbound', 'gateway'] as const).flatMap((option) => {
+    const { include = [], mode } = settings[option] ?? {};
+    const table = mode === 'redirect' ? 'nat' : 'mangle';
+    return include.flatMap((entry, i) => {
+      const captured = settings.families.some((family) => {
+        const chain = chains[family]?.find((one) => one.table === table && one.id === HOOKS[option]);
+        if (chain === undefined) return false;
+        for (const packet of corners(settings, option, entry, family)) {
+          if (capturing(chain, packet) !== undefined) return true;
+        }
+        return false;
+      });
+      // The proxy's own calls to this host come in by an interface that no other host's packets do.
+      const calls = option === 'inbound' && settings.outbound?.hairpin && entry.interfaces?.includes('lo');
+      return captured || calls ? [] : [`${option}.include[${i}]`];
+    });
+  });
+}
+
 for (const [name, given] of Object.entries(configs)) {
   t.test(name, async (t) => {
     t.same(ignored(given), []);
     t.same(unreachable(given), []);
+    t.same(capturesNothing(given), []);
   });
 }
 
@@ -112,6 +139,7 @@ t.test('random configurations', async (t) => {
   fc.assert(
     fc.property(config, (given) => {
       for (const path of ignored(given)) throw new Error(`${path} changes nothing`);
+      for (const path of capturesNothing(given)) throw new Error(`${path} captures nothing`);
       for (const rule of unreachable(given)) throw new Error(`never reached: ${JSON.stringify(rule)}`);
     }),
     { seed, numRuns: Number(process.env['RULES_RUNS'] ?? 30), endOnFailure: true },

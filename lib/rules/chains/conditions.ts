@@ -1,13 +1,11 @@
 // Conditions that several chains share.
-import { DNS_PORT, isPortsOnly } from '../config/checks.ts';
+import { DNS_PORT, isPortsOnly, matchCovers, stayingPorts } from '../config/checks.ts';
 import type { Family, Protocol } from '../config/config.ts';
-import { covers, EVERY_ADDRESS, formatPorts, mergeRanges, toPrefixes, type Range } from '../config/ranges.ts';
+import { covers, EVERY_ADDRESS, formatPorts, toPrefixes, type Range } from '../config/ranges.ts';
 import { ALL_BITS } from '../config/marks.ts';
-import type { Direction, Match, Settings } from '../config/settings.ts';
+import type { Match } from '../config/match.ts';
+import type { Direction, Settings } from '../config/settings.ts';
 import type { Condition, Rule } from '../types.ts';
-
-/** The loopback address that programs mean when they mean this host. */
-export const LOCALHOST: Record<Family, string> = { IPv4: '127.0.0.1/32', IPv6: '::1/128' };
 
 /** Prefixes for a condition; undefined where the ranges leave nothing out. */
 function prefixes(ranges: Range[], family: Family): string[] | undefined {
@@ -20,11 +18,17 @@ export function portList(ranges: Range[]): string[] {
   return ranges.map((range) => formatPorts(range, '-'));
 }
 
-/** A match as a condition on packets of one family; undefined where none of them can match. */
-export function toCondition(match: Match, family: Family, side: 'in' | 'out'): Condition | undefined {
+/** The owners that a match names, one condition each; one without any where it names none. */
+function owners({ uids, gids }: Match): Pick<Condition, 'uid' | 'gid'>[] {
+  const users = uids?.map((uid) => ({ uid })) ?? [{}];
+  return users.flatMap((user) => gids?.map((gid) => ({ ...user, gid })) ?? [user]);
+}
+
+/** A match as conditions on packets of one family, one for each owner; none where no packet can match. */
+export function toConditions(match: Match, family: Family, side: 'in' | 'out'): Condition[] {
   const sources = match.sources?.[family];
   const destinations = match.destinations?.[family];
-  if (sources?.length === 0 || destinations?.length === 0) return undefined;
+  if (sources?.length === 0 || destinations?.length === 0) return [];
   const condition: Condition = {};
   if (match.interfaces) condition[side === 'in' ? 'inInterfaces' : 'outInterfaces'] = match.interfaces;
   const from = sources && prefixes(sources, family);
@@ -32,7 +36,7 @@ export function toCondition(match: Match, family: Family, side: 'in' | 'out'): C
   if (from) condition.sources = from;
   if (to) condition.destinations = to;
   if (match.ports) condition.ports = portList(match.ports);
-  return condition;
+  return owners(match).map((owner) => ({ ...condition, ...owner }));
 }
 
 /** One condition for every match and protocol. */
@@ -43,9 +47,28 @@ export function perProtocol(
   side: 'in' | 'out',
 ): (Condition & { protocol: Protocol })[] {
   return matches
-    .map((match) => toCondition(match, family, side))
-    .filter((condition) => condition !== undefined)
+    .flatMap((match) => toConditions(match, family, side))
     .flatMap((condition) => protocols.map((protocol) => ({ ...condition, protocol })));
+}
+
+/** What a direction captures, and the port of the proxy that it goes to: the first one that holds decides. */
+export function captures(
+  { include, port, protocols }: Direction,
+  family: Family,
+  side: 'in' | 'out',
+): { when: Condition & { protocol: Protocol }; port: number }[] {
+  return include.flatMap((match) =>
+    perProtocol([match], protocols, family, side).map((when) => ({ when, port: match.proxyPort ?? port })),
+  );
+}
+
+/** The same as rules of a nat chain. */
+export function redirects(direction: Direction, family: Family, side: 'in' | 'out'): Rule[] {
+  return captures(direction, family, side).map(({ when, port }) => ({
+    when,
+    action: { do: 'redirect', port },
+    why: 'captured connection',
+  }));
 }
 
 /** Does it name interfaces and nothing else? */
@@ -53,25 +76,41 @@ function isInterfacesOnly({ interfaces, ...more }: Match): boolean {
   return interfaces !== undefined && Object.keys(more).length === 0;
 }
 
+/** Does it name users or groups and nothing else? */
+function isOwnersOnly({ uids, gids, ...more }: Match): boolean {
+  return (uids ?? gids) !== undefined && Object.keys(more).length === 0;
+}
+
+/** Those who send what the exclusions that name nothing else leave alone. */
+export function excludedOwners({ exclude }: Direction): Condition[] {
+  return exclude.filter(isOwnersOnly).flatMap(owners);
+}
+
 /**
- * The exclusions of a direction that come before everything else: whatever goes to such a port or by such an interface
- * is left alone, DNS queries and the proxy's own calls to this host included.
+ * The exclusions of a direction that come before everything else: whatever goes to such a port, by such an interface or
+ * from such an owner is left alone, DNS queries and the proxy's own calls to this host included.
  */
 export function wholeExclusions(direction: Direction, family: Family, side: 'in' | 'out'): Rule[] {
-  const byInterface = direction.exclude.filter(isInterfacesOnly).map((match): Rule => ({
-    when: toCondition(match, family, side)!,
+  const byInterface = direction.exclude
+    .filter(isInterfacesOnly)
+    .flatMap((match) => toConditions(match, family, side))
+    .map((when): Rule => ({ when, action: { do: 'return' }, why: 'excluded interface' }));
+  const byOwner = excludedOwners(direction).map((when): Rule => ({
+    when,
     action: { do: 'return' },
-    why: 'excluded interface',
+    why: 'excluded owner',
   }));
   const byPort = perProtocol(direction.exclude.filter(isPortsOnly), direction.protocols, family, side).map(
     (when): Rule => ({ when, action: { do: 'return' }, why: 'excluded port' }),
   );
-  return [...byInterface, ...byPort];
+  return [...byInterface, ...byOwner, ...byPort];
 }
 
 /** The other exclusions of a direction. */
 export function exclusions(direction: Direction, family: Family, side: 'in' | 'out'): Rule[] {
-  const chosen = direction.exclude.filter((match) => !isPortsOnly(match) && !isInterfacesOnly(match));
+  const chosen = direction.exclude.filter(
+    (match) => !isPortsOnly(match) && !isInterfacesOnly(match) && !isOwnersOnly(match),
+  );
   return perProtocol(chosen, direction.protocols, family, side).map((when) => ({
     when,
     action: { do: 'return' },
@@ -101,14 +140,12 @@ export function passthrough({ exempt }: Settings, family: Family, side: 'in' | '
  * The proxy's own calls to addresses of this host other than the one that programs mean by `localhost`: those that
  * go to the inbound listener, whatever tells them from others.
  */
-export function hairpinCalls({ dns, outbound }: Settings, family: Family): Condition {
-  // The proxy's own queries go to a resolver, also to one on this host.
-  const staying = [...outbound!.hairpin!.exceptPorts, ...(dns ? [DNS_PORT] : [])];
-  const notPorts = portList(mergeRanges(staying, () => {}));
+export function hairpinCalls({ dns, outbound, localhost }: Settings, family: Family): Condition {
+  const notPorts = portList(stayingPorts(outbound!.hairpin!.exceptPorts, dns !== undefined));
   return {
     protocol: 'tcp',
     outInterfaces: ['lo'],
-    notDestination: LOCALHOST[family],
+    notDestination: localhost[family],
     ...(notPorts.length > 0 ? { notPorts } : {}),
   };
 }
@@ -126,7 +163,7 @@ export function translatedConnections({ mark }: Settings): Rule {
   };
 }
 
-/** DNS queries, wherever they come from. */
+/** DNS queries, whoever sends them. */
 export function queries({ dns }: Settings, family: Family): (Condition & { protocol: Protocol })[] {
   if (dns === undefined) return [];
   const servers = dns.servers?.[family];
@@ -141,4 +178,27 @@ export function queries({ dns }: Settings, family: Family): (Condition & { proto
     family,
     'out',
   );
+}
+
+/** The matches that no other one holds; one that matches everything where there are none. */
+export function widest(matches: readonly Match[], family: Family): readonly Match[] {
+  if (matches.length === 0) return [{}];
+  return matches.filter(
+    (match, i) =>
+      !matches.some(
+        (other, j) =>
+          j !== i && matchCovers(other, match, family) && (j < i || !matchCovers(match, other, family)),
+      ),
+  );
+}
+
+/** The queries of those whose connections are captured: where all of `include` names users or groups, theirs alone. */
+export function programQueries(settings: Settings, family: Family): (Condition & { protocol: Protocol })[] {
+  const asking = settings.outbound!.include.flatMap(owners).map(({ uid, gid }): Match => ({
+    ...(uid === undefined ? {} : { uids: [uid] }),
+    ...(gid === undefined ? {} : { gids: [gid] }),
+  }));
+  return widest(asking, family)
+    .flatMap(owners)
+    .flatMap((owner) => queries(settings, family).map((query) => ({ ...query, ...owner })));
 }

@@ -1,5 +1,5 @@
 // Conntrack zones that keep the proxy's DNS queries apart from everybody else's.
-import { ownPackets, queries, wholeExclusions } from './conditions.ts';
+import { excludedOwners, ownPackets, programQueries, queries, wholeExclusions } from './conditions.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
@@ -10,6 +10,11 @@ const PROGRAM_ZONE = 2;
 function zoneRule(when: Condition, zone: number): Rule {
   const why = zone === PROXY_ZONE ? 'proxy and its resolvers' : 'programs and the proxy';
   return { when, action: { do: 'zone', zone }, why };
+}
+
+/** Queries of programs that ask their resolvers themselves: in the zone in which the answers are looked up. */
+function otherQuery(when: Condition): Rule {
+  return { when, action: { do: 'zone', zone: PROXY_ZONE }, why: 'programs and resolvers' };
 }
 
 /**
@@ -24,7 +29,9 @@ export function dnsZoneChains(settings: Settings, family: Family): Chain[] {
   // The answers of resolvers to the proxy cannot be told from those that a gateway forwards, whose queries were
   // translated (masquerade) in the default zone: there the proxy stays in that zone too. Two zones are enough.
   const apart = gateway === undefined;
-  const own = ownPackets(settings);
+  const own = [...ownPackets(settings), ...excludedOwners(outbound)];
+  const captured = programQueries(settings, family).filter(({ protocol }) => protocol === 'udp');
+  const others = captured.some(({ uid, gid }) => (uid ?? gid) !== undefined);
   // What is not captured stays where a firewall expects it.
   const alone = (side: 'in' | 'out'): Rule[] =>
     wholeExclusions(outbound, family, side).filter(({ when }) => when.inInterfaces ?? when.outInterfaces);
@@ -40,7 +47,8 @@ export function dnsZoneChains(settings: Settings, family: Family): Chain[] {
           },
       zoneRule({ protocol: 'udp', outInterfaces: ['lo'], sourcePort: dns.port, ...owner }, PROGRAM_ZONE),
     ]),
-    ...datagrams.map((query) => zoneRule(query, PROGRAM_ZONE)),
+    ...captured.map((query) => zoneRule(query, PROGRAM_ZONE)),
+    ...(others && apart ? datagrams.map(otherQuery) : []),
   ];
   const answers = datagrams.map(({ destinations }) =>
     zoneRule(
@@ -64,8 +72,8 @@ export function dnsZoneChains(settings: Settings, family: Family): Chain[] {
 }
 
 /**
- * The same chains for programs that ask the resolvers themselves: in the zone in which the answers are looked up. In
- * their old one a firewall would take the answers for uncalled-for. What the proxy still answers stays where it was.
+ * The same chains for programs that ask the resolvers themselves. In their old zone a firewall would take the answers for
+ * uncalled-for. What the proxy still answers stays where it was.
  */
 export function directQueries(chains: readonly Chain[]): readonly Chain[] {
   const apart = chains.some(({ table, hook }) => table === 'raw' && hook === 'PREROUTING');
@@ -75,7 +83,7 @@ export function directQueries(chains: readonly Chain[]): readonly Chain[] {
       const { when, action } = rule;
       const captured = action.do === 'zone' && action.zone === PROGRAM_ZONE && when.sourcePort === undefined;
       if (!captured) return [rule];
-      return apart ? [{ when, action: { do: 'zone', zone: PROXY_ZONE }, why: 'programs and resolvers' }] : [];
+      return apart ? [otherQuery(when)] : [];
     }),
   }));
 }

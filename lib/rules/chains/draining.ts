@@ -27,7 +27,7 @@ function captures({ when, action }: Rule): boolean {
  */
 function handOver(rule: Rule): Rule[] {
   const { when, action } = rule;
-  if (action.do === 'connmark' || when.state === 'known' || when.translated) return [];
+  if ((action.do === 'connmark' && captures(rule)) || when.state === 'known' || when.translated) return [];
   if (action.do !== 'tproxy' || !captures(rule)) return [rule];
   const deliver: Action = { do: 'deliver', mark: action.mark };
   return [

@@ -1,7 +1,15 @@
 // Chains for connections that pass through this host.
 import { notForwarded } from './unicast.ts';
-import { exclusions, perProtocol, queries, translatedConnections, wholeExclusions } from './conditions.ts';
-import { matchCovers } from '../config/checks.ts';
+import {
+  captures,
+  exclusions,
+  perProtocol,
+  queries,
+  redirects,
+  translatedConnections,
+  wholeExclusions,
+  widest,
+} from './conditions.ts';
 import type { Family } from '../config/config.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
@@ -15,14 +23,7 @@ function clientQueries(settings: Settings, { include }: Gateway, family: Family)
     ...(sources ? { sources } : {}),
   }));
   // Without ports and destinations some of them may be the same, or hold others.
-  const wide = sides.filter(
-    (side, i) =>
-      !sides.some(
-        (other, j) =>
-          j !== i && matchCovers(other, side, family) && (j < i || !matchCovers(side, other, family)),
-      ),
-  );
-  return perProtocol(sides.length > 0 ? wide : [{}], ['tcp'], family, 'in').flatMap((client) =>
+  return perProtocol(widest(sides, family), ['tcp'], family, 'in').flatMap((client) =>
     queries(settings, family).map((query) => ({ ...client, ...query })),
   );
 }
@@ -41,16 +42,21 @@ function natChain(settings: Settings, gateway: Gateway, family: Family): Chain {
         action: { do: 'redirect', port: settings.dns!.port },
         why: 'DNS query',
       })),
-      ...(redirecting ? exclusions(gateway, family, 'in') : []),
-      ...perProtocol(redirecting ? gateway.include : [], gateway.protocols, family, 'in').map(
-        (when): Rule => ({
-          when,
-          action: { do: 'redirect', port: gateway.port },
-          why: 'captured connection',
-        }),
-      ),
+      ...(redirecting ? [...exclusions(gateway, family, 'in'), ...redirects(gateway, family, 'in')] : []),
     ],
   };
+}
+
+/** What comes in, first: by loopback nothing, and answers to connections that the proxy made with a client's address. */
+function answers({ mark }: Settings, { protocols }: Gateway): Rule[] {
+  return [
+    { when: { inInterfaces: ['lo'] }, action: { do: 'return' }, why: 'within this host' },
+    ...protocols.map((protocol): Rule => ({
+      when: { protocol, transparentSocket: true },
+      action: { do: 'deliver', mark },
+      why: 'answer to the proxy',
+    })),
+  ];
 }
 
 function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chain {
@@ -61,13 +67,7 @@ function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chai
     table: 'mangle',
     hook: 'PREROUTING',
     rules: [
-      { when: { inInterfaces: ['lo'] }, action: { do: 'return' }, why: 'within this host' },
-      // Answers to connections that the proxy made with a client's address.
-      ...gateway.protocols.map((protocol): Rule => ({
-        when: { protocol, transparentSocket: true },
-        action: { do: 'deliver', mark },
-        why: 'answer to the proxy',
-      })),
+      ...answers(settings, gateway),
       ...notForwarded(gateway, family),
       // As under NAT the first packet decides: forwarded connections that conntrack knew before the rules go on.
       { when: { state: 'not new', notConnmark: captured }, action: { do: 'return' }, why: 'decided before' },
@@ -79,9 +79,9 @@ function tproxyChain(settings: Settings, gateway: Gateway, family: Family): Chai
         why: 'DNS query',
       })),
       ...exclusions(gateway, family, 'in'),
-      ...perProtocol(gateway.include, gateway.protocols, family, 'in').flatMap((when): Rule[] => [
+      ...captures(gateway, family, 'in').flatMap(({ when, port }): Rule[] => [
         { when, action: { do: 'connmark', mark: captured }, why: 'captured connection' },
-        { when, action: { do: 'tproxy', port: gateway.port, mark }, why: 'captured connection' },
+        { when, action: { do: 'tproxy', port, mark }, why: 'captured connection' },
       ]),
     ],
   };
@@ -93,7 +93,15 @@ export function gatewayChains(settings: Settings, family: Family): Chain[] {
   if (gateway === undefined) return [];
   const nat = natChain(settings, gateway, family);
   const chains = nat.rules.some(({ action }) => action.do === 'redirect') ? [nat] : [];
-  if (gateway.mode === 'redirect' || perProtocol(gateway.include, ['tcp'], family, 'in').length === 0)
-    return chains;
+  if (perProtocol(gateway.include, ['tcp'], family, 'in').length === 0) return chains;
+  if (gateway.mode === 'redirect') {
+    const back: Chain = {
+      id: 'gw',
+      table: 'mangle',
+      hook: 'PREROUTING',
+      rules: answers(settings, gateway),
+    };
+    return gateway.preserveSource ? [back, ...chains] : chains;
+  }
   return [tproxyChain(settings, gateway, family), ...chains];
 }

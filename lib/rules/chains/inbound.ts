@@ -1,11 +1,12 @@
 // Chains for connections to this host.
 import { notUnicast } from './unicast.ts';
 import {
+  captures,
   exclusions,
   hairpinCalls,
-  LOCALHOST,
   passthrough,
   perProtocol,
+  redirects,
   translatedConnections,
   wholeExclusions,
 } from './conditions.ts';
@@ -34,17 +35,13 @@ function natChain(inbound: Inbound, family: Family): Chain {
     rules: [
       ...notForThisHost(inbound, family),
       ...allExclusions(inbound, family),
-      ...perProtocol(inbound.include, inbound.protocols, family, 'in').map((when): Rule => ({
-        when,
-        action: { do: 'redirect', port: inbound.port },
-        why: 'captured connection',
-      })),
+      ...redirects(inbound, family, 'in'),
     ],
   };
 }
 
 /** What is captured, and what of it goes past the listener. */
-function handOver(when: Condition & { protocol: Protocol }, { port }: Inbound, mark: number): Rule[] {
+function handOver(when: Condition & { protocol: Protocol }, port: number, mark: number): Rule[] {
   const captured = mark + 2;
   const tproxy: Rule = { when, action: { do: 'tproxy', port, mark }, why: 'captured connection' };
   // A datagram has no socket of its own: every one needs the listener, but answers to this host's own queries do not.
@@ -68,6 +65,15 @@ function handOver(when: Condition & { protocol: Protocol }, { port }: Inbound, m
   ];
 }
 
+/**
+ * The proxy dialled a local program with the client's address: the connection remembers, for the answers. A chain of its
+ * own under redirect, whose chain sees no packet of it.
+ */
+function proxyAsClient({ mark }: Settings, { sourceMark }: Inbound): Rule {
+  const action: Action = sourceMark === mark ? { do: 'save' } : { do: 'connmark', mark };
+  return { when: { mark: sourceMark! }, action, why: 'proxy as client' };
+}
+
 function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chain {
   const { mark } = settings;
   return {
@@ -75,9 +81,8 @@ function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chai
     table: 'mangle',
     hook: 'PREROUTING',
     rules: [
-      // The proxy dialled a local program with the client's address: the connection remembers, for the answers.
-      { when: { mark }, action: { do: 'save' }, why: 'proxy as client' },
-      { when: { mark }, action: { do: 'return' }, why: 'proxy as client' },
+      proxyAsClient(settings, inbound),
+      { when: { mark: inbound.sourceMark! }, action: { do: 'return' }, why: 'proxy as client' },
       ...passthrough(settings, family, 'in'),
       {
         when: { inInterfaces: ['lo'], notMark: mark + 1 },
@@ -85,27 +90,33 @@ function tproxyChain(settings: Settings, inbound: Inbound, family: Family): Chai
         why: 'within this host',
       },
       // Not as a part of the rules below: those may name destinations, and iptables takes one -d a rule.
-      { when: { destinations: [LOCALHOST[family]] }, action: { do: 'return' }, why: 'loopback address' },
+      {
+        when: { destinations: [settings.localhost[family]] },
+        action: { do: 'return' },
+        why: 'loopback address',
+      },
       ...notForThisHost(inbound, family),
       ...(inbound.protocols.includes('tcp') ? [translatedConnections(settings)] : []),
       ...allExclusions(inbound, family),
-      ...perProtocol(inbound.include, inbound.protocols, family, 'in').flatMap((when) =>
-        handOver(when, inbound, mark),
-      ),
+      ...captures(inbound, family, 'in').flatMap(({ when, port }) => handOver(when, port, mark)),
     ],
   };
 }
 
 /** Brings the answers of local programs to clients whose address the proxy borrowed back to the proxy. */
-function answerChain(settings: Settings, family: Family): Chain {
+function answerChain(settings: Settings, { mode, sourceMark }: Inbound, family: Family): Chain {
   const { mark, outbound, exempt } = settings;
-  const owners = outbound?.hairpin ? exempt.gids : [];
+  const owners = mode === 'tproxy' && outbound?.hairpin ? exempt.gids : [];
   return {
     id: 'answer',
     table: 'mangle',
     hook: 'OUTPUT',
     rules: [
-      { when: { outInterfaces: ['lo'], mark }, action: { do: 'return' }, why: 'proxy as client' },
+      {
+        when: { outInterfaces: ['lo'], mark: sourceMark! },
+        action: { do: 'return' },
+        why: 'proxy as client',
+      },
       ...owners.map((gid): Rule => ({
         when: { ...hairpinCalls(settings, family), gid },
         action: { do: 'mark', mark: mark + 1 },
@@ -120,6 +131,10 @@ function answerChain(settings: Settings, family: Family): Chain {
 export function inboundChains(settings: Settings, family: Family): Chain[] {
   const { inbound } = settings;
   if (inbound === undefined || perProtocol(inbound.include, ['tcp'], family, 'in').length === 0) return [];
-  if (inbound.mode === 'redirect') return [natChain(inbound, family)];
-  return [tproxyChain(settings, inbound, family), answerChain(settings, family)];
+  const nat = natChain(inbound, family);
+  if (inbound.mode === 'redirect' && inbound.sourceMark === undefined) return [nat];
+  const answers = answerChain(settings, inbound, family);
+  if (inbound.mode === 'tproxy') return [tproxyChain(settings, inbound, family), answers];
+  const rules = [proxyAsClient(settings, inbound)];
+  return [{ id: 'in', table: 'mangle', hook: 'PREROUTING', rules }, answers, nat];
 }

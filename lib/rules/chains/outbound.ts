@@ -1,12 +1,14 @@
 // Chains for what programs of this host dial.
 import { notUnicast } from './unicast.ts';
 import {
+  captures,
   exclusions,
   hairpinCalls,
   ownPackets,
   passthrough,
   perProtocol,
-  queries,
+  programQueries,
+  redirects,
   wholeExclusions,
 } from './conditions.ts';
 import type { Family } from '../config/config.ts';
@@ -18,15 +20,24 @@ type Outbound = NonNullable<Settings['outbound']>;
 /** The proxy's own calls to addresses of this host, as calls from outside. */
 function hairpin(settings: Settings, { hairpin: option }: Outbound, family: Family): Rule[] {
   const { inbound, exempt } = settings;
-  if (option === undefined || inbound === undefined) return [];
+  if (option === undefined) return [];
+  const port = option.port ?? inbound!.port;
   // Under tproxy the group is for the mark of inbound's own chain, and the user's connections are redirected here.
-  const byGroup = exempt.uids.length === 0 && inbound.mode === 'redirect';
+  const byGroup = exempt.uids.length === 0 && inbound?.mode !== 'tproxy';
   const owners = byGroup ? exempt.gids.map((gid) => ({ gid })) : exempt.uids.map((uid) => ({ uid }));
-  return owners.map((owner) => ({
+  const calls = owners.map((owner): Rule => ({
     when: { ...hairpinCalls(settings, family), ...owner },
-    action: { do: 'redirect', port: inbound.port },
+    action: { do: 'redirect', port },
     why: 'proxy calls this host',
   }));
+  const borrowed = inbound?.mode === 'redirect' ? inbound.sourceMark : undefined;
+  if (borrowed === undefined) return calls;
+  const asClient: Rule = {
+    when: { outInterfaces: ['lo'], mark: borrowed },
+    action: { do: 'return' },
+    why: 'proxy as client',
+  };
+  return [asClient, ...calls];
 }
 
 function exemptions(settings: Settings): Rule[] {
@@ -60,19 +71,12 @@ function natChain(settings: Settings, outbound: Outbound, family: Family): Chain
       ...hairpin(settings, outbound, family),
       ...exemptions(settings),
       ...(redirecting ? loopback(settings, outbound) : []),
-      ...queries(settings, family).map((when): Rule => ({
+      ...programQueries(settings, family).map((when): Rule => ({
         when,
         action: { do: 'redirect', port: settings.dns!.port },
         why: 'DNS query',
       })),
-      ...(redirecting ? exclusions(outbound, family, 'out') : []),
-      ...perProtocol(redirecting ? outbound.include : [], outbound.protocols, family, 'out').map(
-        (when): Rule => ({
-          when,
-          action: { do: 'redirect', port: outbound.port },
-          why: 'captured connection',
-        }),
-      ),
+      ...(redirecting ? [...exclusions(outbound, family, 'out'), ...redirects(outbound, family, 'out')] : []),
     ],
   };
 }
@@ -98,13 +102,13 @@ function markChain(settings: Settings, outbound: Outbound, family: Family): Chai
       ...passthrough(settings, family, 'out'),
       ...exemptions(settings),
       ...loopback(settings, outbound),
-      ...queries(settings, family).map((when): Rule => ({
+      ...programQueries(settings, family).map((when): Rule => ({
         when,
         action: { do: 'return' },
         why: 'DNS query',
       })),
       ...exclusions(outbound, family, 'out'),
-      ...perProtocol(outbound.include, outbound.protocols, family, 'out').map((when): Rule => ({
+      ...captures(outbound, family, 'out').map(({ when }): Rule => ({
         when,
         action: { do: 'connmark', mark: captured },
         why: 'captured connection',

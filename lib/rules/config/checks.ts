@@ -1,13 +1,25 @@
 // Settings that contradict each other.
 import { codedError } from '../../errors.ts';
-import { checkReach, checkRouting, checkServers } from './reach.ts';
+import { checkProxyPorts } from './proxy-ports.ts';
+import { checkLocalhost, checkReach, checkRouting, checkServers, isRouted } from './reach.ts';
+import { leavesSome, nameCovers } from './remainder.ts';
 import { contradiction } from './refusals.ts';
-import { covers, EVERY_ADDRESS, EVERY_PORT, parseCidr, type Range } from './ranges.ts';
+import { covers, EVERY_ADDRESS, EVERY_PORT, mergeRanges, parseCidr, type Range } from './ranges.ts';
 import type { Family, RulesConfig } from './config.ts';
 import { hasMark } from './marks.ts';
-import type { Direction, Match, Settings } from './settings.ts';
+import type { Match } from './match.ts';
+import type { Direction, Settings } from './settings.ts';
 
 export const DNS_PORT: Range = { first: 53n, last: 53n };
+
+/** The ports to which the proxy's calls to this host are no hairpin: its own queries go to a resolver, also to one here. */
+export function stayingPorts(exceptPorts: readonly Range[], dns: boolean): Range[] {
+  return mergeRanges([...exceptPorts, ...(dns ? [DNS_PORT] : [])], () => {});
+}
+
+function ownersCover(outer: readonly number[] | undefined, inner: readonly number[] | undefined): boolean {
+  return outer === undefined || (inner !== undefined && inner.every((id) => outer.includes(id)));
+}
 
 /** Does the one hold all that the other one holds? */
 export function matchCovers(outer: Match, inner: Match, family: Family): boolean {
@@ -18,13 +30,11 @@ export function matchCovers(outer: Match, inner: Match, family: Family): boolean
     (outer.ports === undefined || covers(outer.ports, inner.ports ?? EVERY_PORT)) &&
     addressesCover(outer.destinations?.[family], inner.destinations?.[family]) &&
     addressesCover(outer.sources?.[family], inner.sources?.[family]) &&
+    ownersCover(outer.uids, inner.uids) &&
+    ownersCover(outer.gids, inner.gids) &&
     (outer.interfaces === undefined ||
       (inner.interfaces !== undefined &&
-        inner.interfaces.every((name) =>
-          outer.interfaces!.some(
-            (other) => other === name || (other.endsWith('*') && name.startsWith(other.slice(0, -1))),
-          ),
-        )))
+        inner.interfaces.every((name) => outer.interfaces!.some((other) => nameCovers(other, name)))))
   );
 }
 
@@ -32,14 +42,17 @@ function checkDirection(option: string, direction: Direction, settings: Settings
   const covered = (outer: Match, inner: Match): boolean =>
     settings.families.every((family) => matchCovers(outer, inner, family));
   for (const [i, match] of direction.include.entries()) {
-    if (direction.exclude.some((exclusion) => covered(exclusion, match))) {
+    if (!settings.families.some((family) => leavesSome(match, direction.exclude, family))) {
       contradiction(`${option}: all that include[${i}] names is excluded again`);
     }
   }
   for (const field of ['include', 'exclude'] as const) {
     const all = direction[field];
     for (const [i, match] of all.entries()) {
-      const wider = all.findIndex((other, j) => j !== i && covered(other, match));
+      // Before a wider entry a narrower one may have a port of its own.
+      const wider = all.findIndex(
+        (other, j) => j !== i && covered(other, match) && (j < i || other.proxyPort === match.proxyPort),
+      );
       if (wider < 0) continue;
       throw codedError(
         'ERR_RULES_OVERLAP',
@@ -55,7 +68,7 @@ function checkDirection(option: string, direction: Direction, settings: Settings
   }
 }
 
-function checkDns({ dns, outbound, inbound, gateway }: Settings): void {
+function checkDns({ dns, outbound, gateway }: Settings): void {
   if (dns === undefined) return;
   if (outbound === undefined && gateway === undefined) {
     contradiction(
@@ -63,13 +76,8 @@ function checkDns({ dns, outbound, inbound, gateway }: Settings): void {
       'add outbound with include: [] to capture nothing but DNS',
     );
   }
-  for (const [option, direction] of Object.entries({ outbound, inbound, gateway })) {
-    if (direction?.port === dns.port) {
-      throw codedError('ERR_RULES_OVERLAP', `dns.port and ${option}.port are the same, ${dns.port}`, {
-        hint: 'the resolver and the proxy cannot both listen on that TCP port',
-      });
-    }
-    if (option === 'inbound' || direction === undefined) continue;
+  for (const [option, direction] of Object.entries({ outbound, gateway })) {
+    if (direction === undefined) continue;
     if (direction.include.some(({ ports }) => ports && covers([DNS_PORT], ports))) {
       throw codedError('ERR_RULES_OVERLAP', `${option}.include names port 53, which dns captures`, {
         hint: 'leave one of the two out',
@@ -92,19 +100,26 @@ function checkDns({ dns, outbound, inbound, gateway }: Settings): void {
 
 /** Does it name ports and nothing else? */
 export function isPortsOnly(match: Match): boolean {
-  return match.destinations === undefined && match.sources === undefined && match.interfaces === undefined;
+  return Object.keys(match).every((field) => field === 'ports');
 }
 
-function checkOwnTraffic({ outbound, inbound, gateway, exempt, families, mark }: Settings): void {
+function checkOwnTraffic(settings: Settings): void {
+  const { outbound, exempt, mark } = settings;
   const { uids, gids, marks, cgroups } = exempt;
   if (outbound !== undefined && uids.length + gids.length + marks.length + cgroups.length === 0) {
     throw codedError('ERR_RULES_LOOP', 'outbound would capture the proxy’s own connections, for ever', {
       hint: 'run the proxy as a user of its own and name it in exempt.uids, or set SO_MARK and name it in exempt.marks',
     });
   }
-  const usesMarks = [outbound, inbound, gateway].some((direction) => direction?.mode === 'tproxy');
+  const unmarked = marks.find((own) => hasMark(0, own));
+  if (outbound !== undefined && unmarked !== undefined) {
+    contradiction(
+      'exempt.marks: a packet that nobody has marked has mark 0, and would be taken for the proxy’s own',
+      'choose a mark other than 0',
+    );
+  }
   const routed = [mark, mark + 1, mark + 2];
-  const clash = usesMarks ? routed.find((one) => marks.some((own) => hasMark(one, own))) : undefined;
+  const clash = isRouted(settings) ? routed.find((one) => marks.some((own) => hasMark(one, own))) : undefined;
   if (clash !== undefined) {
     throw codedError(
       'ERR_RULES_LOOP',
@@ -114,12 +129,27 @@ function checkOwnTraffic({ outbound, inbound, gateway, exempt, families, mark }:
       },
     );
   }
+}
+
+function checkHairpin({ outbound, inbound, dns, exempt, families }: Settings): void {
   if (outbound?.hairpin === undefined) return;
-  if (inbound === undefined) contradiction('outbound.hairpin: there is no inbound listener to go to');
-  if (inbound.mode === 'tproxy' ? gids.length === 0 : uids.length + gids.length === 0) {
+  const { uids, gids } = exempt;
+  const { port, exceptPorts } = outbound.hairpin;
+  if (inbound === undefined && port === undefined) {
+    contradiction('outbound.hairpin: there is no inbound listener to go to', 'give outbound.hairpin.port');
+  }
+  if (covers(stayingPorts(exceptPorts, dns !== undefined), EVERY_PORT))
+    contradiction('outbound.hairpin.exceptPorts leaves no port', 'leave outbound.hairpin out');
+  if (inbound?.mode === 'tproxy' && port !== undefined && uids.length === 0) {
+    contradiction(
+      'outbound.hairpin.port: under inbound tproxy it is for calls of exempt.uids, and there are none',
+      'leave it out',
+    );
+  }
+  if (inbound?.mode === 'tproxy' ? gids.length === 0 : uids.length + gids.length === 0) {
     contradiction(
       'outbound.hairpin: nothing tells the proxy’s connections from others',
-      inbound.mode === 'tproxy' ? 'name its group in exempt.gids' : 'name its user in exempt.uids',
+      inbound?.mode === 'tproxy' ? 'name its group in exempt.gids' : 'name its user in exempt.uids',
     );
   }
   const without = families.find((family) => exempt.sources[family].length === 0);
@@ -190,12 +220,15 @@ export function checkSettings(settings: Settings, given: RulesConfig): void {
   if (outbound) checkDirection('outbound', outbound, settings);
   if (inbound) checkDirection('inbound', inbound, settings);
   if (gateway) checkDirection('gateway', gateway, settings);
+  checkProxyPorts(settings);
   checkDns(settings);
   for (const option of ['outbound', 'inbound', 'gateway'] as const) {
     if (settings[option]) checkReach(option, settings);
   }
   checkServers(settings);
   checkRouting(settings, given);
+  checkLocalhost(settings, given);
   checkOwnTraffic(settings);
+  checkHairpin(settings);
   checkSsh(settings);
 }

@@ -30,36 +30,59 @@ export interface FlowMatch {
   interfaces?: readonly string[];
 }
 
+/** Connections that programs of this host make, of one kind. */
+export interface OutboundMatch extends FlowMatch {
+  /** The user that the socket is of (its file system user id), numeric. */
+  uids?: readonly number[];
+  /** The socket's primary group, numeric; supplementary groups do not count. */
+  gids?: readonly number[];
+}
+
+/** What is captured, and by which port of the proxy. */
+export type Captured<Match extends FlowMatch = FlowMatch> = Match & {
+  /** The proxy's port for these connections; the first entry that matches decides. Default: the direction's `port`. */
+  proxyPort?: number;
+};
+
 /** What all three directions have. */
-export interface DirectionRules {
+export interface DirectionRules<Match extends FlowMatch = FlowMatch> {
   mode: Mode;
   /** The port that the proxy listens on. Under `redirect`, on all addresses or on those of the interfaces concerned. */
   port: number;
   /** Default `['tcp']`. */
   protocols?: readonly Protocol[];
   /** What is captured: a connection that matches one of these. Default: everything; `[]`: nothing (DNS alone). */
-  include?: FlowMatch | readonly FlowMatch[];
+  include?: Captured<Match> | readonly Captured<Match>[];
   /**
-   * What is left alone though it is included: a connection that matches one of these. What names ports alone or
-   * interfaces alone holds before all else, also for DNS and the proxy's own calls to this host. Default: nothing.
+   * What is left alone though it is included: a connection that matches one of these. What names ports alone,
+   * interfaces alone or owners alone holds before all else, also for DNS and the proxy's own calls to this host.
+   * Default: nothing.
    */
-  exclude?: FlowMatch | readonly FlowMatch[];
+  exclude?: Match | readonly Match[];
 }
 
-/** Connections that programs of this host make (hook OUTPUT). */
-export interface OutboundRules extends DirectionRules {
+/**
+ * Connections that programs of this host make (hook OUTPUT). Where every entry of `include` names users or groups,
+ * only their DNS queries are captured too.
+ */
+export interface OutboundRules extends DirectionRules<OutboundMatch> {
   /**
    * Connections between programs of this host, by whatever address of its own: `bypass` (default) leaves them
    * alone, `capture` treats them like any other.
    */
   loopback?: 'bypass' | 'capture';
   /**
-   * The proxy's own connections to an address of this host other than 127.0.0.1 and ::1 go to the inbound
+   * The proxy's own connections to an address of this host other than `localhost` and ::1 go to the inbound
    * listener, as if they had come from another host: a program that calls the service it belongs to is treated
    * like every other client. Applies to TCP of `exempt.uids`, or of `exempt.gids` if there are no uids; under
    * inbound `tproxy` also to `exempt.gids`, which must then be there. Default: off.
    */
   hairpin?: {
+    /**
+     * The proxy's port for them; without `inbound` it must be given. Under inbound `tproxy` that of `exempt.uids`
+     * alone. Default: `inbound.port`.
+     */
+    port?: number;
     /** Ports to which the proxy's connections stay its own. */
     exceptPorts?: readonly PortRange[];
   };
@@ -72,6 +95,13 @@ export interface InboundRules extends DirectionRules {
    * is forwarded.
    */
   scope?: 'host' | 'any';
+  /**
+   * The proxy dials programs of this host with the address of its client, from sockets with SO_MARK `mark` (default:
+   * the configuration's `mark`): their answers are brought back to it. Under `redirect` the client's port cannot be
+   * kept besides, as conntrack would take the two connections for one. Default: false under `redirect`; under
+   * `tproxy` answers are always brought back.
+   */
+  preserveSource?: boolean | { mark: number };
 }
 
 /** Connections that other hosts make to other hosts by way of this one (hook PREROUTING). */
@@ -82,6 +112,12 @@ export interface GatewayRules extends DirectionRules {
    * IPv6 routes from router advertisements loses them when it begins to forward, unless accept_ra is 2.
    */
   forwarding?: boolean;
+  /**
+   * The proxy dials with the address of its client: the answers, which come by this host, are brought back to it.
+   * Under `redirect` the client's port cannot be kept besides. Default: false under `redirect`; under `tproxy` answers
+   * are always brought back.
+   */
+  preserveSource?: boolean;
 }
 
 /** DNS queries, UDP and TCP port 53, of the outbound and gateway directions; always by `redirect`. */
@@ -123,11 +159,16 @@ export interface RulesConfig {
    */
   dropInvalid?: boolean;
   /**
-   * Mark of packets that are routed to this host (tproxy); the two marks above it mean “the proxy's own call to
+   * The IPv4 addresses that programs mean by `localhost`, a part of 127.0.0.0/8 with 127.0.0.1 in it: calls to them are
+   * no hairpin, and inbound `tproxy` leaves them alone. Default `127.0.0.1`; for IPv6 always ::1.
+   */
+  localhost?: string;
+  /**
+   * Mark of packets that are routed to this host (tproxy, preserveSource); the two marks above it mean “the proxy's own call to
    * this host” (mark + 1) and “captured connection” (mark + 2). Default 1337.
    */
   mark?: number;
-  /** Number of the routing table that routes everything to this host (tproxy). Default 133. */
+  /** Number of the routing table that routes everything to this host (tproxy, preserveSource). Default 133. */
   table?: number;
   /** The value of the environment variable SSH_CONNECTION; a plan that would capture new connections like it is refused. */
   sshConnection?: string;

@@ -4,25 +4,19 @@ import { codedError } from '../../errors.ts';
 import type {
   DirectionRules,
   Family,
-  FlowMatch,
   GatewayRules,
   InboundRules,
+  OutboundMatch,
   OutboundRules,
-  PortRange,
   Protocol,
   RulesConfig,
 } from './config.ts';
+import { addresses, checkObject, flag, ids, list, oneOf, ports, someOf } from './fields.ts';
 import { readMarks, type Masked } from './marks.ts';
-import { overlap } from './refusals.ts';
-import { mergeRanges, parseCidr, parsePorts, type Range } from './ranges.ts';
-
-/** A FlowMatch that has been read: sorted ranges, addresses by family. */
-export interface Match {
-  ports?: Range[];
-  destinations?: Record<Family, Range[]>;
-  sources?: Record<Family, Range[]>;
-  interfaces?: string[];
-}
+import { matches, type Match, type More } from './match.ts';
+import { readLocalhost } from './localhost.ts';
+import { inboundSourceMark, preservesAlways } from './preserve-source.ts';
+import type { Range } from './ranges.ts';
 
 /** What all three directions come to. */
 export interface Direction {
@@ -38,10 +32,14 @@ export interface Settings {
   name: string;
   families: readonly Family[];
   outbound:
-    | (Direction & { loopback: 'bypass' | 'capture'; hairpin: { exceptPorts: Range[] } | undefined })
+    | (Direction & {
+        loopback: 'bypass' | 'capture';
+        hairpin: { port: number | undefined; exceptPorts: Range[] } | undefined;
+      })
     | undefined;
-  inbound: (Direction & { scope: 'host' | 'any' }) | undefined;
-  gateway: (Direction & { forwarding: boolean }) | undefined;
+  /** `sourceMark`: the mark of what the proxy dials with its clients' addresses, where the answers are brought back. */
+  inbound: (Direction & { scope: 'host' | 'any'; sourceMark: number | undefined }) | undefined;
+  gateway: (Direction & { forwarding: boolean; preserveSource: boolean }) | undefined;
   dns: { port: number; servers: Record<Family, Range[]> | undefined } | undefined;
   exempt: {
     uids: readonly number[];
@@ -50,6 +48,8 @@ export interface Settings {
     cgroups: readonly string[];
     sources: Record<Family, Range[]>;
   };
+  /** A prefix of each family. */
+  localhost: Record<Family, string>;
   dropInvalid: boolean;
   mark: number;
   table: number;
@@ -57,151 +57,14 @@ export interface Settings {
 }
 
 const FAMILIES: readonly Family[] = ['IPv4', 'IPv6'];
-const MAX_ID = 2 ** 32 - 2;
-
-/** Throws unless `value` is an object whose properties are all known: a misspelt option must not go unnoticed. */
-function checkObject(option: string, value: unknown, known: readonly string[]): void {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalidType(option, 'an object', value);
-  }
-  const unknown = Object.keys(value).find((key) => !known.includes(key));
-  if (unknown !== undefined) {
-    throw codedError('ERR_RULES_OPTION', `${option} has no option '${unknown}'`, {
-      hint: `it has ${known.join(', ')}`,
-    });
-  }
-}
-
-function list<T>(option: string, value: readonly T[] | undefined): readonly T[] {
-  if (value !== undefined && !Array.isArray(value)) throw invalidType(option, 'an array', value);
-  return value ?? [];
-}
-
-function oneOf<T extends string>(option: string, value: T | undefined, allowed: readonly T[]): T {
-  if (value !== undefined && allowed.includes(value)) return value;
-  throw codedError('ERR_RULES_OPTION', `${option}: '${String(value)}' is none of ${allowed.join(', ')}`);
-}
-
-function someOf<T extends string>(
-  option: string,
-  value: readonly T[] | undefined,
-  allowed: readonly T[],
-): readonly T[] {
-  if (value === undefined) return allowed;
-  const chosen = list(option, value);
-  if (chosen.length === 0)
-    throw codedError('ERR_RULES_OPTION', `${option} is empty`, { hint: `it has ${allowed.join(', ')}` });
-  for (const entry of chosen) oneOf(option, entry, allowed);
-  return allowed.filter((entry) => chosen.includes(entry));
-}
-
-function flag(option: string, value: boolean | undefined): boolean {
-  if (value !== undefined && typeof value !== 'boolean') throw invalidType(option, 'of type boolean', value);
-  return value ?? false;
-}
-
-function ports(option: string, value: readonly PortRange[] | undefined): Range[] {
-  const read = list(option, value).map((entry) => parsePorts(option, entry));
-  return mergeRanges(read, (a, b) => overlap(option, `${a.first}-${a.last} and ${b.first}-${b.last}`));
-}
-
-function addresses(
-  option: string,
-  value: readonly string[] | undefined,
-  families: readonly Family[],
-): Record<Family, Range[]> {
-  const read = list(option, value).map((text) => ({ text, ...parseCidr(option, text) }));
-  for (const { family, text } of read) {
-    if (families.includes(family)) continue;
-    throw codedError('ERR_RULES_CONTRADICTION', `${option}: ${text} is ${family}, which families leaves out`);
-  }
-  const of = (family: Family): Range[] => {
-    const own = read.filter((entry) => entry.family === family);
-    const names = (range: Range): string =>
-      own.find((entry) => entry.first >= range.first && entry.last <= range.last)!.text;
-    return mergeRanges(own, (a, b) => overlap(option, `${names(a)} and ${names(b)}`));
-  };
-  return { IPv4: of('IPv4'), IPv6: of('IPv6') };
-}
-
-/**
- * All that the kernel takes for a name (dev_valid_name), without what nft or iptables would take for something else: a
- * quote ends the name, a backslash quotes, and to iptables a + at the end means all that begin so.
- */
-function isInterface(name: string): boolean {
-  return (
-    Buffer.byteLength(name) <= 15 &&
-    /^[^\s/:%"\\\p{Cc}]+$/u.test(name) &&
-    !name.endsWith('+') &&
-    !['.', '..', '*'].includes(name)
-  );
-}
-
-function interfaces(option: string, value: readonly string[]): string[] {
-  const names = [...list(option, value)].sort();
-  for (const [i, name] of names.entries()) {
-    if (typeof name !== 'string' || !isInterface(name)) {
-      throw codedError('ERR_RULES_INTERFACE', `${option}: '${String(name)}' is no interface name`, {
-        hint: 'at most 15 bytes without spaces and / : % " \\, with a * (not a +) at the end for all that begin so',
-      });
-    }
-    const wider = names
-      .slice(0, i)
-      .find((other) => other === name || (other.endsWith('*') && name.startsWith(other.slice(0, -1))));
-    if (wider !== undefined) overlap(option, `${wider} and ${name}`);
-  }
-  return names;
-}
-
-const MATCH_FIELDS = ['ports', 'destinations', 'sources', 'interfaces'] as const;
-
-function match(option: string, value: FlowMatch, families: readonly Family[]): Match {
-  checkObject(option, value, MATCH_FIELDS);
-  for (const field of MATCH_FIELDS) {
-    if (
-      value[field] === undefined ||
-      list(`${option}.${field}`, value[field] as readonly unknown[]).length > 0
-    )
-      continue;
-    throw codedError('ERR_RULES_CONTRADICTION', `${option}.${field} is empty, so nothing can match`, {
-      hint: 'leave it out to match everything',
-    });
-  }
-  const read: Match = {};
-  if (value.ports) read.ports = ports(`${option}.ports`, value.ports);
-  if (value.destinations)
-    read.destinations = addresses(`${option}.destinations`, value.destinations, families);
-  if (value.sources) read.sources = addresses(`${option}.sources`, value.sources, families);
-  if (value.interfaces) read.interfaces = interfaces(`${option}.interfaces`, value.interfaces);
-  const { sources, destinations } = read;
-  for (const family of sources && destinations ? families : []) {
-    if ((sources![family].length === 0) === (destinations![family].length === 0)) continue;
-    const [there, missing] =
-      sources![family].length === 0 ? ['destinations', 'sources'] : ['sources', 'destinations'];
-    throw codedError(
-      'ERR_RULES_CONTRADICTION',
-      `${option}.${there} names ${family} addresses and ${option}.${missing} none, so none of them can match`,
-    );
-  }
-  return read;
-}
-
-function matches(
-  option: string,
-  value: FlowMatch | readonly FlowMatch[],
-  families: readonly Family[],
-): Match[] {
-  if (!Array.isArray(value)) return [match(option, value as FlowMatch, families)];
-  return (value as readonly FlowMatch[]).map((entry, i) => match(`${option}[${i}]`, entry, families));
-}
-
 const DIRECTION_FIELDS = ['mode', 'port', 'protocols', 'include', 'exclude'];
 
 function direction(
   option: string,
-  value: DirectionRules,
+  value: DirectionRules<OutboundMatch>,
   families: readonly Family[],
   more: readonly string[],
+  owners: readonly More[] = [],
 ): Direction {
   checkObject(option, value, [...DIRECTION_FIELDS, ...more]);
   checkInteger(`${option}.port`, value.port, 1, 65535);
@@ -212,42 +75,41 @@ function direction(
       value.protocols === undefined
         ? ['tcp']
         : someOf(`${option}.protocols`, value.protocols, ['tcp', 'udp']),
-    include: matches(`${option}.include`, value.include ?? {}, families),
-    exclude: matches(`${option}.exclude`, value.exclude ?? [], families),
+    include: matches(`${option}.include`, value.include ?? {}, families, [...owners, 'proxyPort']),
+    exclude: matches(`${option}.exclude`, value.exclude ?? [], families, owners),
   };
 }
 
 function outbound(value: OutboundRules, families: readonly Family[]): Settings['outbound'] {
-  const common = direction('outbound', value, families, ['loopback', 'hairpin']);
-  if (value.hairpin !== undefined) checkObject('outbound.hairpin', value.hairpin, ['exceptPorts']);
+  const common = direction('outbound', value, families, ['loopback', 'hairpin'], ['uids', 'gids']);
+  if (value.hairpin !== undefined) {
+    checkObject('outbound.hairpin', value.hairpin, ['port', 'exceptPorts']);
+    if (value.hairpin.port !== undefined) checkInteger('outbound.hairpin.port', value.hairpin.port, 1, 65535);
+  }
   return {
     ...common,
     loopback: oneOf('outbound.loopback', value.loopback ?? 'bypass', ['bypass', 'capture']),
     hairpin: value.hairpin && {
+      port: value.hairpin.port,
       exceptPorts: ports('outbound.hairpin.exceptPorts', value.hairpin.exceptPorts),
     },
   };
 }
 
-function inbound(value: InboundRules, families: readonly Family[]): Settings['inbound'] {
+function inbound(value: InboundRules, families: readonly Family[], mark: number): Settings['inbound'] {
   return {
-    ...direction('inbound', value, families, ['scope']),
+    ...direction('inbound', value, families, ['scope', 'preserveSource']),
     scope: oneOf('inbound.scope', value.scope ?? 'host', ['host', 'any']),
+    sourceMark: inboundSourceMark(value, mark),
   };
 }
 
 function gateway(value: GatewayRules, families: readonly Family[]): Settings['gateway'] {
   return {
-    ...direction('gateway', value, families, ['forwarding']),
+    ...direction('gateway', value, families, ['forwarding', 'preserveSource']),
     forwarding: flag('gateway.forwarding', value.forwarding),
+    preserveSource: preservesAlways('gateway', value) || flag('gateway.preserveSource', value.preserveSource),
   };
-}
-
-function ids(option: string, value: readonly number[] | undefined, max: number): readonly number[] {
-  const all = list(option, value);
-  for (const id of all) checkInteger(option, id, 0, max);
-  if (new Set(all).size !== all.length) overlap(option, `${all.join(', ')}: two of them`);
-  return all;
 }
 
 function exempt(value: RulesConfig['exempt'], families: readonly Family[]): Settings['exempt'] {
@@ -261,8 +123,8 @@ function exempt(value: RulesConfig['exempt'], families: readonly Family[]): Sett
     });
   }
   return {
-    uids: ids('exempt.uids', given.uids, MAX_ID),
-    gids: ids('exempt.gids', given.gids, MAX_ID),
+    uids: ids('exempt.uids', given.uids),
+    gids: ids('exempt.gids', given.gids),
     marks: readMarks('exempt.marks', list<number | string>('exempt.marks', given.marks)),
     cgroups,
     sources: addresses('exempt.sources', given.sources, families),
@@ -279,6 +141,7 @@ export function readConfig(config: RulesConfig): Settings {
     'gateway',
     'dns',
     'exempt',
+    'localhost',
     'dropInvalid',
     'mark',
     'table',
@@ -304,13 +167,14 @@ export function readConfig(config: RulesConfig): Settings {
     name,
     families,
     outbound: config.outbound && outbound(config.outbound, families),
-    inbound: config.inbound && inbound(config.inbound, families),
+    inbound: config.inbound && inbound(config.inbound, families, mark),
     gateway: config.gateway && gateway(config.gateway, families),
     dns: dns && {
       port: dns.port,
       servers: dns.servers && addresses('dns.servers', dns.servers, families),
     },
     exempt: exempt(config.exempt, families),
+    localhost: readLocalhost(config.localhost, families),
     dropInvalid: flag('dropInvalid', config.dropInvalid),
     mark,
     table,
