@@ -14,6 +14,7 @@ const STEPS = [
   'SO_REUSEADDR',
   'bind',
   'connect',
+  'read',
 ] as const;
 
 /** What the error of a dial names: each where it is known. */
@@ -32,6 +33,7 @@ export function dialError(errno: number, step: number, ends: DialEnds): SystemEr
     case 'bind':
       return systemError(errno, { syscall: failed, ...ends.source });
     case 'connect':
+    case 'read':
       return systemError(errno, { syscall: failed, ...ends.destination });
     default:
       return systemError(errno, { syscall: 'setsockopt', option: failed });

@@ -1,6 +1,7 @@
 // HTTP CONNECT as its client, RFC 9110 section 9.3.6 and RFC 9112, with Basic credentials, RFC 7617.
+import { STATUS_CODES } from 'node:http';
 import { formatEndpoint } from '../address.ts';
-import { malformedAnswer, proxyError, type Handshake, type Turn } from './handshake.ts';
+import { malformedAnswer, proxyError, type Handshake, type ProxyError, type Turn } from './handshake.ts';
 import type { ProxyServer, Target } from './proxy-server.ts';
 
 const BEGINNING = 'HTTP/1.';
@@ -26,8 +27,7 @@ function turn(send: Buffer): Turn {
   return { send, length: headLength };
 }
 
-/** Yields what the proxy is sent, and returns when it has connected. */
-export function* httpConnect({ username, password = '' }: ProxyServer, target: Target): Handshake {
+export function httpRequest({ username, password = '' }: ProxyServer, target: Target): Buffer {
   const { address, name, port } = target;
   const authority = formatEndpoint({ address: address ?? name!, port });
   const credentials = Buffer.from(`${username}:${password}`).toString('base64');
@@ -36,20 +36,25 @@ export function* httpConnect({ username, password = '' }: ProxyServer, target: T
     `Host: ${authority}`,
     ...(username === undefined ? [] : [`Proxy-Authorization: Basic ${credentials}`]),
   ];
-  let head = yield turn(Buffer.from(`${lines.join('\r\n')}\r\n\r\n`));
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`);
+}
+
+/** `reason`: in the proxy's own words, or in those of the status code. */
+export function httpRefusal(status: number, reason = STATUS_CODES[status] ?? ''): ProxyError {
+  const code = AUTHENTICATION.has(status) ? 'ERR_PROXY_AUTH' : 'ERR_PROXY_REFUSED';
+  const message = `The HTTP proxy has not connected: ${status} ${printable(reason)}`.trimEnd();
+  return proxyError(code, message, status);
+}
+
+/** Yields what the proxy is sent, and returns when it has connected. */
+export function* httpConnect(proxy: ProxyServer, target: Target): Handshake {
+  let head = yield turn(httpRequest(proxy, target));
   for (;;) {
     const [, code, reason = ''] = STATUS_LINE.exec(head.toString('latin1')) ?? [];
     if (code === undefined) throw malformedAnswer('has no status line of HTTP/1.1');
     const status = Number(code);
     if (status >= 200 && status < 300) return;
-    if (status >= 200 || status === 101) {
-      const auth = AUTHENTICATION.has(status);
-      throw proxyError(
-        auth ? 'ERR_PROXY_AUTH' : 'ERR_PROXY_REFUSED',
-        `The HTTP proxy has not connected: ${status} ${printable(reason)}`.trimEnd(),
-        status,
-      );
-    }
+    if (status >= 200 || status === 101) throw httpRefusal(status, reason);
     // 100 Continue and its like announce another one.
     head = yield turn(Buffer.alloc(0));
   }

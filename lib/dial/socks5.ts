@@ -56,34 +56,56 @@ function replyLength(received: Buffer): number | undefined {
   return nameLength === undefined ? undefined : 4 + 1 + nameLength + 2;
 }
 
-function rejected(message: string, status: number): ProxyError {
+/** It does not let us in. `status`: of the password, or that it accepts no method that it was offered. */
+export function socksRejection({ username }: ProxyServer, status: number): ProxyError {
+  const message =
+    status !== NO_ACCEPTABLE_METHOD
+      ? 'does not take this username and password'
+      : `demands ${username === undefined ? 'a password' : 'another way to authenticate'}`;
   return proxyError('ERR_PROXY_AUTH', `The SOCKS5 proxy ${message}`, status);
 }
 
+export function socksRefusal(reply: number): ProxyError {
+  const reason = REPLIES[reply] ?? 'for a reason that RFC 1928 does not have';
+  return proxyError('ERR_PROXY_REFUSED', `The SOCKS5 proxy has not connected: ${reason} (${reply})`, reply);
+}
+
+function methodsFor({ username }: ProxyServer): number[] {
+  return username === undefined ? [NO_AUTHENTICATION] : [NO_AUTHENTICATION, USERNAME_PASSWORD];
+}
+
+/** VER NMETHODS METHODS */
+export function socksGreeting(proxy: ProxyServer): Buffer {
+  const methods = methodsFor(proxy);
+  return Buffer.from([VERSION, methods.length, ...methods]);
+}
+
+/** RFC 1929: VER ULEN UNAME PLEN PASSWD; empty where there is none. */
+export function socksPassword({ username, password = '' }: ProxyServer): Buffer {
+  if (username === undefined) return Buffer.alloc(0);
+  const [user, secret] = [Buffer.from(username), Buffer.from(password)];
+  return Buffer.concat([
+    Buffer.from([PASSWORD_VERSION, user.length]),
+    user,
+    Buffer.from([secret.length]),
+    secret,
+  ]);
+}
+
+/** VER CMD RSV ATYP DST.ADDR DST.PORT */
+export function socksRequest(target: Target): Buffer {
+  return Buffer.concat([Buffer.from([VERSION, CONNECT, 0]), destinationBytes(target)]);
+}
+
 /** Yields what the proxy is sent, and returns when it has connected. */
-export function* socks5({ username, password = '' }: ProxyServer, target: Target): Handshake {
-  const methods = username === undefined ? [NO_AUTHENTICATION] : [NO_AUTHENTICATION, USERNAME_PASSWORD];
-  const [, method] = yield turn(Buffer.from([VERSION, methods.length, ...methods]), VERSION, () => 2);
-  if (method === NO_ACCEPTABLE_METHOD)
-    throw rejected(
-      `demands ${username === undefined ? 'a password' : 'another way to authenticate'}`,
-      method,
-    );
-  if (!methods.includes(method!)) throw malformedAnswer('chooses a method that it was not offered');
+export function* socks5(proxy: ProxyServer, target: Target): Handshake {
+  const [, method] = yield turn(socksGreeting(proxy), VERSION, () => 2);
+  if (method === NO_ACCEPTABLE_METHOD) throw socksRejection(proxy, method);
+  if (!methodsFor(proxy).includes(method!)) throw malformedAnswer('chooses a method that it was not offered');
   if (method === USERNAME_PASSWORD) {
-    const [user, secret] = [Buffer.from(username!), Buffer.from(password)];
-    const request = Buffer.concat([
-      Buffer.from([PASSWORD_VERSION, user.length]),
-      user,
-      Buffer.from([secret.length]),
-      secret,
-    ]);
-    const [, status] = yield turn(request, PASSWORD_VERSION, () => 2);
-    if (status !== 0) throw rejected('does not take this username and password', status!);
+    const [, status] = yield turn(socksPassword(proxy), PASSWORD_VERSION, () => 2);
+    if (status !== 0) throw socksRejection(proxy, status!);
   }
-  const request = Buffer.concat([Buffer.from([VERSION, CONNECT, 0]), destinationBytes(target)]);
-  const [, reply] = yield turn(request, VERSION, replyLength);
-  if (reply === 0) return;
-  const reason = REPLIES[reply!] ?? 'for a reason that RFC 1928 does not have';
-  throw proxyError('ERR_PROXY_REFUSED', `The SOCKS5 proxy has not connected: ${reason} (${reply})`, reply!);
+  const [, reply] = yield turn(socksRequest(target), VERSION, replyLength);
+  if (reply !== 0) throw socksRefusal(reply!);
 }

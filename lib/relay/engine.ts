@@ -1,9 +1,11 @@
 // The relays that the addon's threads run, and the memory that they share with TypeScript.
+import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { dialError, type DialEnds } from '../dial/dial-error.ts';
 import { checkInteger } from '../arguments.ts';
-import { systemError } from '../errors.ts';
+import { type CodedError, systemError, type SystemError } from '../errors.ts';
 import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
+import type { Route } from './route.ts';
 import type { RelayLimits } from './timeouts.ts';
 
 /** Layout of struct RelaySlot (src/relay/relay.h): two doubles; reason, side and step of the dial in a byte each; errno; two floats. */
@@ -25,6 +27,11 @@ interface Slab {
 
 /** Bytes that Node has read from a socket already, to be sent ahead of what is still in the kernel. */
 export type Ahead = Uint8Array | undefined;
+
+/** What the thread has dialled, for an error: an address, or another way. */
+interface RelayEnds extends DialEnds {
+  route?: Route;
+}
 
 type OnClose = (outcome: RelayOutcome) => void;
 
@@ -91,12 +98,19 @@ class Engine {
   dial(token: number, ends: DialEnds, onClose: OnClose): NativeMover | number {
     const { address, port } = ends.destination!;
     return this.#begin(ends, onClose, (id, thread) =>
-      this.#native.relayDial(id, token, address, port, thread),
+      this.#native.relayDial(id, token, address, port, thread, undefined),
+    );
+  }
+
+  /** The same another way than straight to a destination. */
+  dialRoute(token: number, route: Route, source: Endpoint, onClose: OnClose): NativeMover | number {
+    return this.#begin({ source, route }, onClose, (id, thread) =>
+      this.#native.relayDial(id, token, null, 0, thread, route.native),
     );
   }
 
   #begin(
-    ends: DialEnds,
+    ends: RelayEnds,
     onClose: OnClose,
     give: (id: number, thread: number) => number,
   ): NativeMover | number {
@@ -182,7 +196,14 @@ class Engine {
     return best;
   }
 
-  #outcome(id: number, ends: DialEnds): RelayOutcome {
+  #error(id: number, ends: RelayEnds, errno: number, step: number): SystemError | CodedError {
+    const failures = ends.route ? this.#native.relayHopFailures(id) : [];
+    // Of a relay that has come to its upstream, or that has no memory, none has ended it.
+    if (failures.length === 0) return dialError(errno, step, ends);
+    return ends.route!.error(failures, ends.source as Endpoint);
+  }
+
+  #outcome(id: number, ends: RelayEnds): RelayOutcome {
     const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
     const at = (id % this.#slotsPerSlab) * SLOT_INTS;
     const word = slab.ints[at + REASON_SIDE_STEP]!;
@@ -200,7 +221,7 @@ class Engine {
         return {
           reason: 'error',
           ...side,
-          error: dialError(slab.ints[at + ERRNO]!, (word >> 16) & 0xff, ends),
+          error: this.#error(id, ends, slab.ints[at + ERRNO]!, (word >> 16) & 0xff),
         };
     }
   }
@@ -221,13 +242,13 @@ export class NativeMover implements Mover {
   readonly #engine: Engine;
   readonly #id: number;
   readonly thread: number;
-  readonly ends: DialEnds;
+  readonly ends: RelayEnds;
   readonly #onClose: OnClose;
   #alive = true;
   /** The slot is somebody else's once the relay has closed: its last numbers are kept. */
   #final: { toUpstream: number; toClient: number; connectMs: number; durationMs: number } | undefined;
 
-  constructor(engine: Engine, id: number, thread: number, ends: DialEnds, onClose: OnClose) {
+  constructor(engine: Engine, id: number, thread: number, ends: RelayEnds, onClose: OnClose) {
     this.#engine = engine;
     this.#id = id;
     this.thread = thread;

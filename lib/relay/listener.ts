@@ -21,6 +21,7 @@ import { engine } from './engine.ts';
 import { readRecords } from './native-records.ts';
 import type { ConnectionRecord } from './records.ts';
 import { readInspection, type RelayInspectOptions } from './inspection.ts';
+import type { Route } from './route.ts';
 import type { RelayLimits } from './timeouts.ts';
 
 /** Where a relay server listens. */
@@ -177,17 +178,22 @@ export class Listener {
   /**
    * Lets the thread act by itself on connections to this very address and port, whose first bytes, where they are
    * looked at, say the same.
-   * Never for a destination on this host: whether that is a loop depends on who intercepts on what, which changes.
+   * Never for a destination on this host, or another place on it that is dialled in its stead: whether that is a loop
+   * depends on who intercepts on what, which changes.
    */
   remember(
     destination: OriginalDst,
     first: FirstBytes | undefined,
     action: 'relay' | 'reset',
     ttl: number,
+    route?: Route,
   ): void {
     if (destination.kind === 'direct' || destination.kind === 'unknown') return;
     const { address, port, kind } = destination;
-    if (binding().isLocalDestination(address, this.#mark, this.#from.place.where) !== 0) return;
+    const dialled = route === undefined || route.isVia ? [] : route.hops.map((hop) => hop.address);
+    const isLocal = (each: string): boolean =>
+      binding().isLocalDestination(each, this.#mark, this.#from.place.where) !== 0;
+    if (isLocal(address) || dialled.some(isLocal)) return;
     binding().relaySetVerdict(
       this.#id,
       address,
@@ -198,6 +204,7 @@ export class Listener {
       first === undefined ? -1 : protocolNumber(first.protocol),
       first?.ech ?? false,
       first?.name ?? null,
+      route?.native,
     );
   }
 

@@ -1,5 +1,6 @@
 // Reads the records that a thread of the addon has made of connections that it has dealt with by itself.
 import { familyOf, type Endpoint } from '../address.ts';
+import { handshakeCode } from '../dial/handshake-error.ts';
 import { systemError } from '../errors.ts';
 import { protocolOf } from '../names/parse.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
@@ -32,6 +33,8 @@ function outcomeText(outcome: number, side: number, error: number): string {
       return REFUSALS[error - 1]!;
     case 8:
       return 'ERR_CLIENT_GONE';
+    case 9:
+      return handshakeCode(error & 0xff);
     default:
       return systemError(-error, { syscall: 'connect' }).code;
   }

@@ -12,7 +12,7 @@ import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { annotate, recoverFromFacts } from '../recover/original-dst.ts';
 import { Place } from '../recover/place.ts';
-import { namedIn, withAddresses } from './by-name.ts';
+import { hasNames, withAddresses } from './by-name.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
 import { DialFrom } from './dial-from.ts';
@@ -20,6 +20,7 @@ import { outcomeText, type RelayOutcome } from './outcome.ts';
 import { RelayObject } from './relay-object.ts';
 import type { RelayServerOptions } from './server-options.ts';
 import { type ConnectionRecord, RecordBatches } from './records.ts';
+import type { Route } from './route.ts';
 import { planDial } from './routed.ts';
 import { type RelayServerStats, ServerCounts } from './server-stats.ts';
 import { noSocket, notRunning } from './server-errors.ts';
@@ -200,7 +201,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
       return;
     }
     // Most policies answer at once, and a promise for every connection costs more than the rest of this method.
-    if (!isPromiseLike(decision) && namedIn(decision) === undefined) {
+    if (!isPromiseLike(decision) && !hasNames(decision)) {
       this.#settle(one, decision);
       return;
     }
@@ -280,16 +281,17 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
     process.nextTick(() => this.emit('relay', joined, destination, client, first));
     this.#undecided.delete(one);
-    const dial = planDial(one, decision, this.#options, this.#from!.place);
-    if (dial instanceof Error) {
-      this.#counts.refused(dial);
+    const rules = { options: this.#options, limits: this.#limits, place: this.#from!.place };
+    const plan = planDial(one, decision, rules);
+    if (plan instanceof Error) {
+      this.#counts.refused(plan);
       one.refuse();
-      joined.finish({ reason: 'error', side: 'upstream', error: dial });
-      one.record?.end('relay', dial.code);
+      joined.finish({ reason: 'error', side: 'upstream', error: plan });
+      one.record?.end('relay', plan.code);
       this.#closeIfDone();
       return;
     }
-    this.#remember(one, 'relay', decision.ttl);
+    this.#remember(one, 'relay', decision.ttl, plan.route);
     this.#counts.begin(joined);
     const began = performance.now();
     const finish = (outcome: RelayOutcome): void => {
@@ -299,15 +301,15 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
       one.record?.end('relay', outcomeText(outcome), joined, began + durationMs);
       this.#closeIfDone();
     };
-    const mover = dial(finish);
+    const mover = plan.dial(finish);
     /* c8 ignore next 2 -- no memory for a command to the thread */
     if (typeof mover === 'number')
       finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });
     else joined.start(mover);
   }
 
-  #remember({ question }: Undecided, action: 'relay' | 'reset', ttl: number): void {
+  #remember({ question }: Undecided, action: 'relay' | 'reset', ttl: number, route?: Route): void {
     if (ttl === 0 || this.#state !== 'listening' || question.revocations !== this.#revocations) return;
-    this.#listener!.remember(question.destination, question.first, action, ttl);
+    this.#listener!.remember(question.destination, question.first, action, ttl, route);
   }
 }

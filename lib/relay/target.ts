@@ -9,7 +9,6 @@ import { carriedAddress, nameAddressRefusal } from '../policy/name-addresses.ts'
 import { destinationRefusal, endpointRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { Place } from '../recover/place.ts';
-import { foreignRuntime } from './handover.ts';
 import type { RelayServerOptions } from './server-options.ts';
 import type { Question } from './undecided.ts';
 
@@ -23,8 +22,8 @@ export interface RelayTarget {
 
 /**
  * A place that is known by its name. This server resolves it (option `resolve`) and dials its addresses by turns, 250 ms
- * apart, until one answers (Happy Eyeballs, RFC 8305; with `preserveSource` the first only). The egress policy and the
- * loop guard judge each of them, and none may be this host's own, of its link or a cloud's metadata server, however it
+ * each and the last as long as any, until one answers (as Happy Eyeballs, RFC 8305). The egress policy and the loop
+ * guard judge each of them, and none may be this host's own, of its link or a cloud's metadata server, however it
  * is written, by NAT64 too: `ERR_NAME_REFUSED`. With `via` the proxy resolves it, and nobody here can judge that.
  */
 export interface NamedTarget {
@@ -46,22 +45,31 @@ export class ResolvedTarget {
   }
 }
 
-/** Addresses of a name that may be dialled, best first. */
-export class Candidates {
-  readonly name: string;
-  readonly addresses: readonly string[];
-  readonly port: number;
+/** A target as a decision has it that is about to be settled: a name is for the proxy that it goes by. */
+export type ReadTarget = RelayTarget | NamedTarget | ResolvedTarget;
 
-  constructor(name: string, addresses: readonly string[], port: number) {
-    this.name = name;
-    this.addresses = addresses;
-    this.port = port;
-  }
+/** An address that may be dialled. */
+export interface Candidate extends Endpoint {
+  /** After how many milliseconds it is the next one's turn; 0: when connecting has failed, or taken too long. */
+  turn: number;
+}
+
+/** RFC 8305, 5: Connection Attempt Delay, in milliseconds. */
+const ATTEMPT_DELAY = 250;
+
+/** The addresses of one place: dialled one after the other. */
+export function inTurns(addresses: readonly string[], port: number): Candidate[] {
+  return addresses.map((address, i) => ({
+    address,
+    port,
+    family: familyOf(address),
+    turn: i + 1 < addresses.length ? ATTEMPT_DELAY : 0,
+  }));
 }
 
 type DialRules = Pick<RelayServerOptions, 'egress' | 'mark' | 'preserveSource'>;
 
-export function isNamed(to: RelayTarget | NamedTarget | ResolvedTarget | undefined): to is NamedTarget {
+export function isNamed(to: ReadTarget | undefined): to is NamedTarget {
   return (to as NamedTarget | undefined | null)?.name !== undefined;
 }
 
@@ -122,36 +130,35 @@ function ofName(
   client: Endpoint,
   rules: DialRules,
   place: Place,
-): Endpoint | Candidates | CodedError {
+): Candidate[] | CodedError {
   if (found instanceof Error) return found;
   const refusals = found.map((address) => candidateRefusal({ name, port, address }, client, rules, place));
   const addresses = found.filter((_, i) => refusals[i] === undefined);
-  const [address, another] = addresses;
-  if (address === undefined) return refusals[0]!;
-  // From the client's own address there is one family, from its port one connection. Only Node's sockets try several.
-  const alone = another === undefined || (rules.preserveSource ?? false) !== false || foreignRuntime();
-  return alone ? { address, port, family: familyOf(address) } : new Candidates(name, addresses, port);
+  return addresses.length > 0 ? inTurns(addresses, port) : refusals[0]!;
 }
 
-/** Where to dial for this client, or why not. */
+/** Where to dial for this client, best first, or why nowhere. */
 export function whereTo(
   { destination, client, first }: Pick<Question, 'destination' | 'client' | 'first'>,
-  to: RelayTarget | ResolvedTarget | undefined,
+  to: ReadTarget | undefined,
   rules: DialRules,
   place: Place,
-): Endpoint | Candidates | CodedError {
+): Candidate[] | CodedError {
   const { egress, mark, preserveSource = false } = rules;
   if (to === undefined)
-    return destinationRefusal(destination, egress, mark, place, first) ?? (destination as Endpoint);
+    return (
+      destinationRefusal(destination, egress, mark, place, first) ?? [
+        { ...(destination as Endpoint), turn: 0 },
+      ]
+    );
   // Of a destination that is not known, the port is not known either.
   const port = to.port ?? (destination as Partial<Endpoint>).port;
   if (port === undefined) return destinationRefusal(destination, egress, mark, place)!;
   if (to instanceof ResolvedTarget) return ofName(to, port, client, rules, place);
-  const address = canonicalAddress(to.address)!;
-  const target: Endpoint = { address, port, family: familyOf(address) };
+  const address = canonicalAddress((to as RelayTarget).address)!;
+  const target: Candidate = { address, port, family: familyOf(address), turn: 0 };
   return (
     (preserveSource === false ? undefined : sourceMismatch(address, client.address)) ??
-    endpointRefusal(target, egress, mark, place) ??
-    target
+    endpointRefusal(target, egress, mark, place) ?? [target]
   );
 }

@@ -8,6 +8,7 @@ import type { OriginalDst } from '../recover/original-dst.ts';
 import { engine, type NativeMover } from './engine.ts';
 import type { RelayOutcome } from './outcome.ts';
 import type { OpenRecord } from './records.ts';
+import type { Route } from './route.ts';
 
 /** What a policy may want to know of the connection that it is asked about, beyond its two ends. */
 export interface PendingConnection {
@@ -97,6 +98,13 @@ export class Undecided implements PendingConnection {
   dial(destination: Endpoint, onClose: (outcome: RelayOutcome) => void): NativeMover | number {
     const ends = { destination, source: this.question.client };
     const mover = engine().dial(this.#token, ends, onClose);
+    this.#finish();
+    return mover;
+  }
+
+  /** The same another way. */
+  dialRoute(route: Route, onClose: (outcome: RelayOutcome) => void): NativeMover | number {
+    const mover = engine().dialRoute(this.#token, route, this.question.client, onClose);
     this.#finish();
     return mover;
   }

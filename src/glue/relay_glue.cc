@@ -76,6 +76,21 @@ Napi::Value RelayGlue::Destroy(const Napi::CallbackInfo& info) {
   return Status(threads_[index]->destroy(id_argument(info, 0)));
 }
 
+Napi::Value RelayGlue::HopFailures(const Napi::CallbackInfo& info) {
+  const uint32_t id = id_argument(info, 0);
+  const Napi::Array numbers = Napi::Array::New(env_);
+  uint32_t at = 0;
+  for (const auto& [relay, failures] : failures_) {
+    if (relay != id) continue;
+    for (const HopFailure& one : failures) {
+      numbers.Set(at++, one.hop);
+      numbers.Set(at++, one.step);
+      numbers.Set(at++, one.error);
+    }
+  }
+  return numbers;
+}
+
 Napi::Value RelayGlue::Ref(const Napi::CallbackInfo& info) {
   if (on_news_ == nullptr || !info[0].IsBoolean()) return Status(-EINVAL);
   if (info[0].As<Napi::Boolean>().Value()) {
@@ -166,6 +181,9 @@ void RelayGlue::DrainClosed(napi_value callback) {
     for (Relay* relay = thread->take_closed(); relay != nullptr;) {
       Relay* const next = relay->next;
       batch_[count++] = relay->id;
+      if (relay->onward != nullptr && relay->onward->is_over()) {
+        failures_.emplace_back(relay->id, std::move(relay->onward->failures));
+      }
       delete relay;
       relay = next;
       if (count == kBatch) {
@@ -181,6 +199,7 @@ void RelayGlue::Report(napi_value callback, uint32_t count) {
   napi_value undefined = env_.Undefined();
   napi_value argument = Napi::Number::New(env_, count);
   napi_call_function(env_, undefined, callback, 1, &argument, nullptr);
+  failures_.clear();
 }
 
 namespace {
@@ -209,6 +228,8 @@ void init_relay(Napi::Env env, Napi::Object exports, const RelayGlue::Shared& sh
   define<&RelayGlue::Take>(env, exports, "relayTake", glue);
   define<&RelayGlue::Watch>(env, exports, "relayWatch", glue);
   define<&RelayGlue::Destroy>(env, exports, "relayDestroy", glue);
+  define<&RelayGlue::HopFailures>(env, exports, "relayHopFailures", glue);
+  define<&RelayGlue::MakeRoute>(env, exports, "relayRoute", glue);
   define<&RelayGlue::Ref>(env, exports, "relayRef", glue);
   define<&RelayGlue::Listen>(env, exports, "relayListen", glue);
   define<&RelayGlue::Unlisten>(env, exports, "relayUnlisten", glue);

@@ -7,6 +7,8 @@
 #include <stdint.h>
 
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "ebpf/alias_table.h"
 #include "glue/kernel_answer.h"
@@ -53,6 +55,10 @@ class RelayGlue {
   // (id, thread) → 0 or -errno
   Napi::Value Destroy(const Napi::CallbackInfo& info);
 
+  // (id of a relay that onClosed has just told of) → of its hops that have failed, as many numbers
+  // as struct HopFailure has, one after the other
+  Napi::Value HopFailures(const Napi::CallbackInfo& info);
+
   // (on): does the possibility of a closed relay keep the event loop alive?
   Napi::Value Ref(const Napi::CallbackInfo& info);
 
@@ -79,7 +85,8 @@ class RelayGlue {
   Napi::Value ListenerFd(const Napi::CallbackInfo& info);
 
   // (listener, address, port, verdict: 1 relay | 2 reset, for how many ms, did the connection come
-  // by TPROXY?, enum Protocol | -1: nobody has looked, ECH, name | null) → 0 or -errno
+  // by TPROXY?, enum Protocol | -1: nobody has looked, ECH, name | null, what MakeRoute has returned
+  // | undefined: straight to the destination) → 0 or -errno
   Napi::Value SetVerdict(const Napi::CallbackInfo& info);
 
   // (listener, address | null, port, name | null) → 0 or -errno. Those of the address, of the name,
@@ -97,9 +104,16 @@ class RelayGlue {
   // () → the bounds of the histograms in struct ListenerStats, in microseconds: [dial, duration]
   Napi::Value Bounds(const Napi::CallbackInfo&);
 
-  // (id, token of an undecided connection, address, port, thread) → 0 or -errno, and then the
-  // connection has been sent RST. Dials, and relays.
+  // (id, token of an undecided connection, address, port, thread, what MakeRoute has returned |
+  // undefined: straight to that address) → 0 or -errno, and then the connection has been sent RST.
+  // Dials, and relays.
   Napi::Value Dial(const Napi::CallbackInfo& info);
+
+  // ([address, port, which request, ms for connect(2) | 0, …] of the hops, enum ProxyProtocol,
+  // [greeting, password, request, …] as Uint8Arrays, version of the PROXY protocol's header | 0,
+  // address that is told in it | null, port, name that is told in it as a Uint8Array) → a route for
+  // Dial and SetVerdict, or -errno
+  Napi::Value MakeRoute(const Napi::CallbackInfo& info);
 
   // (token) → 0 or -errno. Sends RST.
   Napi::Value Refuse(const Napi::CallbackInfo& info);
@@ -137,6 +151,7 @@ class RelayGlue {
   void StopThreads();
   static void Inspect(const Napi::CallbackInfo& info, Inspection* inspection);
   static SuppliedFrom Sockets(int net);
+  static Route::Ref RouteOf(const Napi::CallbackInfo& info, size_t index);
   RelayListener* Listener(const Napi::CallbackInfo& info, size_t index) const;
 
   static void Notify(void* closed);
@@ -155,6 +170,8 @@ class RelayGlue {
   napi_threadsafe_function on_news_ = nullptr;
   Napi::FunctionReference on_gone_;
   uint32_t* batch_ = nullptr;
+  // Of the relays of the batch that have gone other ways.
+  std::vector<std::pair<uint32_t, std::vector<HopFailure>>> failures_;
   Napi::Reference<Napi::ArrayBuffer> batch_buffer_;
   double* record_numbers_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> record_buffer_;

@@ -130,7 +130,8 @@ Napi::Value RelayGlue::SetVerdict(const Napi::CallbackInfo& info) {
     wanted.name = name;
   }
   listener->verdicts.set(destination, wanted, static_cast<Verdict>(verdict),
-                         monotonic_ms() + number_argument(info, 4), flag_argument(info, 5));
+                         monotonic_ms() + number_argument(info, 4), flag_argument(info, 5),
+                         RouteOf(info, 9));
   return Status(0);
 }
 
@@ -159,12 +160,18 @@ Napi::Value RelayGlue::Dial(const Napi::CallbackInfo& info) {
   if (decided == nullptr) return Status(-EINVAL);
   Endpoint destination;
   int status = endpoint_argument(info, 2, &destination);
-  if (!IsRelay(id, index) || destination.family == 0) status = -EINVAL;
+  Route::Ref route = RouteOf(info, 5);
+  if (!IsRelay(id, index) || (destination.family == 0 && !route)) status = -EINVAL;
   if (status == 0) status = StartThread(index);
   if (status == 0) {
     std::unique_ptr<Relay> relay = NewRelay(id, decided->limits);
-    relay->dial =
-        std::make_unique<original_dst::Dial>(decided->plan.dial(destination, decided->facts.peer));
+    if (route) {
+      relay->onward = std::make_unique<Onward>(
+          std::move(route), decided->plan.dial(decided->facts.peer), decided->facts.peer);
+    } else {
+      relay->dial = std::make_unique<original_dst::Dial>(
+          decided->plan.dial(destination, decided->facts.peer));
+    }
     relay->note = decided->plan.note(decided->path);
     relay->admission = std::move(decided->admission);
     relay->admission.decided();

@@ -159,6 +159,11 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       add_to(&listener->stats->open, 1);
       relay->open(std::move(accepted), std::move(handled.upstream), true);
       relay->ends[kClient].watched = watched;
+      if (handled.route) {
+        relay->onward = std::make_unique<Onward>(std::move(handled.route),
+                                                 listener->plan.dial(facts->peer), facts->peer);
+        if (!dial_hop(relay)) break;
+      }
       watch(relay);
       break;
     }

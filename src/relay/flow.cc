@@ -39,10 +39,23 @@ void Flow::attach(int source, int sink, bool fresh) {
 // adds the receiver's delayed acknowledgement to each. The first bytes of a connection are never
 // held back, and for many a connection they are the only ones. Refused by sockets that are not TCP.
 void Flow::undelay() {
-  if (undelayed_ || (fresh_ && moved_ == 0)) return;
+  if (undelayed_ || (fresh_ && moved_ == 0 && !spoken_)) return;
   const int on = 1;
   setsockopt(sink_, SOL_TCP, TCP_NODELAY, &on, sizeof(on));
   undelayed_ = true;
+}
+
+void Flow::replace_source(int source) {
+  source_ = source;
+  readable_ = false;
+  thorough_ = false;
+  urgent_ = false;
+}
+
+void Flow::replace_sink(int sink) {
+  sink_ = sink;
+  writable_ = true;
+  spoken_ = false;
 }
 
 int Flow::hold(const void* bytes, size_t length) {

@@ -43,6 +43,16 @@ class Flow {
   // data.
   void source_ready(bool thorough, bool urgent);
   void sink_ready() { writable_ = true; }
+  // Whoever reads from the source ahead of the flow: is there something to be read; and what became
+  // of that.
+  bool readable() const { return readable_; }
+  void source_drained() { readable_ = false; }
+  void source_read_short() { readable_ = thorough_; }
+  // Something has been sent to the sink ahead of the flow.
+  void has_spoken() { spoken_ = true; }
+  // Another socket in the place of one that nothing has come from or gone to.
+  void replace_source(int source);
+  void replace_sink(int sink);
 
   // Moves bytes until one side blocks, or for one turn. `last`: once this flow has ended its relay
   // closes.
@@ -91,6 +101,7 @@ class Flow {
   bool refused_ = false;      // these sockets cannot be spliced
   bool fresh_ = false;
   bool undelayed_ = false;
+  bool spoken_ = false;
   bool ended_ = false;
   bool done_ = false;
 };

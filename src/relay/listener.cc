@@ -104,7 +104,8 @@ bool RelayListener::destination(int accepted, Facts* facts, Endpoint* found) con
 Handled RelayListener::handle(int accepted, const Endpoint& destination, const Wanted& wanted,
                               uint64_t now_ms, const Facts& facts) {
   Handled handled;
-  const Verdict verdict = verdicts.find(destination, wanted, now_ms, &handled.tproxy);
+  const Verdict verdict =
+      verdicts.find(destination, wanted, now_ms, &handled.tproxy, &handled.route);
   if (verdict == kUndecided) return handled;
   Path path = 0;
   if (verdict == kRelayIt) {
@@ -119,6 +120,11 @@ Handled RelayListener::handle(int accepted, const Endpoint& destination, const W
     return handled;
   }
 
+  handled.note = plan.note(path);
+  if (handled.route) {
+    add_to(&stats->relayed, 1);
+    return handled;
+  }
   DialStep failed = kNoStep;
   const int status = start_dial(plan.dial(destination, facts.peer), &handled.upstream, &failed);
   if (status != 0) {
@@ -127,7 +133,6 @@ Handled RelayListener::handle(int accepted, const Endpoint& destination, const W
     handled.error = -status;
     return handled;
   }
-  handled.note = plan.note(path);
   handled.note.write(handled.upstream.get(), destination);
   add_to(&stats->relayed, 1);
   return handled;

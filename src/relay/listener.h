@@ -55,6 +55,8 @@ struct DialPlan {
   SuppliedFrom sockets = {};
 
   Dial dial(const Endpoint& destination, const Endpoint& client) const;
+  // The same for a way whose hops are not known yet.
+  Dial dial(const Endpoint& client) const { return dial(Endpoint(), client); }
   DialNote note(Path path) const { return {dials, path, source != kOwn, 0}; }
 };
 
@@ -65,6 +67,7 @@ struct Handled {
   int error = 0;     // errno of the dial, and then the verdict is kResetIt
   OwnedFd upstream;  // connecting, and noted
   DialNote note;
+  Route::Ref route;  // to be taken: then there is no upstream yet
 };
 
 // What TypeScript hears of the connections to listeners.

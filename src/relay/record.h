@@ -18,7 +18,7 @@ struct Record {
   // The order is that of lib/relay/native-records.ts, as is that of the first three.
   enum Kind : uint8_t { kUnknown = 0, kRedirect = 1, kTproxy = 2, kCaptured = 3 };
   // Above those of RelayReason.
-  enum Outcome : uint8_t { kByVerdict = 6, kNotAdmitted = 7, kClientGone = 8 };
+  enum Outcome : uint8_t { kByVerdict = 6, kNotAdmitted = 7, kClientGone = 8, kByNoProxy = 9 };
 
   RelayListener* listener = nullptr;
   uint64_t accepted_us = 0;  // of CLOCK_MONOTONIC
@@ -30,7 +30,7 @@ struct Record {
   uint8_t verdict = 0;  // enum Verdict; kUndecided: it came to none
   uint8_t outcome = 0;  // RelayReason or Outcome
   uint8_t side = 2;     // RelaySide
-  int32_t error = 0;    // errno; of kNotAdmitted: Admitted
+  int32_t error = 0;    // errno; of kNotAdmitted: Admitted; of kByNoProxy: HandshakeFailure
   uint64_t to_upstream = 0;
   uint64_t to_client = 0;
   uint8_t protocol = kNotLookedAt;

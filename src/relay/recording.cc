@@ -79,6 +79,10 @@ void RelayThread::record_end(Relay* relay, RelayReason reason, RelaySide side, i
   std::unique_ptr<Record> one = std::move(relay->record);
   one->verdict = kRelayIt;
   one->outcome = reason;
+  if (relay->onward != nullptr && relay->onward->is_over() &&
+      relay->onward->failures.back().step == kHandshake) {
+    one->outcome = Record::kByNoProxy;
+  }
   one->side = side;
   one->error = error;
   one->dial_us = static_cast<double>(relay->dial_us);

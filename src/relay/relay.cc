@@ -15,16 +15,29 @@ void Relay::open(OwnedFd client, OwnedFd upstream, bool made_here) {
     ends[side].relay = this;
     ends[side].side = side;
     // The one that the thread has accepted has it from its listener.
-    if (!fresh || side == kUpstream) set_urgent_inline(ends[side].fd.get(), true);
+    const bool from_listener = fresh && side == kClient;
+    if (!from_listener && ends[side].fd.valid()) set_urgent_inline(ends[side].fd.get(), true);
     flows[side].attach(ends[side].fd.get(), ends[other(side)].fd.get(), fresh);
   }
+}
+
+void Relay::redial(OwnedFd upstream) {
+  RelayEndpoint& end = ends[kUpstream];
+  end.fd = std::move(upstream);
+  end.broken = false;
+  end.writable = false;
+  set_urgent_inline(end.fd.get(), true);
+  flows[kUpstream].replace_source(end.fd.get());
+  flows[kClient].replace_sink(end.fd.get());
 }
 
 uint64_t Relay::deadline() const {
   uint32_t limit = limits.idle;
   const bool half_closed = flows[0].done() || flows[1].done();
-  if (connecting) {
+  if (connecting || onward != nullptr) {
     limit = limits.connect;
+    const uint32_t own = connecting && onward != nullptr ? onward->timeout_ms() : 0;
+    if (own != 0) limit = limit == 0 ? own : std::min(limit, own);
   } else if (half_closed && limits.half_close != 0) {
     limit = limit == 0 ? limits.half_close : std::min(limit, limits.half_close);
   }

@@ -10,6 +10,7 @@
 #include "relay/admissions.h"
 #include "relay/flow.h"
 #include "relay/record.h"
+#include "relay/route.h"
 #include "relay/timers.h"
 #include "relay/watched.h"
 #include "socket/dial.h"
@@ -87,6 +88,8 @@ struct Relay : Timed {
   bool probing = false;     // the kernel has been told to find out whether the peers live
   // The upstream is still to be dialled by the thread; ends[kClient] has its descriptor already.
   std::unique_ptr<Dial> dial;
+  // Another way than by one dial, until it has led to the upstream.
+  std::unique_ptr<Onward> onward;
 
   // Of a relay that the thread made itself, for a connection to `listener`.
   RelayListener* listener = nullptr;
@@ -97,6 +100,8 @@ struct Relay : Timed {
 
   // Takes two non-blocking stream sockets; `made_here`: they are fresh.
   void open(OwnedFd client, OwnedFd upstream, bool made_here);
+  // Another upstream, in place of none or of one that nothing was relayed to.
+  void redial(OwnedFd upstream);
   // When it is over unless something happens; UINT64_MAX: never.
   uint64_t deadline() const;
   // When the kernel is to be told to find out whether the peers live; UINT64_MAX: not any more.

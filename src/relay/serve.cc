@@ -36,6 +36,10 @@ void RelayThread::begin(Relay* relay) {
   }
   table_[relay->id] = relay;
   if (relay->dial != nullptr && !start_dialling(relay)) return;
+  if (relay->onward != nullptr) {
+    relay->open(std::move(relay->ends[kClient].fd), OwnedFd(), true);
+    if (!dial_hop(relay)) return;
+  }
   // Bytes that came along do not wait for an event.
   if (watch(relay)) enqueue(relay);
 }
@@ -86,6 +90,17 @@ bool RelayThread::watch_for_room(RelayEndpoint* end) {
   return false;
 }
 
+// For a further hop. Returns false when the relay has closed.
+bool RelayThread::watch_upstream(Relay* relay) {
+  relay->last_activity = now_;
+  RelayEndpoint* const end = &relay->ends[kUpstream];
+  end->for_room = true;
+  const int status = watch(EPOLL_CTL_ADD, end->fd.get(), end, kEvents | EPOLLOUT);
+  if (status == 0) return arm(relay);
+  close(relay, kRelayError, kUpstream, -status);
+  return false;
+}
+
 // Returns false while it is still connecting, and when the relay has closed.
 bool RelayThread::has_connected(Relay* relay) {
   for (RelayEndpoint& end : relay->ends) {
@@ -93,7 +108,11 @@ bool RelayThread::has_connected(Relay* relay) {
     const int error = take_error(end.fd.get());
     if (error == 0) continue;
     if (end.side == kUpstream) {
-      fail_dial(relay, error);
+      if (relay->onward != nullptr) {
+        fail_hop(relay, kConnect, error);
+      } else {
+        fail_dial(relay, error);
+      }
     } else {
       fail(relay, end.side, error);
     }
@@ -101,8 +120,12 @@ bool RelayThread::has_connected(Relay* relay) {
   }
   if (!relay->ends[kUpstream].writable) return false;
   relay->connecting = false;
-  relay->dial_us = static_cast<int64_t>(now_us_ - relay->began_us);
   relay->last_activity = now_;
+  if (relay->onward != nullptr) {
+    relay->onward->connected();
+  } else {
+    relay->dial_us = static_cast<int64_t>(now_us_ - relay->began_us);
+  }
   return arm(relay);
 }
 
@@ -128,6 +151,7 @@ bool RelayThread::serve_flow(Relay* relay, RelaySide side) {
 
 void RelayThread::serve(Relay* relay) {
   if (relay->connecting && !has_connected(relay)) return;
+  if (relay->onward != nullptr && !converse(relay)) return;
   const uint64_t before = relay->flows[0].moved() + relay->flows[1].moved();
   const bool open = serve_flow(relay, kClient) && serve_flow(relay, kUpstream);
   if (!open) return;
@@ -157,6 +181,9 @@ void RelayThread::expire() {
     if (relay->probe_at() <= now_) relay->probe();
     if (relay->deadline() > now_) {
       arm(relay);
+    } else if (relay->onward != nullptr) {
+      const bool connecting = relay->connecting;
+      fail_hop(relay, connecting ? kConnect : kHandshake, connecting ? ETIMEDOUT : kTooLate);
     } else if (relay->connecting) {
       fail_dial(relay, ETIMEDOUT);
     } else {

@@ -83,6 +83,7 @@ class RelayThread {
   bool watch(Relay* relay);
   bool watch_for_room(RelayEndpoint* end);
   bool start_dialling(Relay* relay);
+  bool watch_upstream(Relay* relay);
   void begin_listening(RelayListener* listener);
   void end_listening(RelayListener* listener, bool destroy);
   void serve_listeners();
@@ -120,6 +121,13 @@ class RelayThread {
   bool wait_for(Waiting* one, size_t need, size_t size);
   void settle(Waiting* one, const FirstBytes& first, size_t size);
   void forget(Waiting* one);
+  // ---- onward.cc ----
+  bool dial_hop(Relay* relay);
+  void fail_hop(Relay* relay, DialStep step, int error);
+  void fail_route(Relay* relay);
+  bool converse(Relay* relay);
+  bool say(Relay* relay);
+  bool hear(Relay* relay);
   // ---- serve.cc ----
   void note_events(RelayEndpoint* end, uint32_t events);
   void serve(Relay* relay);

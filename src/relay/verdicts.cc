@@ -42,7 +42,7 @@ Verdicts::Entry* Verdicts::entry(const Endpoint& destination, const Wanted& want
 }
 
 void Verdicts::set(const Endpoint& destination, const Wanted& wanted, Verdict verdict,
-                   uint64_t until_ms, bool tproxy) {
+                   uint64_t until_ms, bool tproxy, Route::Ref route) {
   std::unique_ptr<char[]> name;
   if (wanted.name_length > 0) {
     name.reset(new char[wanted.name_length]);
@@ -59,8 +59,8 @@ void Verdicts::set(const Endpoint& destination, const Wanted& wanted, Verdict ve
       if (at->until < place->until) place = at;
     }
   }
-  *place = {destination, until_ms,           verdict,        tproxy, wanted.protocol,
-            wanted.ech,  wanted.name_length, std::move(name)};
+  *place = {destination, until_ms,           verdict,         tproxy,          wanted.protocol,
+            wanted.ech,  wanted.name_length, std::move(name), std::move(route)};
 }
 
 void Verdicts::revoke(const Endpoint& destination) {
@@ -83,11 +83,12 @@ void Verdicts::revoke_all() {
 }
 
 Verdict Verdicts::find(const Endpoint& destination, const Wanted& wanted, uint64_t now_ms,
-                       bool* tproxy) {
+                       bool* tproxy, Route::Ref* route) {
   const Locked locked(&mutex_);
   const Entry* const place = entry(destination, wanted);
   if (place == nullptr || now_ms >= place->until) return kUndecided;
   *tproxy = place->tproxy;
+  *route = place->route;
   return place->verdict;
 }
 

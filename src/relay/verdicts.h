@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "names/first_bytes.h"
+#include "relay/route.h"
 #include "socket/endpoint.h"
 
 namespace original_dst {
@@ -38,13 +39,15 @@ class Verdicts {
  public:
   // `tproxy`: how the connection came here that the verdict was made on, for those who count; else
   // it was redirected.
+  // `route`: another way than straight to the destination.
   void set(const Endpoint& destination, const Wanted& wanted, Verdict verdict, uint64_t until_ms,
-           bool tproxy = false);
+           bool tproxy = false, Route::Ref route = {});
   // Of a destination, whatever is wanted there; of a name, wherever it is wanted.
   void revoke(const Endpoint& destination);
   void revoke(const char* name, size_t length);
   void revoke_all();
-  Verdict find(const Endpoint& destination, const Wanted& wanted, uint64_t now_ms, bool* tproxy);
+  Verdict find(const Endpoint& destination, const Wanted& wanted, uint64_t now_ms, bool* tproxy,
+               Route::Ref* route);
 
  private:
   static constexpr size_t kRoom = 4096;
@@ -58,6 +61,7 @@ class Verdicts {
     uint8_t ech;
     uint8_t name_length;
     std::unique_ptr<char[]> name;
+    Route::Ref route;
 
     bool is(const Endpoint& place, const Wanted& wanted) const;
   };

@@ -33,6 +33,9 @@ enum DialStep : uint8_t {
   kReuseAddress = 7,
   kBind = 8,
   kConnect = 9,
+  // What is said to another proxy:
+  kTalk = 10,       // send(2), recv(2)
+  kHandshake = 11,  // no errno: HandshakeFailure
 };
 
 // socket(2), the options, bind(2) to the source. Returns 0, or -errno and the step that failed.

@@ -9,7 +9,6 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { writeProxyHeader } from '../../lib/dial/proxy-header.ts';
 import {
   clientOf,
   connectVia,
@@ -21,8 +20,9 @@ import {
   type ProxyServer,
 } from '../../lib/index.ts';
 import { closed, failure } from '../fixtures/dialling.ts';
-import { inNamespace, sh } from '../fixtures/netns.ts';
+import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { echoServer } from '../fixtures/proxies.ts';
+import { start } from '../fixtures/relay-network.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'original-dst-'));
 t.teardown(() => rmSync(directory, { recursive: true }));
@@ -222,28 +222,45 @@ http {
 `;
     await started(t, 8011, 'haproxy', '-db', '-q', '-f', file('behind.cfg', haproxy));
     await started(t, 8012, 'nginx', '-c', file('nginx.conf', nginx));
-    for (const [client, destination] of [
-      ['192.0.2.1', '198.51.100.7'],
-      ['2001:db8::1', '2001:db8:1::7'],
-    ] as const) {
-      const family = client.includes(':') ? 'IPv6' : 'IPv4';
-      const ends = {
-        client: { address: client, port: 40000, family },
-        destination: { address: destination, port: 443, family },
-      } as const;
-      for (const version of [1, 2] as const) {
-        for (const port of [8011, 8012]) {
-          const socket = connect(port, '127.0.0.1');
-          const more = { authority: 'example.com', uniqueId: Buffer.alloc(16, 1) };
-          socket.write(writeProxyHeader(version, { ...ends, ...more }));
-          socket.write('GET / HTTP/1.0\r\n\r\n');
+    // Both ends are this namespace's own; what is dialled from one to the other is redirected.
+    for (const address of ['192.0.2.1', '198.51.100.7', '2001:db8::1', '2001:db8:1::7'])
+      sh(`ip addr add ${address} dev lo`);
+    nft(`table inet t {
+      chain o {
+        type nat hook output priority -100
+        meta mark 7 accept
+        tcp dport 443 redirect to :15001
+      }
+    }`);
+    for (const version of [1, 2] as const) {
+      for (const port of [8011, 8012]) {
+        const server = await start({
+          mark: 7,
+          inspect: { ports: [443] },
+          decide: () => ({
+            action: 'relay',
+            to: { address: '127.0.0.1', port },
+            proxyProtocol: version,
+            ttl: 60_000,
+          }),
+        });
+        for (const [client, destination] of [
+          ['192.0.2.1', '198.51.100.7'],
+          ['2001:db8::1', '2001:db8:1::7'],
+        ] as const) {
+          const socket = connect({ host: destination, port: 443, localAddress: client });
+          await once(socket, 'connect');
+          const { localPort } = socket;
+          socket.write('GET / HTTP/1.0\r\nHost: example.com\r\n\r\n');
           const told = version === 2 && port === 8011 ? ' example.com 16\n' : '';
           t.match(
             await text(socket),
-            `${client} 40000 ${destination} 443${told}`,
+            `${client} ${localPort} ${destination} 443${told}`,
             `${port}, version ${version}`,
           );
         }
+        server.close();
+        await once(server, 'close');
       }
     }
   });

@@ -37,7 +37,7 @@ const LIB_ORDER = [
   ['recover'],
   ['namespace'],
   ['node'],
-  ['binding.ts', 'address.ts', 'arguments.ts', 'errors.ts', 'host-name.ts', 'programs.ts'],
+  ['addon.ts', 'binding.ts', 'address.ts', 'arguments.ts', 'errors.ts', 'host-name.ts', 'programs.ts'],
 ];
 
 /** The same for src/; the glue knows all, the system calls know nobody above them. */

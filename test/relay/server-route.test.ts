@@ -11,9 +11,7 @@ import {
   type RelayServerOptions,
   type RoutedVerdict,
 } from '../../lib/index.ts';
-import { parseProxyHeader } from '../../lib/recover/proxy-header.ts';
 import { readDecision } from '../../lib/relay/decision.ts';
-import { headerOf } from '../../lib/relay/routed.ts';
 import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { standInProxy } from '../fixtures/proxies.ts';
@@ -29,6 +27,8 @@ t.test('what can be read as such a verdict', (t) => {
     { via: PROXY, to: NAMED },
     { via: PROXY, to: { address: '192.0.2.2' }, proxyProtocol: 1 },
     { proxyProtocol: 2 },
+    { proxyProtocol: 2, ttl: 5 },
+    { to: [NAMED, { address: '192.0.2.2' }], via: PROXY },
   ] as const)
     t.match(readDecision({ action: 'relay', ...good }), { action: 'relay', ttl: 0, ...good });
   for (const [bad, code] of [
@@ -38,22 +38,10 @@ t.test('what can be read as such a verdict', (t) => {
     [{ via: PROXY, to: { name: 'a.test' } }, 'ERR_INVALID_ARG_TYPE'],
     [{ to: NAMED }, 'ERR_INVALID_ARG_TYPE'],
     [{ proxyProtocol: 3 }, 'ERR_OUT_OF_RANGE'],
-    [{ proxyProtocol: 2, ttl: 5 }, 'ERR_INVALID_ARG_VALUE'],
+    [{ proxyProtocol: 2, ttl: -5 }, 'ERR_OUT_OF_RANGE'],
     [{ action: 'reset', via: PROXY }, 'ERR_INVALID_ARG_VALUE'],
   ] as const)
     t.throws(() => readDecision({ action: 'relay', ...bad }), { code }, JSON.stringify(bad));
-  t.end();
-});
-
-t.test('what the next hop is told', (t) => {
-  const client = { address: '192.0.2.9', port: 40000, family: 'IPv4' } as const;
-  const question = { client, first: undefined, revocations: 0, path: 0 };
-  const known = { address: '192.0.2.2', port: 443, family: 'IPv4', kind: 'redirect' } as const;
-  const unknown = { kind: 'unknown', cause: new Error('nobody knows') } as const;
-  const told = parseProxyHeader(headerOf({ ...question, destination: known }, { to: NAMED }, 2));
-  t.match(told, { client, destination: { address: '192.0.2.2' }, authority: 'echo.test' });
-  const nothing = parseProxyHeader(headerOf({ ...question, destination: unknown }, {}, 1));
-  t.same(nothing, { version: 1, tlvs: [] }, 'a destination that nobody knows is none');
   t.end();
 });
 
@@ -181,10 +169,6 @@ await inNamespace(t, import.meta.url, async () => {
     t.equal(await refused({ via: PROXY }, { egress }), 'ERR_EGRESS_DENIED');
     t.equal(await refused({ via: PROXY, to: NAMED }, { egress }), 'ERR_EGRESS_DENIED');
     t.equal(await refused({ via: PROXY }, { preserveSource: true }), 'ERR_INVALID_ARG_VALUE');
-    const { versions } = process;
-    Object.defineProperty(process, 'versions', { value: { ...versions, deno: '1' }, configurable: true });
-    t.equal(await refused({ via: PROXY }, {}), 'ERR_UNSUPPORTED_RUNTIME');
-    Object.defineProperty(process, 'versions', { value: versions, configurable: true });
   });
 
   t.test('destroyed while the proxy thinks', async (t) => {
@@ -197,7 +181,7 @@ await inNamespace(t, import.meta.url, async () => {
     const slow = once(server, 'relay');
     t.match(await talk('198.51.100.7', 7001, 'words'), { end: 'ECONNRESET' });
     const [late] = await slow;
-    t.match(late.outcome, { reason: 'error', side: 'upstream', error: { code: 'ETIMEDOUT' } });
+    t.match(await outcome(late), { reason: 'error', side: 'upstream', error: { code: 'ERR_PROXY_TIMEOUT' } });
     const relayed = once(server, 'relay');
     const got = talk('198.51.100.7', 7001, 'words');
     const [joined] = await relayed;

@@ -10,7 +10,7 @@ import {
   type RoutedVerdict,
 } from '../../lib/index.ts';
 import { NameResolver } from '../../lib/dial/name-resolver.ts';
-import { namedIn } from '../../lib/relay/by-name.ts';
+import { hasNames } from '../../lib/relay/by-name.ts';
 import { readDecision } from '../../lib/relay/decision.ts';
 import { here } from '../../lib/recover/place.ts';
 import { resolveTarget, whereTo } from '../../lib/relay/target.ts';
@@ -18,7 +18,7 @@ import { inNamespace } from '../fixtures/netns.ts';
 import { relayNetwork, start, talk } from '../fixtures/relay-network.ts';
 import { outcome } from '../fixtures/relay-world.ts';
 
-t.test('what can be read as such a verdict', async (t) => {
+t.test('what can be read as such a verdict', (t) => {
   t.same(readDecision({ action: 'relay', to: { address: '192.0.2.2' } }), {
     action: 'relay',
     ttl: 0,
@@ -31,14 +31,21 @@ t.test('what can be read as such a verdict', async (t) => {
     [{ action: 'relay', to: { name: 5 } }, 'ERR_INVALID_ARG_TYPE'],
     [{ action: 'relay', to: { address: '192.0.2.256' } }, 'ERR_INVALID_ARG_TYPE'],
     [{ action: 'relay', to: { address: '192.0.2.2', port: 0 } }, 'ERR_OUT_OF_RANGE'],
-    [{ action: 'relay', to: { address: '192.0.2.2' }, ttl: 5 }, 'ERR_INVALID_ARG_VALUE'],
+    [{ action: 'relay', to: { address: '192.0.2.2' }, ttl: -5 }, 'ERR_OUT_OF_RANGE'],
+    [{ action: 'relay', to: [] }, 'ERR_OUT_OF_RANGE'],
+    [
+      { action: 'relay', to: Array.from({ length: 17 }, () => ({ address: '192.0.2.2' })) },
+      'ERR_OUT_OF_RANGE',
+    ],
+    [{ action: 'relay', to: [{ address: '192.0.2.2' }, {}] }, 'ERR_INVALID_ARG_TYPE'],
     [{ action: 'reset', to: { address: '192.0.2.2' } }, 'ERR_INVALID_ARG_VALUE'],
   ] as const) {
     t.throws(() => readDecision(bad), { code }, JSON.stringify(bad));
   }
+  t.end();
 });
 
-t.test('where a client is dialled on', async (t) => {
+await t.test('where a client is dialled on', async (t) => {
   const client = { address: '192.0.2.9', port: 40000, family: 'IPv4' } as const;
   const unknown = { kind: 'unknown', cause: new Error('nobody knows') } as const;
   const question = { destination: unknown, client, first: undefined };
@@ -48,12 +55,10 @@ t.test('where a client is dialled on', async (t) => {
     { code: 'ERR_UNKNOWN_DESTINATION' },
     'its port is not known either',
   );
-  t.same(whereTo(question, { address: '::ffff:192.0.2.2', port: 80 }, {}, here()), {
-    address: '192.0.2.2',
-    port: 80,
-    family: 'IPv4',
-  });
-  t.equal(namedIn(undefined as never), undefined, 'what is no decision names nobody');
+  t.same(whereTo(question, { address: '::ffff:192.0.2.2', port: 80 }, {}, here()), [
+    { address: '192.0.2.2', port: 80, family: 'IPv4', turn: 0 },
+  ]);
+  t.equal(hasNames(undefined as never), false, 'what is no decision names nobody');
   const resolver = new NameResolver({ resolver: async () => [{ address: '192.0.2.2' }] });
   const egress = new NamePolicy({ deny: ['a.test'] });
   for (const [bad, code] of [
@@ -66,7 +71,7 @@ t.test('where a client is dialled on', async (t) => {
   const named = await resolveTarget({ name: 'a.test' }, unknown, resolver, egress);
   t.match(whereTo(question, named, {}, here()), { code: 'ERR_UNKNOWN_DESTINATION' });
   const known = await resolveTarget({ name: 'b.test', port: 80 }, unknown, resolver, egress);
-  t.match(whereTo(question, known, {}, here()), { address: '192.0.2.2', port: 80 });
+  t.match(whereTo(question, known, {}, here()), [{ address: '192.0.2.2', port: 80 }]);
   t.match(whereTo(question, { address: '2001:db8::2', port: 80 }, { preserveSource: true }, here()), {
     code: 'ERR_INVALID_ARG_VALUE',
   });

@@ -1,0 +1,338 @@
+// What the addon exports, as types.
+
+/** A negative errno, what has failed, and the end of the verifier's log. */
+export type BpfFailure = [status: number, step: string, log: string];
+
+declare const isRoute: unique symbol;
+
+/** A route in the addon's memory, until nobody refers to it any more (src/relay/route.h). */
+export interface NativeRoute {
+  readonly [isRoute]: true;
+}
+
+/** The addon's exports (src/glue/addon.cc). A status is 0 or a negative errno. */
+export interface Binding {
+  /** Addresses by role (lib/recover/kernel-answer.ts) and statuses; laid out as struct KernelAnswer of src/glue/kernel_answer.h. */
+  readonly kernelAnswer: ArrayBuffer;
+  /** The address as text, its port and family in the role `scratch`; or a negative errno. */
+  getOriginalDst(fd: number): string | number;
+  /** Fills all but `scratch`. */
+  readFacts(fd: number): number;
+  /** Of the accepted MPTCP socket that readFacts was about: what `entryStatus` says of others. */
+  checkMptcpEntry(fd: number): number;
+  addressText(role: number): string;
+  /** Of what readFacts has found out: does C++ know where that was going, without TypeScript? Then it is in `scratch`. */
+  certainDestination(listenerPort: number, localIsKnown: boolean): boolean;
+  /** `where`, here and below: a socket or a descriptor of the network namespace that is meant; -1: this thread's. */
+  conntrackActive(family: 4 | 6, where: number): number;
+  /** Its entries will not be asked for soon. */
+  conntrackForget(where: number): void;
+  /** The seconds that the entry of the flow between two addresses has left, its destination in a third role. */
+  conntrackLookup(
+    protocol: number,
+    zone: number,
+    local: number,
+    peer: number,
+    original: number,
+    where: number,
+  ): number;
+  /** Is a client seen at its own address by whom it has dialled: 1, 0 where NAT has given it another, or a negative errno. */
+  conntrackSource(
+    where: number,
+    clientAddress: string,
+    clientPort: number,
+    dialledAddress: string,
+    dialledPort: number,
+  ): number;
+  /** 1, 0 or a negative errno. */
+  isInterfaceAddress(role: number, where: number): number;
+  setTransparent(fd: number, on: boolean): number;
+  getTransparent(fd: number): number;
+  setFreebind(fd: number, on: boolean): number;
+  setMark(fd: number, mark: number): number;
+  setBindAddressNoPort(fd: number, on: boolean): number;
+  /** A new fd, or `over` when that was given and is the new socket now, or what failed (lib/dial/dial-error.ts). */
+  openDialSocket(
+    family: 4 | 6,
+    sourceAddress: string | null,
+    sourcePort: number,
+    transparent: boolean,
+    freebind: boolean,
+    mark: number | null,
+    device: string | null,
+    over: number,
+    namespace: number,
+  ): number | [status: number, step: number];
+  /** A bound TCP socket, or what failed (lib/dial/dial-error.ts). */
+  bindListener(
+    address: string | null,
+    port: number,
+    ipv6Only: boolean,
+    namespace: number,
+  ): number | [status: number, step: number];
+  /** The one spelling of an address, or a negative errno: EINVAL, or ENODEV for an interface that does not exist. */
+  canonicalAddress(address: string): string | number;
+  /** 1, 0 or a negative errno. */
+  isLocalDestination(address: string, mark: number, where: number): number;
+  /** By the number of a network namespace. */
+  claimPort(program: number, namespace: number, port: number): number;
+  releasePort(program: number, namespace: number, port: number): number;
+  /** 1, 0 or a negative errno. */
+  portClaimedElsewhere(program: number, namespace: number, port: number): number;
+  noteDial(
+    program: number,
+    fd: number,
+    address: string,
+    port: number,
+    path: number,
+    transparent: boolean,
+  ): void;
+  /** Of the accepted socket that readFacts was about: 0 elsewhere, -1 a loop, -2 an own dial, else a path. */
+  originOf(fd: number, listenerPort: number): number;
+  closeFd(fd: number): void;
+  /** The answer of parseFirstBytes; laid out as struct FirstBytes of src/names/first_bytes.h. */
+  readonly firstBytes: ArrayBuffer;
+  /** 0: the answer stands; else how many bytes there must be before it is worth asking again. */
+  parseFirstBytes(bytes: Uint8Array): number;
+  /** Another fd of the same socket, or a negative errno. */
+  duplicateFd(fd: number): number;
+  /**
+   * A PROXY protocol header at the beginning of the bytes (src/socket/proxy_header.h). A number: how many bytes there
+   * must be at least, or a negative errno. Without addresses: of version 1's UNKNOWN, version 2's LOCAL and UNSPEC.
+   */
+  parseProxyHeader(
+    bytes: Uint8Array,
+  ):
+    | number
+    | [
+        length: number,
+        version: 1 | 2,
+        tlvAt: number,
+        clientAddress?: string,
+        clientPort?: number,
+        destinationAddress?: string,
+        destinationPort?: number,
+      ];
+  socketKind(fd: number): number | [domain: number, type: number, protocol: number];
+  /**
+   * Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned, `onGone` with
+   * the token of a watched connection that is gone.
+   */
+  relayStart(onClosed: (count: number) => void, onGone: (token: number) => void): ArrayBuffer | number;
+  /** The next relays' slots; laid out as struct RelaySlot of src/relay/relay.h. */
+  relaySlab(): ArrayBuffer | number;
+  relayAdd(
+    id: number,
+    clientFd: number,
+    upstreamFd: number,
+    limits: Uint32Array,
+    toUpstream: Uint8Array | undefined,
+    toClient: Uint8Array | undefined,
+    thread: number,
+  ): number;
+  relayDestroy(id: number, thread: number): number;
+  relayRef(on: boolean): number;
+  /**
+   * `onUndecided` gets a connection's token, which goes to relayDial, relayRefuse or relayTake, and what readFacts
+   * answers and fills, and how many first bytes there are in `firstBytes`, about which the answer of parseFirstBytes
+   * is, or -1: they were not looked at; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
+   * 1 the client's, 2 the client's with its port. `fd` other than -1: this bound socket. The bound address is left in the role `scratch`.
+   */
+  relayListen(
+    address: string | null,
+    port: number,
+    fd: number,
+    backlog: number,
+    transparent: boolean,
+    mark: number | null,
+    source: 0 | 1 | 2,
+    portFallback: boolean,
+    limits: Uint32Array,
+    onUndecided: (token: number, status: number, origin: number, size: number, fd: number) => void,
+    firstBytes: Uint8Array | undefined,
+    inspectPorts: Uint16Array | undefined,
+    inspectTimeoutMs: number,
+    /** Descriptors, or -1: this thread's. */
+    listenIn: number,
+    dialIn: number,
+    most: Uint32Array,
+  ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
+  /** `route`: another way than to that address. */
+  relayDial(
+    id: number,
+    token: number,
+    address: string | null,
+    port: number,
+    thread: number,
+    route: NativeRoute | undefined,
+  ): number;
+  /**
+   * `hops`: address, port, which of the requests, and milliseconds for connect(2) or 0, of each. `messages`: greeting,
+   * password, requests. `header`: the PROXY protocol's version, or 0. Or a negative errno.
+   */
+  relayRoute(
+    hops: (string | number)[],
+    protocol: 0 | 1 | 2,
+    messages: Uint8Array[],
+    header: 0 | 1 | 2,
+    address: string | null,
+    port: number,
+    authority: Uint8Array,
+  ): NativeRoute | number;
+  /** Of a relay that relayStart's `onClosed` has just told of: three numbers of each struct HopFailure. */
+  relayHopFailures(id: number): number[];
+  relayRefuse(token: number): number;
+  /** The fd, or a negative errno. */
+  relayTake(token: number): number;
+  /** From here on relayStart's `onGone` is called when the undecided connection is reset or broken. */
+  relayWatch(token: number): number;
+  relayUnlisten(listener: number, destroy: boolean): number;
+  /** Of a listener that has not been closed. */
+  relayFd(listener: number): number;
+  /** Verdict 1: relay, 2: reset. `protocol`: as parseFirstBytes says it, -1: not looked at. */
+  relaySetVerdict(
+    listener: number,
+    address: string,
+    port: number,
+    verdict: 1 | 2,
+    ttlMs: number,
+    tproxy: boolean,
+    protocol: number,
+    ech: boolean,
+    name: string | null,
+    route: NativeRoute | undefined,
+  ): number;
+  /** Memory in which the numbers of records are, before each call of `onRecords` (src/glue/records_glue.cc). */
+  relayRecords(
+    listener: number,
+    onRecords: ((count: number, text: string) => void) | null,
+  ): ArrayBuffer | number;
+  /** The bounds of the histograms in a listener's stats, in microseconds. */
+  relayBounds(): [dial: number[], duration: number[]];
+  /** Those of the address, those of the name, or all. */
+  relayRevokeVerdicts(listener: number, address: string | null, port: number, name: string | null): number;
+  /** A descriptor of a new network namespace, or what failed (lib/namespace/create.ts). */
+  createNamespace(): number | [status: number, step: number];
+  /** A descriptor of the socket's network namespace, or a negative errno. */
+  namespaceOfSocket(fd: number): number;
+  /** A descriptor of the user namespace that owns that network namespace, or a negative errno. */
+  namespaceOwner(net: number): number;
+  /**
+   * The TCP socket whose own end is the first address, in the namespace of a descriptor or socket (-1: this thread's);
+   * or a negative errno. Inode 0: nobody has it open.
+   */
+  tcpSocketAt(
+    where: number,
+    localAddress: string,
+    localPort: number,
+    remoteAddress: string,
+    remotePort: number,
+  ): number | [inode: number, state: number, cookie: bigint];
+  /** Which network namespace a socket or a descriptor is of, or this thread's for -1; or a negative errno. */
+  namespaceNumber(where: number): number;
+  connectPrograms(cgroup: number, family: 4 | 6): number;
+  /** The numbers of the BPF programs that are attached to a cgroup at a place (enum bpf_attach_type), with `effective` those of the cgroups above too; or a negative errno. */
+  cgroupPrograms(cgroup: number, place: number, effective: boolean): number[] | number;
+  /** By its number; or a negative errno. */
+  programName(program: number): string | number;
+  /** SO_ATTACH_BPF; -1: no filter any more. 1: all that is read from now on has passed it, 0: what waits has not; or a negative errno. */
+  filterSocket(fd: number, program: number): number;
+  /** The descriptor of the filter for UDP sockets at a port that a capture leads to; or -1. */
+  captureFilter(port: number): number;
+  /** A prefix is made this host's, or not any more: 0 or a negative errno. */
+  localRoute(address: string, prefixLength: number, add: boolean): number;
+  /**
+   * `config`: struct CaptureConfig of src/ebpf/programs/capture.h. `ports`: the flows of each of 65,536, or null. The
+   * prefixes are laid out as in src/ebpf/capture.h. The id of the capture, or what has failed and the verifier's log.
+   */
+  captureOpen(
+    cgroup: number,
+    config: Uint8Array,
+    ports: BigUint64Array | null,
+    prefixes4: Uint8Array,
+    prefixes6: Uint8Array,
+    destinations: number,
+    first: number,
+    pin: string | null,
+  ): number | BpfFailure;
+  /** captured, exempt, refused, exhausted, lost, aliases; undefined for a closed one. */
+  captureCounts(capture: number): [number, number, number, number, number, number] | undefined;
+  /** Nothing is captured from now on; what was can still be told until it is closed. */
+  captureDetach(capture: number, unpin: boolean): number;
+  captureClose(capture: number): number;
+  /** Where a datagram was going by its local address: 1, 0 if that is no alias, or a negative errno. */
+  captureDatagram(local: number, destination: number): number;
+  /** The sockets are fds or -1. */
+  listenerOpen(
+    ports: Uint16Array,
+    prefixes4: Uint8Array,
+    prefixes6: Uint8Array,
+    tcp4: number,
+    tcp6: number,
+    udp4: number,
+    udp6: number,
+  ): number | BpfFailure;
+  listenerCount(listener: number): number | undefined;
+  listenerClose(listener: number): number;
+  /** flock(2), exclusive, without waiting. */
+  lockFile(fd: number): number;
+  /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
+  readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;
+  /** In the namespace that `where` is of; see conntrackActive. */
+  readonly DatagramRefusals: new (where: number, mark: number) => NativeDatagramRefusals;
+}
+
+/** UDP sockets by slot number (src/glue/datagram_glue.cc). */
+export interface NativeDatagramHub {
+  /** 0 or the negative errno with which the constructor failed. */
+  readonly status: number;
+  /** The memory that receive and open fill; laid out as 65 times struct Datagram of src/datagram/datagram.h. */
+  readonly records: ArrayBuffer;
+  open(
+    address: string,
+    port: number,
+    transparent: boolean,
+    ipv6Only: boolean,
+    reuseAddress: boolean,
+    mark: number,
+    receiveBuffer: number,
+    limit: number,
+    namespace: number,
+  ): number;
+  /** Of the socket, whose it stays. */
+  fd(slot: number): number;
+  receive(slot: number): number;
+  copy(to: Uint8Array): number;
+  arm(slot: number): number;
+  /** `alias`: the source is an eBPF capture's alias. */
+  send(
+    slot: number,
+    data: Uint8Array,
+    address: string,
+    port: number,
+    source: string | undefined,
+    alias: boolean,
+  ): number;
+  drops(slot: number): number;
+  /** 0 or a negative errno: from now on deletions() tells which conntrack entries of flows to that port go. */
+  watch(slot: number, port: number): number;
+  /** How many of them are in the last records; as many as fit there: there may be more. `ENOBUFS`: some were missed. */
+  deletions(slot: number): number;
+  close(slot: number): number;
+  ref(on: boolean): void;
+}
+
+/** ICMP sockets of one namespace (src/datagram/refusal.h). */
+export interface NativeDatagramRefusals {
+  /** 0 or the negative errno with which the constructor failed. */
+  readonly status: number;
+  /** Port unreachable, for a datagram of so many bytes: 0 or a negative errno. */
+  send(
+    clientAddress: string,
+    clientPort: number,
+    destinationAddress: string,
+    destinationPort: number,
+    size: number,
+  ): number;
+  close(): void;
+}
