@@ -1,5 +1,4 @@
 // connect(): net.connect with the source, mark and options that a proxy needs.
-import { lookup as dnsLookup } from 'node:dns';
 import { connect as netConnect, Socket, type LookupFunction } from 'node:net';
 import { canonicalAddress, dialledAddress, familyOf } from '../address.ts';
 import { binding } from '../binding.ts';
@@ -8,6 +7,7 @@ import { checkBoolean, checkInteger, checkString, invalidType, MAX_MS } from '..
 import { codedError, type CodedError } from '../errors.ts';
 import { checkNamespace, type Namespace } from '../namespace/namespace.ts';
 import { noteDial, type Path } from '../policy/own-dials.ts';
+import { dns } from '../node/on-demand.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
 import { CONNECT_TIMEOUT, limitConnecting } from './connect-timeout.ts';
@@ -111,7 +111,7 @@ export function sourceMismatch(destination: string, source: string): CodedError 
 function lookupFor(dialled: () => Socket, options: ConnectOptions): LookupFunction {
   const { port, egress } = options;
   return (name, wanted, callback) => {
-    dnsLookup(name, { ...wanted, all: true }, (error, found) => {
+    dns().lookup(name, { ...wanted, all: true }, (error, found) => {
       const socket = dialled();
       // Node would emit 'lookup' all the same, after 'close'.
       if (socket.destroyed) return;

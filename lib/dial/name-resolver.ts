@@ -1,9 +1,9 @@
 // The addresses of names, for those who dial by name: asked for once, kept for as long as they hold.
-import { lookup, Resolver } from 'node:dns/promises';
 import { canonicalAddress } from '../address.ts';
 import { invalidType, outOfRange } from '../arguments.ts';
 import { codedError } from '../errors.ts';
 import { canonicalName } from '../host-name.ts';
+import { dns } from '../node/on-demand.ts';
 
 /** An address, and for how many milliseconds the name has it. */
 export interface ResolvedAddress {
@@ -42,7 +42,7 @@ export function checkResolve(name: string, options: unknown): asserts options is
 
 /** A and AAAA of the servers in resolv.conf. One of the two may fail. */
 async function askServers(name: string): Promise<ResolvedAddress[]> {
-  const resolver = new Resolver();
+  const resolver = new (dns().promises.Resolver)();
   const both = await Promise.allSettled([
     resolver.resolve6(name, { ttl: true }),
     resolver.resolve4(name, { ttl: true }),
@@ -70,7 +70,7 @@ export class NameResolver {
         ? resolver
         : resolver === 'dns'
           ? askServers
-          : (name: string) => lookup(name, { all: true, verbatim: true });
+          : (name: string) => dns().promises.lookup(name, { all: true, verbatim: true });
     this.#resolver = async (name) => sorted(await ask(name));
   }
 

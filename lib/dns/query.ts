@@ -1,7 +1,8 @@
 // DNS messages (RFC 1035, EDNS: RFC 6891) as a forwarder reads and writes them.
-import * as dns from 'dns-packet';
+import type * as dns from 'dns-packet';
 import { familyOf } from '../address.ts';
 import { readName } from '../names/wire-name.ts';
+import { dnsPacket } from '../node/on-demand.ts';
 
 /** What is asked. */
 export interface DnsQuestion {
@@ -46,7 +47,7 @@ export function refusal(query: Buffer, rcode: number): Buffer {
 function decode(message: Buffer): dns.DecodedPacket | undefined {
   if (message.length > LONGEST_QUERY) return undefined;
   try {
-    return dns.decode(message);
+    return dnsPacket().decode(message);
   } catch {
     return undefined;
   }
@@ -67,7 +68,9 @@ export function readQuery(message: Buffer): Query | Buffer | undefined {
   if ((packet.flags! & OPCODE) !== 0 || asked.class !== 'IN' || type === 'AXFR' || type === 'IXFR')
     return refusal(message, RCODE.REFUSED);
   // Nor does the encoder write every name as it was: it drops a dot ahead of a label that begins with a line break.
-  const written = dns.encode({ type: 'query', questions: [asked] }).subarray(HEADER);
+  const written = dnsPacket()
+    .encode({ type: 'query', questions: [asked] })
+    .subarray(HEADER);
   if (!written.equals(message.subarray(HEADER, HEADER + written.length)))
     return refusal(message, RCODE.FORMERR);
   const opt = packet.additionals!.find((record) => record.type === 'OPT') as dns.OptAnswer | undefined;
@@ -95,11 +98,11 @@ function optRecord(size: number, dnssec: boolean): dns.Answer {
 
 /** The question to a resolver: what was asked and nothing else of what the client has sent along. */
 export function encodeQuery({ asked, flags, edns, room }: Query, id: number): Buffer {
-  const kept = dns.RECURSION_DESIRED | dns.AUTHENTIC_DATA | dns.CHECKING_DISABLED;
-  return dns.encode({
+  const { RECURSION_DESIRED, AUTHENTIC_DATA, CHECKING_DISABLED, encode } = dnsPacket();
+  return encode({
     type: 'query',
     id,
-    flags: flags & kept,
+    flags: flags & (RECURSION_DESIRED | AUTHENTIC_DATA | CHECKING_DISABLED),
     questions: [asked],
     additionals: edns ? [optRecord(room, edns.dnssec)] : [],
   });
@@ -112,23 +115,24 @@ export function encodeAnswer(
   { addresses, ttl }: { addresses: readonly string[]; ttl: number },
   room: number,
 ): Buffer {
-  const encode = (answers: dns.Answer[], more: number): Buffer =>
-    dns.encode({
+  const { RECURSION_AVAILABLE, RECURSION_DESIRED, TRUNCATED_RESPONSE, encode } = dnsPacket();
+  const encoded = (answers: dns.Answer[], more: number): Buffer =>
+    encode({
       type: 'response',
       id,
-      flags: dns.RECURSION_AVAILABLE | (flags & dns.RECURSION_DESIRED) | rcode | more,
+      flags: RECURSION_AVAILABLE | (flags & RECURSION_DESIRED) | rcode | more,
       questions: [asked],
       answers,
       additionals: edns ? [optRecord(1232, edns.dnssec)] : [],
     });
-  const whole = encode(
+  const whole = encoded(
     addresses
       .map((data) => ({ type: familyOf(data) === 'IPv4' ? ('A' as const) : ('AAAA' as const), data }))
       .filter(({ type }) => type === question.type)
       .map((record) => ({ ...record, name: asked.name, ttl: Math.ceil(ttl / 1000) })),
     0,
   );
-  return whole.length <= room ? whole : encode([], dns.TRUNCATED_RESPONSE);
+  return whole.length <= room ? whole : encoded([], TRUNCATED_RESPONSE);
 }
 
 /** Does the message answer what was sent: the same id, the same question? */

@@ -1,5 +1,4 @@
 // Asks a resolver on behalf of a client, by UDP or TCP.
-import { randomInt } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { type Endpoint, familyOf } from '../address.ts';
 import { connect } from '../dial/connect.ts';
@@ -14,7 +13,7 @@ export interface AskOptions {
   timeout: number;
 }
 
-const randomId = (): number => randomInt(0x10000);
+const randomId = (): number => crypto.getRandomValues(new Uint16Array(1))[0]!;
 
 function noAnswer(why: string): Error {
   return codedError('ERR_DNS_NO_ANSWER', `The resolver has not answered: ${why}`);

@@ -1,7 +1,8 @@
 // Which addresses a DNS answer gives for the name that was asked.
-import * as dns from 'dns-packet';
+import type * as dns from 'dns-packet';
 import { canonicalAddress } from '../address.ts';
 import { canonicalName } from '../host-name.ts';
+import { dnsPacket } from '../node/on-demand.ts';
 import { readName } from './wire-name.ts';
 
 /** An address that a name has, and for how long. */
@@ -66,7 +67,7 @@ export function askedFor(question: string): string | undefined {
 export function answerAddresses(message: Buffer): NamedAddresses | undefined {
   let packet: dns.DecodedPacket;
   try {
-    packet = dns.decode(message);
+    packet = dnsPacket().decode(message);
   } catch {
     return undefined;
   }

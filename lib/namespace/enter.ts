@@ -1,9 +1,10 @@
 // The command that runs another one in a namespace.
-import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process';
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { accessSync, constants, readlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { codedError } from '../errors.ts';
+import { childProcess } from '../node/on-demand.ts';
 import { findProgram } from '../programs.ts';
 
 /** What there is to be entered, by descriptors of this process. */
@@ -58,10 +59,10 @@ export function spawnInside(
   const [name] = command;
   if (exists(name, options)) {
     const [program, ...args] = commandInside(entrance, command, asRoot);
-    return spawn(program, args, options);
+    return childProcess().spawn(program, args, options);
   }
   // Never by its own name: if it is found all the same, it would run out here.
-  const child = spawn(`${NOWHERE}${name}`, command.slice(1), options);
+  const child = childProcess().spawn(`${NOWHERE}${name}`, command.slice(1), options);
   return child.prependOnceListener('error', (error: NodeJS.ErrnoException) => {
     error.message = `spawn ${name} ENOENT`;
     error.path = name;

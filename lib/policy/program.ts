@@ -1,13 +1,12 @@
 // Which process stands for the whole program: what its threads and cluster workers tell each other hangs on it.
-import cluster from 'node:cluster';
 import { readFileSync } from 'node:fs';
-import { isMainThread } from 'node:worker_threads';
+import { cluster, workerThreads } from '../node/on-demand.ts';
 
 let firstProcess: number | undefined;
 
 /** Is this one of a cluster's workers? Also where `cluster` does not know: in the threads of such a worker. */
 function inClusterWorker(): boolean {
-  if (isMainThread) return cluster.isWorker;
+  if (workerThreads().isMainThread) return cluster().isWorker;
   try {
     return `\0${readFileSync('/proc/self/environ', 'latin1')}`.includes('\0NODE_UNIQUE_ID=');
     /* c8 ignore start -- only for a node binary with file capabilities, whose /proc files are root's */

@@ -1,6 +1,5 @@
 // Takes two of Node's sockets out of Node's hands, without losing a byte.
 import { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
 import { codedError, type CodedError } from '../errors.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { reset } from '../node/reset.ts';
@@ -18,7 +17,8 @@ export function foreignRuntime(): CodedError | undefined {
 
 /** Why a socket can never be handed over, or undefined when it can be, perhaps later. */
 export function refusal(name: string, socket: Socket): CodedError | undefined {
-  if (socket instanceof TLSSocket) {
+  // Not by instanceof, for which the module would have to be loaded.
+  if ('encrypted' in socket) {
     return codedError('ERR_RELAY_TLS', `relay: ${name} is a TLS socket, its bytes exist only in JavaScript`, {
       hint: "pass `engine: 'any'` to let streams move them",
     });

@@ -1,5 +1,4 @@
 // A listening socket whose connections a relay thread accepts: where it is, and what the thread may decide by itself.
-import cluster from 'node:cluster';
 import { constants } from 'node:os';
 import { canonicalAddress, type Endpoint } from '../address.ts';
 import { checkFd, checkInteger, invalidType } from '../arguments.ts';
@@ -11,6 +10,7 @@ import { claimPort } from '../policy/loop-guard.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import { protocolNumber, readFirstBytes } from '../names/parse.ts';
 import { checkNamespace, type Namespace } from '../namespace/namespace.ts';
+import { cluster } from '../node/on-demand.ts';
 import type { Origin } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
@@ -73,7 +73,7 @@ export type RevokedVerdicts = Pick<Endpoint, 'address' | 'port'> | { name: strin
 function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' | 'port'>): Error {
   const error = dialError(errno, step, { source: at });
   if (error.syscall !== 'bind') return error;
-  const shared = errno === -constants.errno.EADDRINUSE && cluster.isWorker;
+  const shared = errno === -constants.errno.EADDRINUSE && cluster().isWorker;
   return systemError(errno, { syscall: 'listen', ...at, ...(shared ? { hint: SHARED_NOT } : {}) });
 }
 
