@@ -9,6 +9,7 @@ import {
   type FlowMatch,
   type InboundRules,
   type Mode,
+  type OtherwiseRules,
   type OutboundMatch,
   type PortRange,
   type RulesConfig,
@@ -34,6 +35,7 @@ export interface FlowOptions {
   exemptMark?: number[];
   exemptCgroup?: string[];
   loopback?: true;
+  otherwise?: 'pass' | 'reject';
   dropInvalid?: true;
   name?: string;
   backend?: Backend;
@@ -75,6 +77,13 @@ export function addFlowOptions(command: Command): Command {
     .option('--exempt-mark <marks>', 'not what carries these marks (SO_MARK)', list(mark))
     .option('--exempt-cgroup <paths>', 'not what these cgroups send: system.slice/proxy.service', list(word))
     .option('--loopback', 'also connections within this host')
+    .addOption(
+      choice(
+        '--otherwise <what>',
+        'what is not captured: pass, or be refused at once, but for DNS, time and whatever else --exclude-ports names (default: pass)',
+        ['pass', 'reject'],
+      ),
+    )
     .option('--drop-invalid', 'drop packets that conntrack calls INVALID')
     .option('--name <name>', 'name of the tables and chains (default: default)')
     .addOption(
@@ -136,12 +145,13 @@ export function flowConfig(
   proxyPort: number,
   { dns, preserveSource }: FlowConfigMore,
 ): RulesConfig {
-  const { direction = 'outbound', ports, to, interfaces, uid: uids, gid: gids } = options;
-  const rules = given<DirectionRules<OutboundMatch>>({
+  const { direction = 'outbound', ports, to, interfaces, uid: uids, gid: gids, otherwise } = options;
+  const rules = given<DirectionRules<OutboundMatch> & OtherwiseRules>({
     mode,
     port: proxyPort,
     include: given<OutboundMatch>({ ports, destinations: to, interfaces, uids, gids }),
     exclude: exclusions(options),
+    otherwise,
   });
   const exempt = given<ExemptRules>({
     uids: options.exemptUid,
@@ -179,6 +189,11 @@ const OUTBOUND_OPTIONS = [
 export function checkFlow(command: Command, options: FlowOptions): void {
   const { direction = 'outbound' } = options;
   if (direction === 'outbound') return;
+  if (direction === 'inbound' && options.otherwise !== undefined) {
+    command.error('error: --otherwise is about outbound and gateway connections, not inbound ones', {
+      exitCode: 2,
+    });
+  }
   const stray = OUTBOUND_OPTIONS.find((name) => options[name] !== undefined);
   if (stray === undefined) return;
   command.error(`error: ${flagOf(command, stray)} is about outbound connections, not ${direction} ones`, {

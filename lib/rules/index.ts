@@ -24,6 +24,7 @@ export type {
   GatewayRules,
   InboundRules,
   Mode,
+  OtherwiseRules,
   OutboundMatch,
   OutboundRules,
   PortRange,

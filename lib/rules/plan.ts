@@ -9,7 +9,7 @@ import { outboundChains } from './chains/outbound.ts';
 import { readConfig, type Settings } from './config/settings.ts';
 import type { Chain, MarkRoute, RulePlan, Sysctl } from './types.ts';
 
-const TABLES = ['raw', 'mangle', 'nat'] as const;
+const TABLES = ['raw', 'mangle', 'nat', 'filter'] as const;
 
 function chains(settings: Settings, family: Family): Chain[] {
   const invalid: Chain = {

@@ -6,7 +6,8 @@ export type AddressType = 'local' | 'broadcast' | 'anycast';
 
 /** What a packet must be for a rule to apply to it: every field that is there must hold. */
 export interface Condition {
-  protocol?: Protocol;
+  /** `icmp`: ICMPv6 in IPv6. */
+  protocol?: Protocol | 'icmp';
   inInterfaces?: readonly string[];
   outInterfaces?: readonly string[];
   /** Prefixes, sorted, none touching another. */
@@ -44,6 +45,8 @@ export interface Condition {
 /** What happens to the packet. Only `mark`, `connmark`, `save` and `zone` go on with the next rule. */
 export type Action =
   | { do: 'return' | 'drop' }
+  /** Answer for the destination: with TCP's RST, or with ICMP “port unreachable”. */
+  | { do: 'reject'; with: 'reset' | 'unreachable' }
   | { do: 'redirect'; port: number }
   | { do: 'tproxy'; port: number; mark: number }
   /** Mark the packet and leave the hook's chain. */
@@ -62,7 +65,18 @@ export interface Rule {
 }
 
 /** What the chains of a plan may be called. iptables has room for 7 characters beside the name of the plan. */
-export const CHAIN_IDS = ['in', 'out', 'gw', 'loop', 'answer', 'invalid', 'zone-i', 'zone-o'] as const;
+export const CHAIN_IDS = [
+  'in',
+  'out',
+  'gw',
+  'loop',
+  'answer',
+  'invalid',
+  'zone-i',
+  'zone-o',
+  'rej-out',
+  'rej-fwd',
+] as const;
 
 export type ChainId = (typeof CHAIN_IDS)[number];
 
@@ -70,8 +84,8 @@ export type ChainId = (typeof CHAIN_IDS)[number];
 export interface Chain {
   /** Unique within its table. */
   id: ChainId;
-  table: 'raw' | 'mangle' | 'nat';
-  hook: 'PREROUTING' | 'OUTPUT';
+  table: 'raw' | 'mangle' | 'nat' | 'filter';
+  hook: 'PREROUTING' | 'OUTPUT' | 'FORWARD';
   rules: readonly Rule[];
 }
 

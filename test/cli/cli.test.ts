@@ -73,6 +73,11 @@ t.test('wrong command lines end with 2 and say why', async (t) => {
     ['proxy --with-rules --listen 192.0.2.1:1', /outbound connections come in at 127\.0\.0\.1/],
     ['proxy --with-rules --direction inbound --loopback', /--loopback is about outbound connections/],
     ['rules print --port 1 --direction gateway --exempt-uid 3', /--exempt-uid is about outbound/],
+    [
+      'rules print --port 1 --direction inbound --otherwise reject',
+      /--otherwise is about outbound and gateway/,
+    ],
+    ['proxy --otherwise reject', /--otherwise is about rules: add --with-rules/],
     ['rules print --preset sidecar --drop-invalid', /cannot be combined with --drop-invalid/],
     ['rules print', /give one of --preset, --config and --port/],
     ['rules print --preset sidecar --port 1', /give one of/],
@@ -113,7 +118,8 @@ t.test('rules print', async (t) => {
       '--preset sidecar --mode tproxy --dns --family 4 --name pod --exempt-uid 7 --exempt-gid 8 --exclude 10.0.0.0/8 --exclude-ports 22',
     json: '--preset sidecar --json',
     own: '--port 15001 --exempt-uid 1337 --ports 80,8000-8999 --ports 443 --to 10.0.0.0/8,2001:db8::/32',
-    flags: '--port 15001 --exempt-mark 0x7 --loopback',
+    flags: '--port 15001 --exempt-mark 0x7 --loopback --otherwise pass',
+    refusing: '--port 15001 --direction gateway --otherwise reject --ports 80 --family 4',
     config: `--config ${directory}/flow.json`,
     dns: '--port 15001 --exempt-mark 7 --dns 5353',
     inbound:
@@ -149,6 +155,7 @@ t.test('rules print', async (t) => {
   t.match(printed.own, /tcp dport \{ 80, 443, 8000-8999 \}/);
   t.match(printed.own, /10\.0\.0\.0\/8/);
   t.equal(printed.flags, printed.config, 'the same in JSON');
+  t.match(printed.refusing, /chain filter-rej-fwd \{[^}]*counter reject with tcp reset/);
   t.match(printed.dns, /redirect to :5353/);
   for (const text of ['eth0', '10.0.0.1', 'ct state invalid', '0x9', 'table 8']) {
     t.ok(printed.inbound.includes(text), text);

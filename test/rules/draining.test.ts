@@ -29,11 +29,8 @@ for (const [name, config] of Object.entries(configs)) {
     t.same({ ...drained, chains: {} }, { ...plan, chains: {} }, 'the same name, routes and settings');
     for (const [family, chains] of Object.entries(drained.chains)) {
       const frame = (chain: (typeof chains)[number]): object => ({ ...chain, rules: [] });
-      t.same(
-        chains.map(frame),
-        plan.chains[family as 'IPv4']!.map(frame),
-        'the same chains, in the same order',
-      );
+      const capturing = plan.chains[family as 'IPv4']!.filter(({ table }) => table !== 'filter');
+      t.same(chains.map(frame), capturing.map(frame), 'the same chains, in the same order, and no refusals');
       for (const { id, rules } of chains) {
         // What has a mark was captured before.
         const capturing = rules.filter(

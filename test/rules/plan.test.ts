@@ -1,7 +1,7 @@
 // Plans: tables, DNS, hairpins, prefixes, the sidecar preset.
 import t from 'tap';
-import { planRules, sidecar, toNftables } from '../../lib/rules/index.ts';
-import { inbound, matching, outbound } from '../fixtures/plan-configs.ts';
+import { draining, planRules, sidecar, toNftables } from '../../lib/rules/index.ts';
+import { inbound, matching, outbound, untyped } from '../fixtures/plan-configs.ts';
 
 t.test('a family without rules has no table', async (t) => {
   const plan = planRules(matching({ destinations: ['2001:db8::/32'] }));
@@ -117,4 +117,22 @@ t.test('sidecar options', async (t) => {
   t.same(sidecar({ excludeOutboundPorts: [22] }).outbound?.exclude, [{ ports: [15020, 22] }]);
   t.same(sidecar({ outboundPorts: [443] }).outbound?.include, [{}], 'all includes all ports');
   t.same(sidecar({ outboundCidrs: [], outboundPorts: [443] }).outbound?.include, [{ ports: [443] }]);
+});
+
+t.test('what is not captured is refused', async (t) => {
+  const refusing = outbound({ include: { destinations: ['192.0.2.0/24'] }, otherwise: 'reject' });
+  const plan = planRules(refusing);
+  const ids = (chains: (typeof plan)['chains']['IPv4']): string[] => chains!.map(({ id }) => id);
+  t.same([ids(plan.chains.IPv4), ids(plan.chains.IPv6)], [['out', 'rej-out'], ['rej-out']], 'both families');
+  t.same(Object.keys(draining(plan).chains), ['IPv4'], 'nothing is left of a family that was only refused');
+  t.same(ids(draining(plan).chains.IPv4), ['out']);
+  t.same(planRules(outbound({ otherwise: 'pass' })), planRules(outbound({})), 'the default');
+  for (const otherwise of ['drop', true])
+    t.throws(() => planRules(untyped({ ...refusing, outbound: { ...refusing.outbound, otherwise } })), {
+      code: 'ERR_RULES_OPTION',
+      message: /outbound\.otherwise: .* is none of pass, reject/,
+    });
+  t.throws(() => planRules(untyped({ inbound: { mode: 'redirect', port: 1, otherwise: 'reject' } })), {
+    code: 'ERR_RULES_OPTION',
+  });
 });

@@ -192,13 +192,18 @@ export function widest(matches: readonly Match[], family: Family): readonly Matc
   );
 }
 
-/** The queries of those whose connections are captured: where all of `include` names users or groups, theirs alone. */
-export function programQueries(settings: Settings, family: Family): (Condition & { protocol: Protocol })[] {
-  const asking = settings.outbound!.include.flatMap(owners).map(({ uid, gid }): Match => ({
+/** Whose connections are captured: where all of `include` names users or groups, these; else everybody's. */
+export function capturedOwners({ include }: Direction, family: Family): Pick<Condition, 'uid' | 'gid'>[] {
+  const asking = include.flatMap(owners).map(({ uid, gid }): Match => ({
     ...(uid === undefined ? {} : { uids: [uid] }),
     ...(gid === undefined ? {} : { gids: [gid] }),
   }));
-  return widest(asking, family)
-    .flatMap(owners)
-    .flatMap((owner) => queries(settings, family).map((query) => ({ ...query, ...owner })));
+  return widest(asking, family).flatMap(owners);
+}
+
+/** The queries of those whose connections are captured. */
+export function programQueries(settings: Settings, family: Family): (Condition & { protocol: Protocol })[] {
+  return capturedOwners(settings.outbound!, family).flatMap((owner) =>
+    queries(settings, family).map((query) => ({ ...query, ...owner })),
+  );
 }

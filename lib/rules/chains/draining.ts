@@ -42,6 +42,11 @@ function leadBack(rule: Rule): Rule[] {
   return action.do === 'deliver' ? [{ when: { protocol: 'tcp', ...when }, action, why }] : [rule];
 }
 
+/** What is not captured any more is not refused either: it goes where its client meant it to go. */
+function refuses({ table }: Chain): boolean {
+  return table === 'filter';
+}
+
 function drainChain(chain: Chain): Chain {
   const rules = chain.rules.filter((rule) => !captures(rule) || rule.when.protocol === 'tcp');
   const first = rules.findIndex(captures);
@@ -74,7 +79,10 @@ export function draining(plan: RulePlan): RulePlan {
   return {
     ...plan,
     chains: Object.fromEntries(
-      chains.map(([family, own]) => [family, directQueries(own).map((chain) => drainChain(chain))]),
+      chains
+        .map(([family, own]) => [family, directQueries(own.filter((chain) => !refuses(chain)))] as const)
+        .filter(([, own]) => own.length > 0)
+        .map(([family, own]) => [family, own.map((chain) => drainChain(chain))]),
     ),
   };
 }

@@ -6,24 +6,31 @@ import {
   perProtocol,
   queries,
   redirects,
+  toConditions,
   translatedConnections,
   wholeExclusions,
   widest,
 } from './conditions.ts';
+import { forwardRefusals } from './otherwise.ts';
 import type { Family } from '../config/config.ts';
+import type { Match } from '../config/match.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Chain, Condition, Rule } from '../types.ts';
 
 type Gateway = NonNullable<Settings['gateway']>;
 
-/** Queries from where captured connections come from: a gateway has another side too, whose queries are not its business. */
-function clientQueries(settings: Settings, { include }: Gateway, family: Family): Condition[] {
+/** Where captured connections come from: a gateway has another side too, which is not its business. */
+function clientSides({ include }: Gateway, family: Family): readonly Match[] {
   const sides = include.map(({ interfaces, sources }) => ({
     ...(interfaces ? { interfaces } : {}),
     ...(sources ? { sources } : {}),
   }));
   // Without ports and destinations some of them may be the same, or hold others.
-  return perProtocol(widest(sides, family), ['tcp'], family, 'in').flatMap((client) =>
+  return widest(sides, family);
+}
+
+function clientQueries(settings: Settings, gateway: Gateway, family: Family): Condition[] {
+  return perProtocol(clientSides(gateway, family), ['tcp'], family, 'in').flatMap((client) =>
     queries(settings, family).map((query) => ({ ...client, ...query })),
   );
 }
@@ -93,6 +100,8 @@ export function gatewayChains(settings: Settings, family: Family): Chain[] {
   if (gateway === undefined) return [];
   const nat = natChain(settings, gateway, family);
   const chains = nat.rules.some(({ action }) => action.do === 'redirect') ? [nat] : [];
+  const sides = clientSides(gateway, family).flatMap((side) => toConditions(side, family, 'in'));
+  chains.push(...forwardRefusals(settings, family, sides));
   if (perProtocol(gateway.include, ['tcp'], family, 'in').length === 0) return chains;
   if (gateway.mode === 'redirect') {
     const back: Chain = {

@@ -1,5 +1,6 @@
 // Chains for what programs of this host dial.
 import { notUnicast } from './unicast.ts';
+import { outboundRefusals } from './otherwise.ts';
 import {
   captures,
   exclusions,
@@ -137,6 +138,7 @@ export function outboundChains(settings: Settings, family: Family): Chain[] {
   if (outbound === undefined) return [];
   const nat = natChain(settings, outbound, family);
   const chains = nat.rules.some(({ action }) => action.do === 'redirect') ? [nat] : [];
+  chains.push(...outboundRefusals(settings, family));
   if (outbound.mode === 'redirect' || perProtocol(outbound.include, ['tcp'], family, 'out').length === 0)
     return chains;
   return [loopChain(settings, outbound), markChain(settings, outbound, family), ...chains];

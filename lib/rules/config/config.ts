@@ -61,11 +61,24 @@ export interface DirectionRules<Match extends FlowMatch = FlowMatch> {
   exclude?: Match | readonly Match[];
 }
 
+/** What becomes of what is not captured. */
+export interface OtherwiseRules {
+  /**
+   * `pass` (default): it goes on as if there were no rules. `reject`: it is refused at once, TCP with RST, all else but
+   * ICMP with ICMP “port unreachable”, whatever `protocols` says; in both of `families`, also where `include` names
+   * none of its addresses. What still passes: `exclude` and `exempt`, which hold for every protocol here (name ports 53
+   * and 123 there unless DNS and time are captured); answers and connections under way; within this host, unless
+   * `loopback` is `capture`; broadcast and multicast. Only what comes from where
+   * `include` captures anything is refused: a gateway's `interfaces` and `sources`, outbound's `uids` and `gids`.
+   */
+  otherwise?: 'pass' | 'reject';
+}
+
 /**
  * Connections that programs of this host make (hook OUTPUT). Where every entry of `include` names users or groups,
  * only their DNS queries are captured too.
  */
-export interface OutboundRules extends DirectionRules<OutboundMatch> {
+export interface OutboundRules extends DirectionRules<OutboundMatch>, OtherwiseRules {
   /**
    * Connections between programs of this host, by whatever address of its own: `bypass` (default) leaves them
    * alone, `capture` treats them like any other.
@@ -105,7 +118,7 @@ export interface InboundRules extends DirectionRules {
 }
 
 /** Connections that other hosts make to other hosts by way of this one (hook PREROUTING). */
-export interface GatewayRules extends DirectionRules {
+export interface GatewayRules extends DirectionRules, OtherwiseRules {
   /**
    * Also switch forwarding on (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`) while the rules are in
    * place, for what is not captured. Default false: captured connections need no forwarding. A host that has its

@@ -6,6 +6,7 @@ import type {
   Family,
   GatewayRules,
   InboundRules,
+  OtherwiseRules,
   OutboundMatch,
   OutboundRules,
   Protocol,
@@ -35,11 +36,13 @@ export interface Settings {
     | (Direction & {
         loopback: 'bypass' | 'capture';
         hairpin: { port: number | undefined; exceptPorts: Range[] } | undefined;
+        otherwise: 'pass' | 'reject';
       })
     | undefined;
   /** `sourceMark`: the mark of what the proxy dials with its clients' addresses, where the answers are brought back. */
   inbound: (Direction & { scope: 'host' | 'any'; sourceMark: number | undefined }) | undefined;
-  gateway: (Direction & { forwarding: boolean; preserveSource: boolean }) | undefined;
+  gateway:
+    (Direction & { forwarding: boolean; preserveSource: boolean; otherwise: 'pass' | 'reject' }) | undefined;
   dns: { port: number; servers: Record<Family, Range[]> | undefined } | undefined;
   exempt: {
     uids: readonly number[];
@@ -80,14 +83,25 @@ function direction(
   };
 }
 
+function otherwise(option: string, value: OtherwiseRules): 'pass' | 'reject' {
+  return oneOf(`${option}.otherwise`, value.otherwise ?? 'pass', ['pass', 'reject']);
+}
+
 function outbound(value: OutboundRules, families: readonly Family[]): Settings['outbound'] {
-  const common = direction('outbound', value, families, ['loopback', 'hairpin'], ['uids', 'gids']);
+  const common = direction(
+    'outbound',
+    value,
+    families,
+    ['loopback', 'hairpin', 'otherwise'],
+    ['uids', 'gids'],
+  );
   if (value.hairpin !== undefined) {
     checkObject('outbound.hairpin', value.hairpin, ['port', 'exceptPorts']);
     if (value.hairpin.port !== undefined) checkInteger('outbound.hairpin.port', value.hairpin.port, 1, 65535);
   }
   return {
     ...common,
+    otherwise: otherwise('outbound', value),
     loopback: oneOf('outbound.loopback', value.loopback ?? 'bypass', ['bypass', 'capture']),
     hairpin: value.hairpin && {
       port: value.hairpin.port,
@@ -106,7 +120,8 @@ function inbound(value: InboundRules, families: readonly Family[], mark: number)
 
 function gateway(value: GatewayRules, families: readonly Family[]): Settings['gateway'] {
   return {
-    ...direction('gateway', value, families, ['forwarding', 'preserveSource']),
+    ...direction('gateway', value, families, ['forwarding', 'preserveSource', 'otherwise']),
+    otherwise: otherwise('gateway', value),
     forwarding: flag('gateway.forwarding', value.forwarding),
     preserveSource: preservesAlways('gateway', value) || flag('gateway.preserveSource', value.preserveSource),
   };

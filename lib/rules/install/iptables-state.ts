@@ -50,6 +50,27 @@ async function saved(
   }
 }
 
+/** Does a rule of a listing go on in that chain? */
+function goesTo(chain: string, rule: string): boolean {
+  return new RegExp(`(?:^| )-[jg] ${chain}$`).test(rule);
+}
+
+/** The chains from which rules lead into that chain. */
+function leadingTo(chain: string, { jumps, foreign }: IptablesTable): string[] {
+  const direct = jumps.filter((jump) => jump.chain === chain);
+  return [...direct, ...foreign.filter(({ rule }) => goesTo(chain, rule))].map(({ hook }) => hook);
+}
+
+/** What the table has beside that chain. */
+function without(chain: string, table: IptablesTable): IptablesTable {
+  return {
+    table: table.table,
+    chains: new Map([...table.chains].filter(([each]) => each !== chain)),
+    jumps: table.jumps.filter((jump) => jump.chain !== chain),
+    foreign: table.foreign.filter(({ rule }) => !goesTo(chain, rule)),
+  };
+}
+
 function commentOf(rule: string): string {
   return /^-m comment --comment "([^"]*)" -j RETURN$/.exec(rule)?.[1] ?? rule;
 }
@@ -90,9 +111,11 @@ export async function readIptables(
     if (record !== undefined) {
       const remedy = `iptables -F ${recordChain}; iptables -X ${recordChain}`;
       there.record = readUndo(record.map(commentOf), recordChain, remedy);
-      there.recordJumps = [...filter!.jumps, ...filter!.foreign].map(({ hook }) => hook);
+      there.recordJumps = leadingTo(recordChain, filter!);
     }
-    const rules = listed.tables.filter((entry) => entry !== filter);
+    const rules = listed.tables
+      .map((entry) => (entry === filter ? without(recordChain, entry) : entry))
+      .filter(({ chains }) => chains.size > 0);
     if (record !== undefined || rules.length > 0) there.rules[family] = rules;
     for (const table of listed.hidden) {
       const entry = `${NFT_FAMILY[family]} ${table}`;

@@ -30,7 +30,7 @@ const IPTABLES_OPTIONS = new Set(
   (
     '-s -d -i -o -p -m -j --sport --dport --dports --tcp-flags --dst-type --src-type --pkt-type --uid-owner --gid-owner ' +
     '--path --mark --ctstate --ctdir --transparent --comment --to-ports --on-port --on-ip --tproxy-mark --set-xmark ' +
-    '--save-mark --restore-mark --nfmask --ctmask --zone'
+    '--reject-with --save-mark --restore-mark --nfmask --ctmask --zone'
   ).split(' '),
 );
 

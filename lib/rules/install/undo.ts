@@ -73,7 +73,7 @@ function readSysctl(fact: string): Sysctl | undefined {
 }
 
 function readMade(fact: string): string | undefined {
-  return /^undo made (ip6? (?:raw|mangle|nat|filter)(?: (?:PREROUTING|OUTPUT))?)$/.exec(fact)?.[1];
+  return /^undo made (ip6? (?:raw|mangle|nat|filter)(?: (?:PREROUTING|OUTPUT|FORWARD))?)$/.exec(fact)?.[1];
 }
 
 function readHolder(fact: string): Holder | undefined {

@@ -1,5 +1,6 @@
 // A plan as iptables-restore text, and back.
 import type { Family } from '../config/config.ts';
+import { ICMP } from './nftables.ts';
 import { CHAIN_IDS, type Action, type Chain, type ChainId, type Condition, type RulePlan } from '../types.ts';
 
 /** The rules of a plan in one of iptables' tables. */
@@ -67,7 +68,7 @@ const STATES = {
 };
 
 /** What one rule of the plan matches; several rules here where iptables has no word for a list. */
-function matches(when: Condition): string[] {
+function matches(when: Condition, family: Family): string[] {
   const { protocol = '', ports, notPorts, sourcePort } = when;
   const hex = (mark: number): string => `0x${mark.toString(16)}`;
   const mask = (bits: number | undefined): string => (bits === undefined ? '' : `/${hex(bits)}`);
@@ -80,7 +81,7 @@ function matches(when: Condition): string[] {
     always(when.notDestination && `! -d ${when.notDestination}`),
     when.inInterfaces?.map((pattern) => `-i ${name(pattern)}`) ?? [''],
     when.outInterfaces?.map((pattern) => `-o ${name(pattern)}`) ?? [''],
-    always(protocol !== '' && `-p ${protocol}`),
+    always(protocol !== '' && `-p ${protocol === 'icmp' ? ICMP[family] : protocol}`),
     always(sourcePort !== undefined && `-m ${protocol} --sport ${sourcePort}`),
     (ports ? portGroups(ports).map((group) => portMatch(protocol, group, '')) : ['']).map((match) =>
       withFlags(match, when.syn),
@@ -113,6 +114,9 @@ function targets(action: Action, family: Family): string[] {
     case 'return':
     case 'drop':
       return [action.do.toUpperCase()];
+    case 'reject':
+      if (action.with === 'reset') return ['REJECT --reject-with tcp-reset'];
+      return [`REJECT --reject-with ${family === 'IPv4' ? 'icmp' : 'icmp6'}-port-unreachable`];
     case 'redirect':
       return [`REDIRECT --to-ports ${action.port}`];
     case 'tproxy':
@@ -143,7 +147,7 @@ export function iptablesTables(name: string, chains: readonly Chain[], family: F
         own.map(({ id, rules }) => [
           chainName(name, id),
           rules.flatMap(({ when, action, why }) =>
-            matches(when).flatMap((match) =>
+            matches(when, family).flatMap((match) =>
               targets(action, family).map((target) =>
                 [match, `-m comment --comment "${why}"`, `-j ${target}`]
                   .filter((word) => word !== '')

@@ -10,7 +10,7 @@ export type NftLines = readonly string[];
 export const NFT_FAMILY: Record<Family, 'ip' | 'ip6'> = { IPv4: 'ip', IPv6: 'ip6' };
 
 /** The priorities of iptables' tables. */
-const IPTABLES_PRIORITY: Record<Chain['table'], number> = { raw: -300, mangle: -150, nat: -100 };
+const IPTABLES_PRIORITY: Record<Chain['table'], number> = { raw: -300, mangle: -150, nat: -100, filter: 0 };
 
 /**
  * Before iptables' table of that kind, as in the iptables back-end, where the plan's rules are put at the top. A
@@ -47,6 +47,12 @@ const NOT_SYN = SYN.replace('==', '!=');
 const SYN_SHORT = 'tcp flags syn / fin,syn,rst,ack';
 const NOT_SYN_SHORT = SYN_SHORT.replace('flags', 'flags !=');
 
+/** IP's number for it, by name. */
+export const ICMP: Record<Family, string> = { IPv4: 'icmp', IPv6: 'ipv6-icmp' };
+
+/** “Port unreachable” where versions of nft tell it: others leave out what is their default. */
+const UNREACHABLE = /\breject with icmp(?:v6)?(?: type)? port-unreachable\b/;
+
 const STATES = { invalid: 'invalid', known: 'established,related', 'not new': '!= new' };
 
 /** In the order and the words of nft's own listing: verify compares the two line by line. */
@@ -60,7 +66,7 @@ function matches(when: Condition, family: Family): string[] {
     when.sources && `${ip} saddr ${addresses(when.sources, family)}`,
     when.destinations && `${ip} daddr ${addresses(when.destinations, family)}`,
     when.notDestination && `${ip} daddr != ${addresses([when.notDestination], family)}`,
-    protocol !== '' && !hasHeader && `meta l4proto ${protocol}`,
+    protocol !== '' && !hasHeader && `meta l4proto ${protocol === 'icmp' ? ICMP[family] : protocol}`,
     sourcePort !== undefined && `${protocol} sport ${sourcePort}`,
     ports && `${protocol} dport ${oneOrSet(ports)}`,
     notPorts && `${protocol} dport != ${oneOrSet(notPorts)}`,
@@ -91,6 +97,8 @@ function statement(action: Action): string {
     case 'return':
     case 'drop':
       return action.do;
+    case 'reject':
+      return action.with === 'reset' ? 'counter reject with tcp reset' : 'counter reject';
     case 'redirect':
       return `counter redirect to :${action.port}`;
     case 'tproxy':
@@ -144,7 +152,9 @@ export function nftReplace(name: string, family: Family, lines: NftLines): strin
 export function parseNftTable(listing: string): NftLines {
   const lines = listing
     .split('\n')
-    .map((line) => line.trim().replace(SYN_SHORT, SYN).replace(NOT_SYN_SHORT, NOT_SYN));
+    .map((line) =>
+      line.trim().replace(SYN_SHORT, SYN).replace(NOT_SYN_SHORT, NOT_SYN).replace(UNREACHABLE, 'reject'),
+    );
   return lines.filter((line) => line !== '').slice(1, -1);
 }
 

@@ -54,7 +54,11 @@ t.test('a fact is read as it was written, or refused', async (t) => {
         t.notOk([253, 254, 255].includes(table), 'none of the kernel’s own tables');
       }
       for (const entry of made)
-        t.match(entry, /^ip6? (raw|mangle|nat|filter)( (PREROUTING|OUTPUT))?$/, 'no text of anybody’s');
+        t.match(
+          entry,
+          /^ip6? (raw|mangle|nat|filter)( (PREROUTING|OUTPUT|FORWARD))?$/,
+          'no text of anybody’s',
+        );
     }),
     { numRuns, seed: 1 },
   );
@@ -82,7 +86,7 @@ t.test('what is written can be read, whatever the interfaces are called', async 
         value: fc.constantFrom('0', '1', '2'),
       }),
     ),
-    made: fc.array(fc.constantFrom('ip nat', 'ip6 raw PREROUTING', 'ip filter')),
+    made: fc.array(fc.constantFrom('ip nat', 'ip6 raw PREROUTING', 'ip filter', 'ip filter FORWARD')),
   });
   fc.assert(
     fc.property(undo, (value) => {
