@@ -28,21 +28,24 @@ const cache = join(root, '.cache/vm');
 
 const wanted = process.argv.slice(2);
 
-function fetchKernel(packages: Packages, metapackage: string): string {
-  const folder = join(cache, metapackage);
+/** `name`: of a metapackage, or the beginning of the names of a kernel's packages. */
+function fetchKernel(packages: Packages, name: string): string {
+  const folder = join(cache, name);
   if (!existsSync(folder)) {
-    packages.unpack(folder, [packages.resolve(metapackage)]);
+    packages.unpack(folder, [packages.resolve(name) ?? packages.newest(name)]);
+    // Where /lib is a link to /usr/lib, packages know no /lib.
+    if (!existsSync(join(folder, 'lib'))) symlinkSync('usr/lib', join(folder, 'lib'));
     execFileSync('depmod', ['-b', folder, readdirSync(join(folder, 'lib/modules'))[0]!]);
   }
   return folder;
 }
 
-function x64(packages: Packages, metapackage: string): Machine {
+function x64(packages: Packages, name: string): Machine {
   return {
     qemu: 'qemu-system-x86_64',
     options: ['-M', 'q35', '-cpu', 'max'],
     console: 'ttyS0',
-    kernel: fetchKernel(packages, metapackage),
+    kernel: fetchKernel(packages, name),
     busybox: '/bin/busybox',
     root: '/',
     node: process.execPath,
@@ -121,10 +124,13 @@ ensureTools(
 if (readManifest().inputs !== hashInputs())
   throw new Error('prebuilds/ are out of date: run `npm run prebuild`');
 const amd64Packages = new Packages(join(cache, 'amd64'), 'amd64');
+const backports = new Packages(join(cache, 'backports'), 'amd64', 'trixie-backports');
 const arm64Packages = new Packages(join(cache, 'arm64'), 'arm64');
 const machines: Record<string, (name: string) => Machine> = {
   'linux-image-amd64': (name) => x64(amd64Packages, name),
   'linux-image-6.12-amd64': (name) => x64(amd64Packages, name),
+  // The newest long-term kernel; that release has packages of it for as long as it is the newest one there.
+  'linux-image-6.18': (name) => x64(backports, name),
   'linux-image-arm64': (name) => arm64(arm64Packages, name),
 };
 const ready = Object.entries(machines)

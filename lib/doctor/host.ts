@@ -12,6 +12,10 @@ export interface HostAddon {
   conntrackActive(family: 4 | 6, where: number): number;
   /** `bpf(BPF_PROG_QUERY)`: how many programs see the connect(2) of a cgroup, by its descriptor. */
   connectPrograms(cgroup: number, family: 4 | 6): number;
+  /** `bpf(BPF_PROG_QUERY)`: the numbers of those that are attached at a place (`enum bpf_attach_type`). */
+  cgroupPrograms(cgroup: number, place: number, effective: boolean): number[] | number;
+  /** `bpf(BPF_PROG_GET_FD_BY_ID)`: what a program is called. */
+  programName(program: number): string | number;
 }
 
 /**

@@ -8,7 +8,8 @@ import { codedError } from '../errors.ts';
 import type { ExemptRules, Family, FlowMatch, Protocol } from '../rules/config/config.ts';
 import { readMarks } from '../rules/config/marks.ts';
 import { filterPorts } from '../udp/datagram-port.ts';
-import { cgroupDirectory, cgroupIdentity, isInside } from './cgroup.ts';
+import { attachedPrograms, describePrograms, isInTheWay } from './attached.ts';
+import { cgroupDirectory, cgroupIdentity, cgroupMount, isInside } from './cgroup.ts';
 import { aliasPrefix, type CaptureSettings, MOST_EXEMPTIONS, packConfig } from './config.ts';
 import { hasConnections } from './connections.ts';
 import { attachError } from './failure.ts';
@@ -256,7 +257,11 @@ export function attachCapture(options: CaptureOptions): Capture {
       return new Capture(id, port, pin !== undefined, routed);
     }
     if (routed) releaseRoute(port);
-    throw attachError(id, pin);
+    const others = (): string[] =>
+      describePrograms(
+        attachedPrograms(native, [directory], cgroupMount()).filter(({ places }) => isInTheWay(places)),
+      );
+    throw attachError(id, { pin, others });
   } finally {
     closeSync(cgroup);
   }

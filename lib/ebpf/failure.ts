@@ -39,17 +39,25 @@ function hintOf(status: number, step: string, log: string): string | undefined {
   return `does this kernel have ${feature}?${said}`;
 }
 
-/** The error of a capture or a listener that could not be attached. */
-export function attachError([status, step, log]: BpfFailure, pin?: string): CodedError | SystemError {
+/**
+ * The error of a capture or a listener that could not be attached.
+ *
+ * @param others the programs that are attached at the cgroup, in words
+ */
+export function attachError(
+  [status, step, log]: BpfFailure,
+  { pin, others }: { pin?: string | undefined; others?: () => readonly string[] } = {},
+): CodedError | SystemError {
   // Not the kernel's answer: kMost of src/glue/ebpf_glue.h.
   if (step === '') return systemError(status, { syscall: 'bpf', hint: 'a thread can have 16 at a time' });
   const [call, place = ''] = step.split(' ');
   if (status === -EBUSY && call === 'BPF_PROG_QUERY') {
+    const there = others?.() ?? [];
     return codedError(
       'ERR_CAPTURE_STACKED',
-      `The BPF program ${log} runs at ${place} of this cgroup already`,
+      `The BPF program ${log} runs at ${place} of this cgroup already${there.map((each) => `; ${each}`).join('')}`,
       {
-        hint: 'two such programs would each rewrite what the other has written; `bpftool cgroup tree` shows whose it is: end it, or capture another cgroup',
+        hint: 'two such programs would each rewrite what the other has written: end it, or capture another cgroup; `bpftool cgroup tree` shows all',
       },
     );
   }

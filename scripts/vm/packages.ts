@@ -25,7 +25,7 @@ export class Packages {
   #updated = false;
 
   /** @param folder where lists and archives are kept for the next time */
-  constructor(folder: string, architecture: string) {
+  constructor(folder: string, architecture: string, release = RELEASE) {
     const state = join(folder, 'apt');
     this.#archives = join(state, 'cache/archives');
     mkdirSync(join(state, 'lists/partial'), { recursive: true });
@@ -33,8 +33,10 @@ export class Packages {
     writeFileSync(join(state, 'status'), '');
     writeFileSync(
       join(state, 'sources.list'),
-      `deb [signed-by=${KEYS}] ${mirror('')} ${RELEASE} main\n` +
-        `deb [signed-by=${KEYS}] ${mirror('-security')} ${RELEASE}-security main\n`,
+      `deb [signed-by=${KEYS}] ${mirror('')} ${release} main\n` +
+        (release === RELEASE
+          ? `deb [signed-by=${KEYS}] ${mirror('-security')} ${RELEASE}-security main\n`
+          : ''),
     );
     const settings = {
       'Dir::State': state,
@@ -64,9 +66,22 @@ export class Packages {
     });
   }
 
-  /** The package that a metapackage stands for at present: linux-image-amd64 → linux-image-6.1.0-56-amd64. */
-  resolve(metapackage: string): string {
+  /**
+   * The package that a metapackage stands for at present: linux-image-amd64 → linux-image-6.1.0-56-amd64. Undefined: there
+   * is no such package.
+   */
+  resolve(metapackage: string): string | undefined {
+    const found = this.#run('apt-cache', 'search', '--names-only', `^${metapackage}$`);
+    if (found === '') return undefined;
     return /Depends: (\S+)/.exec(this.#run('apt-cache', 'depends', metapackage))![1]!;
+  }
+
+  /** The newest kernel for PCs of a series: linux-image-6.18 → linux-image-6.18.15+deb13-amd64. */
+  newest(series: string): string {
+    const pattern = `^${series}\\.[0-9]+\\+deb[0-9]+-amd64$`;
+    const names = this.#run('apt-cache', 'search', '--names-only', pattern).split('\n');
+    const patch = (name: string): number => Number(/\.(\d+)\+/.exec(name)?.[1] ?? -1);
+    return names.map((line) => line.split(' ')[0]!).sort((a, b) => patch(b) - patch(a))[0]!;
   }
 
   /** Unpacks the packages, and with `dependencies` all that they need, into `folder`, unless it is there already. */

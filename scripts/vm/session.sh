@@ -11,7 +11,9 @@ echo "@kernel $($B uname -r) $($B uname -m) $("$NODE" --version)"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TERM=dumb CI=true
 export PREBUILDS_ONLY=1
 cd "$PROJECT" || $B poweroff -f
-$B timeout 250 "$NODE" dist/test/fixtures/programs/scenarios.js </dev/null
+for program in scenarios ebpf-scenarios; do
+  $B timeout 250 "$NODE" dist/test/fixtures/programs/$program.js </dev/null
+done
 echo @end
 $B sync
 $B poweroff -f

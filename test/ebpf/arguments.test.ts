@@ -127,7 +127,7 @@ t.test('the kernel refuses', (t) => {
   t.match(attachError([-EACCES, 'fstat cgroup', '']), { syscall: 'fstat', hint: undefined });
   t.match(attachError([-EPERM, 'netlink RTM_NEWROUTE', '']), { syscall: 'netlink', hint: /CAP_NET_ADMIN/ });
   t.match(attachError([-EBUSY, 'BPF_PROG_QUERY connect4', '42']), { code: 'ERR_CAPTURE_STACKED' });
-  t.match(attachError([-EEXIST, 'BPF_OBJ_GET version', ''], '/x'), { code: 'ERR_CAPTURE_PINNED' });
+  t.match(attachError([-EEXIST, 'BPF_OBJ_GET version', ''], { pin: '/x' }), { code: 'ERR_CAPTURE_PINNED' });
   t.match(attachError([-EBUSY, 'BPF_OBJ_PIN connect4', '']), { code: 'EBUSY', syscall: 'bpf' });
   t.match(attachError([-EEXIST, 'BPF_OBJ_PIN connect4', '']), { code: 'EEXIST' });
   t.end();

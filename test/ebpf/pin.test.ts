@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { spawn, spawnSync } from 'node:child_process';
 import t, { type Test } from 'tap';
+import { cgroupDirectory } from '../../lib/ebpf/cgroup.ts';
 import { attachCapture } from '../../lib/ebpf/index.ts';
 import { createDatagramSocket, type DatagramInfo } from '../../lib/index.ts';
 import { inCaptureNamespace, makeCgroup, startClient } from '../fixtures/captured.ts';
@@ -77,7 +78,9 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
     await using first = attachCapture({ cgroup, port: PORT });
     t.throws(() => attachCapture({ cgroup, port: PORT + 1 }), {
       code: 'ERR_CAPTURE_STACKED',
-      message: /The BPF program \d+ runs at \w+ of this cgroup already/,
+      message: new RegExp(
+        `BPF program \\d+ runs at getpeername4 of this cgroup already; programs \\d+ \\(to4\\), .* \\d+ \\(from6\\) at connect4, .* of ${cgroupDirectory(cgroup)}, held by \\S+ \\(${process.pid}\\)`,
+      ),
       hint: /bpftool/,
     });
     t.notMatch(routes(), 'fd0d:d057:0:3a9a', 'nothing is left of the second');
@@ -92,7 +95,15 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
     t.match(await client(dial('192.0.2.1')), told('192.0.2.1'));
     await kill();
     t.match(await client(dial('192.0.2.1')), { error: 'ECONNREFUSED' }, 'killed: refused, not let through');
-    t.throws(() => attachCapture({ cgroup, port: PORT }), { code: 'ERR_CAPTURE_STACKED' });
+    t.throws(() => attachCapture({ cgroup, port: PORT }), {
+      code: 'ERR_CAPTURE_STACKED',
+      message: /held by no process that can be seen/,
+    });
+    const above = cgroup;
+    t.throws(() => attachCapture({ cgroup: makeCgroup(t, above), port: PORT }), {
+      code: 'ERR_CAPTURE_STACKED',
+      message: new RegExp(` of ${cgroupDirectory(above)}, held`),
+    });
     t.throws(() => attachCapture({ cgroup, port: PORT, pin, destinations: 16 }), {
       code: 'ERR_CAPTURE_PINNED',
       hint: /remove \/run\/bpf\/proxy/,

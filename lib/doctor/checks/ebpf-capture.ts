@@ -1,4 +1,7 @@
 // Can eBPF capture work here, in place of rules?
+import { join } from 'node:path';
+import { type AttachedProgram, attachedPrograms, describePrograms, isInTheWay } from '../../ebpf/attached.ts';
+import { cgroupMount } from '../../ebpf/cgroup.ts';
 import type { Check } from '../context.ts';
 import { Findings } from '../finding.ts';
 import type { Host } from '../host.ts';
@@ -35,15 +38,51 @@ function obstacles(host: Host): [why: string, remedy?: string][] {
   return found;
 }
 
-/** Nobody has asked for it: whatever is missing is no problem, unless another program is in its way. */
+/** More are not looked at: the doctor is to be quick. */
+const MOST_CGROUPS = 2000;
+const CONTROL_FILE = /^(?:cgroup|cpu|cpuset|dmem|hugetlb|io|irq|memory|misc|pids|rdma)\./;
+
+/** The directories of all cgroups that can be seen here, from the top. */
+function cgroups(host: Host, mount: string): string[] {
+  const found = [mount];
+  for (const directory of found) {
+    const below = host.list(directory).filter((name) => !CONTROL_FILE.test(name));
+    for (const path of below.map((name) => join(directory, name)))
+      if (found.length < MOST_CGROUPS && host.exists(join(path, 'cgroup.procs'))) found.push(path);
+  }
+  return found;
+}
+
+/** Who is attached already where a capture would be, and where SO_ORIGINAL_DST is answered. */
+function others(host: Host): AttachedProgram[] {
+  try {
+    const mount = cgroupMount(host.read('/proc/self/mountinfo')!);
+    return attachedPrograms(host.binding(), cgroups(host, mount), mount);
+  } catch {
+    return []; // no addon, or no right to the directories
+  }
+}
+
+/** Nobody has asked for it: whatever is missing is no problem, and another program is where it is. */
 export const ebpfCapture: Check = ({ host }) => {
   const found = obstacles(host);
   if (found.length === 0) {
+    const there = others(host);
+    const rest = there.filter(({ places }) => !isInTheWay(places));
+    const detail = [
+      'Kernel, cgroup v2 and rights are there: `original-dst proxy --capture ebpf` needs no rules and no conntrack. It refuses a cgroup at whose connect(2) another program is attached, or above.',
+      ...(there.length === 0 ? ['None is.'] : describePrograms(there, host).map((each) => `There: ${each}.`)),
+      ...(rest.length === 0
+        ? []
+        : ['Those at getsockopt alone can answer SO_ORIGINAL_DST in the kernel’s place.']),
+    ].join(' ');
     return [
-      finding.ok(
-        'eBPF capture can work here',
-        'Kernel, cgroup v2 and rights are there: `original-dst proxy --capture ebpf` needs no rules and no conntrack. It refuses a cgroup at whose connect(2) another program is attached.',
-      ),
+      rest.length === there.length
+        ? finding.ok('eBPF capture can work here', detail)
+        : {
+            ...finding.ok('eBPF capture can work here, but for some cgroups', detail),
+            remedy: 'bpftool cgroup tree',
+          },
     ];
   }
   const [, remedy] = found.find(([, each]) => each !== undefined) ?? [];
