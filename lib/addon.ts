@@ -279,7 +279,7 @@ export interface Binding {
   /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
   readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;
   /** In the namespace that `where` is of; see conntrackActive. */
-  readonly DatagramRefusals: new (where: number, mark: number) => NativeDatagramRefusals;
+  readonly DatagramRefusals: new (where: number) => NativeDatagramRefusals;
 }
 
 /** UDP sockets by slot number (src/glue/datagram_glue.cc). */

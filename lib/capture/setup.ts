@@ -26,9 +26,6 @@ route add default dev lo src ${OWN_ADDRESSES.IPv6}
 `;
 
 /** DNS first: resolv.conf may name a resolver on a loopback address. What is not led here is refused, at once. */
-/** Of what tells a sender that its datagram was refused. Only in there. */
-const REFUSAL_MARK = 0x6f64;
-
 function rules({ tcp, dns, udp }: CapturePorts): string {
   const lines = [
     ...(dns === undefined ? [] : [`meta l4proto { tcp, udp } th dport 53 redirect to :${dns}`]),
@@ -38,10 +35,6 @@ function rules({ tcp, dns, udp }: CapturePorts): string {
     ...(udp === undefined ? [] : [`meta l4proto udp redirect to :${udp}`]),
   ];
   return `table inet original_dst {
-    chain refusals {
-      type filter hook output priority -300
-      meta mark ${REFUSAL_MARK} notrack
-    }
     chain capture {
       type nat hook output priority -100
       ${lines.join('\n      ')}
@@ -91,9 +84,9 @@ export async function captureAll(namespace: Namespace, ports: CapturePorts): Pro
   await run(namespace, ['nft', '-f', '-'], rules(ports));
 }
 
-/** @throws the system error of socket(2) or SO_MARK */
+/** @throws the system error of socket(2) */
 export function openRefusals({ fd }: Namespace): NativeDatagramRefusals {
-  const refusals = new (binding().DatagramRefusals)(fd, REFUSAL_MARK);
+  const refusals = new (binding().DatagramRefusals)(fd);
   if (refusals.status === 0) return refusals;
   throw systemError(refusals.status, { syscall: 'socket' });
 }

@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 
 #include "namespace/inside.h"
-#include "socket/socket_options.h"
 
 namespace original_dst {
 
@@ -70,11 +69,6 @@ size_t put_ip6(const Refused& refused, uint16_t length, size_t at,
   return put(ip, at, message);
 }
 
-int open_raw(int where, int domain, int protocol, uint32_t mark, OwnedFd* opened) {
-  const int status = open_socket_at(where, domain, SOCK_RAW | SOCK_NONBLOCK, protocol, opened);
-  return status != 0 ? status : set_mark(opened->get(), mark);
-}
-
 }  // namespace
 
 size_t write_refusal(const Refused& refused, uint8_t (&message)[kRefusalSize]) {
@@ -95,9 +89,10 @@ size_t write_refusal(const Refused& refused, uint8_t (&message)[kRefusalSize]) {
   return end;
 }
 
-int Refusals::open(int where, uint32_t mark) {
-  int status = open_raw(where, AF_INET, IPPROTO_ICMP, mark, &v4_);
-  if (status == 0) status = open_raw(where, AF_INET6, IPPROTO_ICMPV6, mark, &v6_);
+int Refusals::open(int where) {
+  constexpr int kRaw = SOCK_RAW | SOCK_NONBLOCK;
+  int status = open_socket_at(where, AF_INET, kRaw, IPPROTO_ICMP, &v4_);
+  if (status == 0) status = open_socket_at(where, AF_INET6, kRaw, IPPROTO_ICMPV6, &v6_);
   // A kernel without IPv6 has no datagrams of it either.
   if (status == -EAFNOSUPPORT && v4_.valid()) status = 0;
   if (status != 0) close();

@@ -27,11 +27,11 @@ size_t write_refusal(const Refused& refused, uint8_t (&message)[kRefusalSize]);
 // ECONNREFUSED, as from a host where nobody listens.
 class Refusals {
  public:
-  // socket(SOCK_RAW, IPPROTO_ICMP), and for IPv6, in the namespace of `where` (as of call_at()),
-  // with SO_MARK. What has the mark must be exempt from connection tracking: NAT would take the
-  // datagram in it for one that it has translated. Capability: CAP_NET_RAW and CAP_NET_ADMIN in
+  // socket(SOCK_RAW, IPPROTO_ICMP), and for IPv6, in the namespace of `where` (as of call_at()).
+  // For datagrams that NAT has led to a socket of this host: of the answer NAT then changes the
+  // outer destination alone, from one address of the host to another. Capability: CAP_NET_RAW in
   // there. Returns 0 or -errno.
-  int open(int where, uint32_t mark);
+  int open(int where);
 
   // sendto(2). Returns 0 or -errno.
   int send(const Refused& refused) const;

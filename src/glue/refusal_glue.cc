@@ -18,10 +18,10 @@ class DatagramRefusals : public Napi::ObjectWrap<DatagramRefusals> {
                        });
   }
 
-  // (where as of call_at(), mark). Afterwards `status` is 0 or -errno.
+  // (where as of call_at()). Afterwards `status` is 0 or -errno.
   explicit DatagramRefusals(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<DatagramRefusals>(info) {
-    const int status = refusals_.open(fd_argument(info), number_argument(info, 1));
+    const int status = refusals_.open(fd_argument(info));
     info.This().As<Napi::Object>().Set("status", Napi::Number::New(info.Env(), status));
   }
 
