@@ -1,8 +1,8 @@
 // What makes all that is sent in a namespace come to a few ports of it.
 import { binding, type NativeDatagramRefusals } from '../binding.ts';
 import { codedError, systemError } from '../errors.ts';
-import { findProgram } from '../programs.ts';
 import type { Namespace } from '../namespace/namespace.ts';
+import { CAPTURE_TOOLS, missingTools } from '../namespace/tools.ts';
 
 /** Where to: ports of sockets that listen in there. */
 export interface CapturePorts {
@@ -64,17 +64,10 @@ async function run(
 }
 
 /** @throws `ERR_CAPTURE_SETUP`, with what to do */
-export function checkTools(find: (name: string) => string | undefined = findProgram): void {
-  const packages = { nft: 'nftables', ip: 'iproute2' };
-  const missing = Object.entries(packages).filter(([name]) => find(name) === undefined);
-  if (missing.length === 0) return;
-  throw codedError(
-    'ERR_CAPTURE_SETUP',
-    `There is no program ${missing.map(([name]) => name).join(' or ')} here`,
-    {
-      hint: `sudo apt-get install ${missing.map(([, name]) => name).join(' ')}`,
-    },
-  );
+export function checkTools(find?: (name: string) => string | undefined): void {
+  const missing = missingTools(CAPTURE_TOOLS, find);
+  if (missing === undefined) return;
+  throw codedError('ERR_CAPTURE_SETUP', missing.why, { hint: `sudo ${missing.remedy}` });
 }
 
 /** Addresses, routes and rules. */

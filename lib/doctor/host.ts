@@ -10,6 +10,9 @@ export interface HostAddon {
   setTransparent(fd: number, on: boolean): number;
   /** Is conntrack at work for connections of this family? 1 or 0. */
   conntrackActive(family: 4 | 6, where: number): number;
+  /** `clone(2)`: a descriptor of a new network namespace, or the negative errno and which call it was. */
+  createNamespace(): number | [errno: number, step: number];
+  closeFd(fd: number): unknown;
   /** `bpf(BPF_PROG_QUERY)`: how many programs see the connect(2) of a cgroup, by its descriptor. */
   connectPrograms(cgroup: number, family: 4 | 6): number;
   /** `bpf(BPF_PROG_QUERY)`: the numbers of those that are attached at a place (`enum bpf_attach_type`). */

@@ -9,6 +9,7 @@ import { binary } from './checks/binary.ts';
 import { bridges } from './checks/bridges.ts';
 import { capabilities } from './checks/capabilities.ts';
 import { cgroupBpf } from './checks/cgroup-bpf.ts';
+import { commandCapture } from './checks/command-capture.ts';
 import { cgroupExemption } from './checks/cgroup-exemption.ts';
 import { conntrack } from './checks/conntrack.ts';
 import { conntrackTable } from './checks/conntrack-table.ts';
@@ -67,6 +68,7 @@ const CHECKS: readonly Check[] = [
   binary,
   tools,
   namespaces,
+  commandCapture,
   capabilities,
   conntrack,
   conntrackTable,

@@ -1,5 +1,5 @@
 // Why a namespace cannot be made, and what to do about it.
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { binding } from '../binding.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
@@ -11,69 +11,75 @@ const EUSERS = 87;
 /** enum CreateStep of src/namespace/create.h: the call that failed. */
 const CALLS = ['clone', 'uid_map', 'open', 'ioctl'] as const;
 
-/** The switches that forbid user namespaces to ordinary users: where, which value forbids, what allows them again. */
+/** Why there can be no namespace. */
+export interface Obstacle {
+  why: string;
+  /** What to do about it: a command. */
+  remedy?: string;
+  /** Who may run it. */
+  by?: 'root';
+}
+
+/** The switches that forbid user namespaces to ordinary users: which value forbids, which allows them again. */
 const SWITCHES = [
-  {
-    file: '/proc/sys/kernel/unprivileged_userns_clone',
-    forbids: '0',
-    remedy: 'sudo sysctl -w kernel.unprivileged_userns_clone=1',
-  },
-  {
-    file: '/proc/sys/kernel/apparmor_restrict_unprivileged_userns',
-    forbids: '1',
-    remedy: 'sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0',
-  },
-  {
-    file: '/proc/sys/user/max_user_namespaces',
-    forbids: '0',
-    remedy: 'sudo sysctl -w user.max_user_namespaces=10000',
-  },
-  {
-    file: '/proc/sys/user/max_net_namespaces',
-    forbids: '0',
-    remedy: 'sudo sysctl -w user.max_net_namespaces=10000',
-  },
+  { name: 'kernel.unprivileged_userns_clone', forbids: '0', allows: '1' },
+  { name: 'kernel.apparmor_restrict_unprivileged_userns', forbids: '1', allows: '0' },
+  { name: 'user.max_user_namespaces', forbids: '0', allows: '10000' },
+  { name: 'user.max_net_namespaces', forbids: '0', allows: '10000' },
 ] as const;
 
-function read(file: string): string {
+/** As the doctor's Host has it. */
+export type ReadFile = (path: string) => string | undefined;
+
+function read(path: string): string | undefined {
   try {
-    return readFileSync(file, 'utf8');
+    return readFileSync(path, 'utf8');
   } catch {
-    return '';
+    return undefined;
   }
 }
 
-/** The seccomp mode of this process: 2 is a filter, as containers have. */
-function underSeccomp(): boolean {
-  return /^Seccomp:\s*2$/m.test(read('/proc/self/status'));
+/** Two marks of a container: the seccomp mode of this process, of which 2 is a filter, and Docker's file. */
+function inContainer(readFile: ReadFile): boolean {
+  return /^Seccomp:\s*2$/m.test(readFile('/proc/self/status') ?? '') || readFile('/.dockerenv') !== undefined;
 }
 
-/** What to do about it, where the machine says why: a command, mostly. */
-export function namespaceRemedy(
-  errno: number,
-  readFile: (file: string) => string = read,
-  inContainer: () => boolean = () => underSeccomp() || existsSync('/.dockerenv'),
-): string | undefined {
-  const off = SWITCHES.find(({ file, forbids }) => readFile(file).trim() === forbids);
-  if (off !== undefined) return `${off.file} is ${off.forbids}: ${off.remedy}`;
+/** What the machine says of why it was refused; undefined where it says nothing. */
+export function namespaceObstacle(errno: number, readFile: ReadFile = read): Obstacle | undefined {
+  const path = (name: string): string => `/proc/sys/${name.replaceAll('.', '/')}`;
+  const off = SWITCHES.find(({ name, forbids }) => readFile(path(name))?.trim() === forbids);
+  if (off !== undefined) {
+    const { name, forbids, allows } = off;
+    return { why: `${path(name)} is ${forbids}`, remedy: `sysctl -w ${name}=${allows}`, by: 'root' };
+  }
   if (errno === -ENOSPC || errno === -EUSERS) {
-    return 'there are as many namespaces as user.max_user_namespaces and user.max_net_namespaces allow, or this process is in 32 of them nested into each other already: sudo sysctl -w user.max_user_namespaces=10000 user.max_net_namespaces=10000';
+    return {
+      why: 'there are as many namespaces as user.max_user_namespaces and user.max_net_namespaces allow, or this process is in 32 of them nested into each other already',
+      remedy: 'sysctl -w user.max_user_namespaces=10000 user.max_net_namespaces=10000',
+      by: 'root',
+    };
   }
   if (errno !== -EPERM && errno !== -EACCES) return undefined;
-  if (inContainer()) {
-    return 'this container’s seccomp profile or security module forbids it: start the container with `docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined …`, or run the command outside of it';
+  if (inContainer(readFile)) {
+    return {
+      why: 'this container’s seccomp profile or security module forbids it; run the command outside of it, or start the container without',
+      remedy: 'docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined …',
+    };
   }
-  return 'user namespaces are forbidden to this user (a security module, a seccomp filter, chroot(2), or a node binary with file capabilities): run as root';
+  return {
+    why: 'user namespaces are forbidden to this user (a security module, a seccomp filter, chroot(2), or a node binary with file capabilities): run it as root',
+  };
 }
 
 /** Which system call failed, and why a namespace cannot be made here. */
-export function cannotCreate(errno: number, step: number): CodedError {
+export function cannotCreate(errno: number, step: number, readFile?: ReadFile): CodedError {
   const cause = systemError(errno, { syscall: CALLS[step]! });
-  const hint = namespaceRemedy(errno);
+  const { why, remedy, by } = namespaceObstacle(errno, readFile) ?? {};
+  const command = remedy && `: ${by === 'root' ? 'sudo ' : ''}${remedy}`;
   return codedError(
     'ERR_NAMESPACE_UNAVAILABLE',
     `No network namespace can be made here: ${cause.message}`,
-    hint === undefined ? { cause } : { hint, cause },
+    why === undefined ? { cause } : { hint: `${why}${command ?? ''}`, cause },
   );
 }
 

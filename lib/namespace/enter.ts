@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { codedError } from '../errors.ts';
 import { childProcess } from '../node/on-demand.ts';
 import { findProgram } from '../programs.ts';
+import { missingTools, type Tool } from './tools.ts';
 
 /** What there is to be entered, by descriptors of this process. */
 export interface Entrance {
@@ -16,11 +17,11 @@ export interface Entrance {
   rootless: boolean;
 }
 
-function tool(name: string): string {
-  const path = findProgram(name);
-  if (path !== undefined) return path;
-  throw codedError('ERR_NAMESPACE_TOOL_MISSING', `There is no program ${name} here`, {
-    hint: 'install the package util-linux: sudo apt-get install util-linux',
+function tool(name: Tool): string {
+  const missing = missingTools([name]);
+  if (missing === undefined) return findProgram(name)!;
+  throw codedError('ERR_NAMESPACE_TOOL_MISSING', missing.why, {
+    hint: `install the package util-linux: sudo ${missing.remedy}`,
   });
 }
 

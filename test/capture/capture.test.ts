@@ -232,7 +232,7 @@ await inCaptureWorld(t, import.meta.url, async () => {
   await t.test('what is missing is named, with the command that brings it', async (t) => {
     t.throws(() => checkTools(() => undefined), {
       code: 'ERR_CAPTURE_SETUP',
-      hint: 'sudo apt-get install nftables iproute2',
+      hint: 'sudo apt-get install nftables iproute2 util-linux',
     });
     const namespace = {
       run: () => Promise.resolve({ status: 1, stdout: '', stderr: 'Operation not supported\n' }),

@@ -127,6 +127,26 @@ t.test('namespaces', async (t) => {
   t.match((await ask({}))('namespaces'), [{ detail: /net:\[\?\]/ }]);
 });
 
+t.test('can this user capture a command?', async (t) => {
+  const of = (native: object, stdout = '') =>
+    ask({ native, commands: { sh: { stdout } } }).then((ids) => ids('command-capture'));
+  const closed: number[] = [];
+  const fine = { createNamespace: () => 77, closeFd: (fd: number) => closed.push(fd) };
+  t.match(await of(fine, 'nft\nip\nnsenter\nunshare\n'), [{ level: 'ok' }]);
+  t.same(closed, [77]);
+  t.match(await of(fine, 'ip\nunshare\n'), [
+    {
+      level: 'warning',
+      detail: /no program nft or nsenter here/,
+      remedy: 'apt-get install nftables util-linux',
+    },
+  ]);
+  t.match(await of({ createNamespace: () => [-22, 1] }), [
+    { level: 'warning', detail: /here: uid_map EINVAL/ },
+  ]);
+  t.same(await of(new Error('no binary')), []);
+});
+
 t.test('capabilities', async (t) => {
   const refused = { setTransparent: () => -constants.errno.EPERM };
   t.same(await levels({ native: { setTransparent: () => 0 } }, 'capabilities'), ['ok']);
