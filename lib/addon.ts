@@ -156,6 +156,15 @@ export interface Binding {
     listenIn: number,
     dialIn: number,
     most: Uint32Array,
+    /** Will relayListenToo follow? */
+    shared: boolean,
+    reusePort: boolean,
+  ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
+  /** Another thread accepts from the same socket. */
+  relayListenToo(
+    first: number,
+    thread: number,
+    onUndecided: (token: number, status: number, origin: number, size: number, fd: number) => void,
   ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
   /** `route`: another way than to that address. */
   relayDial(

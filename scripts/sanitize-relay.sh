@@ -16,7 +16,7 @@ engine="src/ebpf/alias_table.cc src/host/file_lock.cc src/host/origin.cc src/hos
   src/relay/onward.cc src/relay/pipe_pool.cc src/relay/record.cc src/relay/recording.cc src/relay/relay.cc
   src/relay/route.cc src/relay/serve.cc src/relay/thread.cc src/relay/timers.cc src/relay/verdicts.cc
   src/relay/watched.cc src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc
-  src/socket/netlink.cc src/socket/original_dst.cc src/socket/proxy_header_writer.cc
+  src/socket/listen.cc src/socket/netlink.cc src/socket/original_dst.cc src/socket/proxy_header_writer.cc
   src/socket/socket_diag.cc src/socket/socket_options.cc"
 
 # What accept_test expects of its network: clients of port 7001 are redirected, the proxy's own dials are not.

@@ -95,29 +95,35 @@ class Engine {
   }
 
   /** The same for a connection that a relay thread has accepted: the thread dials `destination` and relays. */
-  dial(token: number, ends: DialEnds, onClose: OnClose): NativeMover | number {
+  dial(token: number, ends: DialEnds, onClose: OnClose, stays?: number): NativeMover | number {
     const { address, port } = ends.destination!;
-    return this.#begin(ends, onClose, (id, thread) =>
-      this.#native.relayDial(id, token, address, port, thread, undefined),
-    );
+    const dial = (id: number, thread: number) =>
+      this.#native.relayDial(id, token, address, port, thread, undefined);
+    return this.#begin(ends, onClose, dial, stays);
   }
 
   /** The same another way than straight to a destination. */
-  dialRoute(token: number, route: Route, source: Endpoint, onClose: OnClose): NativeMover | number {
-    return this.#begin({ source, route }, onClose, (id, thread) =>
-      this.#native.relayDial(id, token, null, 0, thread, route.native),
-    );
+  dialRoute(
+    token: number,
+    route: Route,
+    source: Endpoint,
+    onClose: OnClose,
+    stays?: number,
+  ): NativeMover | number {
+    const dial = (id: number, thread: number) =>
+      this.#native.relayDial(id, token, null, 0, thread, route.native);
+    return this.#begin({ source, route }, onClose, dial, stays);
   }
 
   #begin(
     ends: RelayEnds,
     onClose: OnClose,
     give: (id: number, thread: number) => number,
+    thread = this.#leastLoaded(),
   ): NativeMover | number {
     const id = this.#takeSlot();
     /* c8 ignore next -- more relays than a process can have descriptors for */
     if (id < 0) return id;
-    const thread = this.#leastLoaded();
     const status = give(id, thread);
     if (status !== 0) {
       this.#free.push(id);

@@ -1,8 +1,8 @@
 // A listening socket whose connections a relay thread accepts: where it is, and what the thread may decide by itself.
 import { constants } from 'node:os';
 import { canonicalAddress, type Endpoint } from '../address.ts';
-import { checkFd, checkInteger, invalidType } from '../arguments.ts';
-import { binding } from '../binding.ts';
+import { checkBoolean, checkFd, checkInteger, invalidType } from '../arguments.ts';
+import { type Binding, binding } from '../binding.ts';
 import type { ConnectOriginalOptions } from '../dial/connect-original.ts';
 import { dialError } from '../dial/dial-error.ts';
 import { systemError } from '../errors.ts';
@@ -32,6 +32,12 @@ export interface RelayListenOptions {
   host?: string;
   /** A bound TCP socket in place of `port` and `host`; the server's from now on. */
   fd?: number;
+  /**
+   * SO_REUSEPORT: others of this user, workers of a cluster or the next start of this program, may listen at the port
+   * too, and the kernel spreads connections over all. `close()` then goes on accepting for half a second what has begun
+   * here, and leaves the rest to the others: none is lost. Default false.
+   */
+  reusePort?: boolean;
   /** As of listen(2). Default 65,535, of which the kernel takes as much as net.core.somaxconn allows. */
   backlog?: number;
   /**
@@ -47,19 +53,23 @@ export interface ListenerDial
   extends AdmissionOptions, Pick<ConnectOriginalOptions, 'preserveSource' | 'portFallback' | 'mark'> {
   transparent?: boolean;
   inspect?: RelayInspectOptions;
+  threads?: number;
 }
 
 const VERDICTS = { relay: 1, reset: 2 } as const;
 const SHARED_NOT =
-  'node:cluster does not share the listening socket of a relay server: let one process listen (its thread does the work), or hand one bound socket to every worker and listen({ fd })';
+  'node:cluster does not share the listening socket of a relay server: listen({ reusePort: true }) in every worker, or let one process listen with `threads`';
+const IN_USE =
+  'another socket has that port: to share it, as with another start of this program, listen({ reusePort: true }) in both';
 
 /** Throws unless these say where to listen. */
 export function checkListenOptions(options: RelayListenOptions): void {
-  const { port = 0, host, fd, backlog, namespace, signal } = options;
+  const { port = 0, host, fd, backlog, reusePort, namespace, signal } = options;
   checkInteger('port', port, 0, 65535);
   if (host !== undefined && canonicalAddress(host) === undefined)
     throw invalidType('host', 'a literal IP address', host);
   if (fd !== undefined) checkFd(fd);
+  if (reusePort !== undefined) checkBoolean('reusePort', reusePort);
   if (backlog !== undefined) checkInteger('backlog', backlog, 0, 65535);
   if (namespace !== undefined) checkNamespace('namespace', namespace);
   if (signal !== undefined && !(signal instanceof AbortSignal))
@@ -73,25 +83,39 @@ export type RevokedVerdicts = Pick<Endpoint, 'address' | 'port'> | { name: strin
 function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' | 'port'>): Error {
   const error = dialError(errno, step, { source: at });
   if (error.syscall !== 'bind') return error;
-  const shared = errno === -constants.errno.EADDRINUSE && cluster().isWorker;
-  return systemError(errno, { syscall: 'listen', ...at, ...(shared ? { hint: SHARED_NOT } : {}) });
+  const inUse = errno === -constants.errno.EADDRINUSE;
+  const hint = inUse && cluster().isWorker ? SHARED_NOT : IN_USE;
+  return systemError(errno, { syscall: 'listen', ...at, ...(inUse && { hint }) });
 }
 
-/** `listen(2)` until `onOver`, which is called when none of the thread's own relays is left after {@link close}. */
+/** The connection's token, what readFacts answers and originOf, what was seen, its descriptor, and whose it is. */
+type OnUndecided = (
+  token: number,
+  status: number,
+  origin: Origin,
+  first: FirstBytes | undefined,
+  fd: number,
+  thread: number | undefined,
+) => void;
+
+type NativeCallback = Parameters<Binding['relayListenToo']>[2];
+
+/** `listen(2)` until `onOver`, which is called when none of the threads' own relays is left after {@link close}. */
 export class Listener {
   /** Where it is bound. */
   readonly address: Endpoint;
-  /** struct ListenerStats, for as long as it is not over. */
-  readonly stats: ArrayBuffer;
+  /** struct ListenerStats of each thread, for as long as it is not over. */
+  readonly stats: ArrayBuffer[];
   /** Which network namespace it listens in. */
   readonly namespace: number;
-  readonly #id: number;
+  /** One for each thread; what they share, verdicts and limits, goes by the first. */
+  readonly #ids: number[];
   readonly #mark: number;
   readonly #from: DialFrom;
   #release: (() => void) | undefined;
 
-  private constructor(id: number, stats: ArrayBuffer, mark: number, place: Place, from: DialFrom) {
-    this.#id = id;
+  private constructor(ids: number[], stats: ArrayBuffer[], mark: number, place: Place, from: DialFrom) {
+    this.#ids = ids;
     this.stats = stats;
     this.namespace = place.number;
     this.#mark = mark;
@@ -102,22 +126,34 @@ export class Listener {
 
   /** `onUndecided` gets the token of each connection that there is no verdict about, with its facts in memory. */
   static listen(
-    { port = 0, host, fd = -1, backlog = 65535, namespace }: RelayListenOptions,
+    { port = 0, host, fd = -1, backlog = 65535, reusePort = false, namespace }: RelayListenOptions,
     dial: ListenerDial,
     limits: RelayLimits,
     from: DialFrom,
-    onUndecided: (
-      token: number,
-      status: number,
-      origin: Origin,
-      first: FirstBytes | undefined,
-      fd: number,
-    ) => void,
+    onUndecided: OnUndecided,
     onOver: () => void,
   ): Listener | Error {
     const { transparent = false, mark, preserveSource = false, portFallback = false, inspect } = dial;
+    const { threads = 1 } = dial;
     const inspection = inspect && readInspection(inspect);
     const place = listenPlace(namespace, fd);
+    const ids: number[] = [];
+    const stats: ArrayBuffer[] = [];
+    let over = 0;
+    const callback = (thread: number): NativeCallback => {
+      // Where there is one only, whoever has the least to do takes what is decided about: see setRelayThreads.
+      const stays = threads > 1 ? thread : undefined;
+      return (token, status, origin, size, accepted) => {
+        if (token >= 0) {
+          const first =
+            size < 0 ? undefined : readFirstBytes(Buffer.from(inspection!.memory.subarray(0, size)));
+          onUndecided(token, status, origin, first, accepted, stays);
+        } else if (++over === ids.length) {
+          engine().countAlive(-1);
+          onOver();
+        }
+      };
+    };
     engine().countAlive(1);
     const [id, more] = binding().relayListen(
       host ?? null,
@@ -129,37 +165,45 @@ export class Listener {
       preserveSource === 'port' ? 2 : preserveSource ? 1 : 0,
       portFallback,
       limits.words,
-      (token, status, origin, size, accepted) => {
-        if (token >= 0) {
-          const first =
-            size < 0 ? undefined : readFirstBytes(Buffer.from(inspection!.memory.subarray(0, size)));
-          onUndecided(token, status, origin, first, accepted);
-        } else {
-          engine().countAlive(-1);
-          onOver();
-        }
-      },
+      callback(0),
       inspection?.memory,
       inspection?.ports,
       inspection?.timeout ?? 0,
       namespace?.fd ?? -1,
       from.place.where,
       readAdmission(dial),
+      threads > 1,
+      reusePort,
     );
-    if (typeof more !== 'number') return new Listener(id, more, mark ?? 0, place, from);
-    engine().countAlive(-1);
-    return listenError(id, more, { address: host ?? '::', port });
+    if (typeof more === 'number') {
+      engine().countAlive(-1);
+      return listenError(id, more, { address: host ?? '::', port });
+    }
+    ids.push(id);
+    stats.push(more);
+    for (let thread = 1; thread < threads; thread++) {
+      const [another, itsStats] = binding().relayListenToo(id, thread, callback(thread));
+      /* c8 ignore next -- no descriptor or no memory: then there are fewer threads */
+      if (typeof itsStats === 'number') break;
+      ids.push(another);
+      stats.push(itsStats);
+    }
+    return new Listener(ids, stats, mark ?? 0, place, from);
   }
 
   /** The listening descriptor, which stays the thread's. */
   get fd(): number {
-    return binding().relayFd(this.#id);
+    return binding().relayFd(this.#ids[0]!);
   }
 
   /** Tells what becomes of connections that the thread deals with by itself, from now on. */
   record(onRecords: ((records: ConnectionRecord[]) => void) | undefined): void {
+    for (const id of this.#ids) this.#recordOf(id, onRecords);
+  }
+
+  #recordOf(id: number, onRecords: ((records: ConnectionRecord[]) => void) | undefined): void {
     const memory = binding().relayRecords(
-      this.#id,
+      id,
       onRecords === undefined
         ? null
         : (count, text) => onRecords(readRecords(memory as ArrayBuffer, count, text)),
@@ -172,7 +216,7 @@ export class Listener {
   close(destroy: boolean): void {
     this.#release?.();
     this.#release = undefined;
-    binding().relayUnlisten(this.#id, destroy);
+    for (const id of this.#ids) binding().relayUnlisten(id, destroy);
   }
 
   /**
@@ -195,7 +239,7 @@ export class Listener {
       binding().isLocalDestination(each, this.#mark, this.#from.place.where) !== 0;
     if (isLocal(address) || dialled.some(isLocal)) return;
     binding().relaySetVerdict(
-      this.#id,
+      this.#ids[0]!,
       address,
       port,
       VERDICTS[action],
@@ -211,16 +255,16 @@ export class Listener {
   /** Takes back what {@link remember} said of one destination, of one name, or of all. */
   revoke(what?: RevokedVerdicts): void {
     if (what === undefined) {
-      binding().relayRevokeVerdicts(this.#id, null, 0, null);
+      binding().relayRevokeVerdicts(this.#ids[0]!, null, 0, null);
     } else if ('name' in what) {
       const { name } = what;
       if (typeof name !== 'string' || name === '') throw invalidType('name', 'a host name', name);
-      binding().relayRevokeVerdicts(this.#id, null, 0, name.toLowerCase().replace(/\.$/, ''));
+      binding().relayRevokeVerdicts(this.#ids[0]!, null, 0, name.toLowerCase().replace(/\.$/, ''));
     } else {
       const { address, port } = what;
       if (canonicalAddress(address) === undefined)
         throw invalidType('destination.address', 'a literal IP address', address);
-      binding().relayRevokeVerdicts(this.#id, address, port, null);
+      binding().relayRevokeVerdicts(this.#ids[0]!, address, port, null);
     }
   }
 }

@@ -177,12 +177,13 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     origin: Origin,
     first: FirstBytes | undefined,
     fd: number,
+    thread: number | undefined,
   ): void {
     const { address, namespace } = this.#listener!;
     const destination = recoverFromFacts(status, () => address, new Place(fd, namespace));
     const client = endpointAt(Role.peer);
     const path = origin > 0 ? origin : address.port;
-    const question = { destination, client, first, revocations: this.#revocations, path };
+    const question = { destination, client, first, revocations: this.#revocations, path, thread };
     const one = new Undecided(token, question, this.#records.begin(client, destination, first));
     const about = { server: this, client };
     this.#counts.connection(destination, about);

@@ -11,6 +11,8 @@ import type { Relay, RelayObject } from './relay-object.ts';
 /** What a {@link RelayServer} has done so far, its thread included. `reset`: by verdict. */
 export interface RelayServerStats extends InterceptStats {
   accepted: number;
+  /** The same of each of the `threads`. */
+  acceptedByThread: number[];
   /** Brought before `decide`; the others a lasting verdict covered. */
   undecided: number;
   /** Dialled. */
@@ -57,7 +59,8 @@ const DURATION_AT = CONNECT_AT + HISTOGRAM_SIZE;
 const SIZE = DURATION_AT + HISTOGRAM_SIZE;
 
 export class ServerCounts {
-  #thread: Float64Array = new Float64Array(SIZE);
+  /** One for each thread. */
+  #threads: Float64Array[] = [];
   readonly #connections = newInterceptStats();
   readonly #relays = new Set<Relay>();
   #relayed = 0;
@@ -68,14 +71,14 @@ export class ServerCounts {
   readonly #connectMs = new Float64Array(HISTOGRAM_SIZE);
   readonly #durationMs = new Float64Array(HISTOGRAM_SIZE);
 
-  /** The thread's numbers, from now on. */
-  attach(memory: ArrayBuffer): void {
-    this.#thread = new Float64Array(memory);
+  /** The threads' numbers, from now on. */
+  attach(memories: ArrayBuffer[]): void {
+    this.#threads = memories.map((memory) => new Float64Array(memory, 0, SIZE));
   }
 
   /** The memory is the addon's only as long as the listener is. */
   detach(): void {
-    this.#thread = this.#thread.slice();
+    this.#threads = this.#threads.map((memory) => memory.slice());
   }
 
   /** A connection that comes to `decide`. */
@@ -119,14 +122,13 @@ export class ServerCounts {
   }
 
   #histogram(name: HistogramName, at: number, own: Float64Array): Histogram {
-    return sumOf(name, [own, this.#thread.subarray(at, at + HISTOGRAM_SIZE)]);
+    return sumOf(name, [own, ...this.#threads.map((memory) => memory.subarray(at, at + HISTOGRAM_SIZE))]);
   }
 
   read(): RelayServerStats {
-    const thread = Object.fromEntries(COUNTERS.map((name, at) => [name, this.#thread[at]!])) as Record<
-      (typeof COUNTERS)[number],
-      number
-    >;
+    const thread = Object.fromEntries(
+      COUNTERS.map((name, at) => [name, this.#threads.reduce((sum, memory) => sum + memory[at]!, 0)]),
+    ) as Record<(typeof COUNTERS)[number], number>;
     const { redirect, tproxy, ebpf, proxy, direct, unknown, reset, errors, refused } = this.#connections;
     let up = this.#bytesToUpstream;
     let down = this.#bytesToClient;
@@ -136,6 +138,7 @@ export class ServerCounts {
     }
     return {
       accepted: thread.accepted,
+      acceptedByThread: this.#threads.map((memory) => memory[0]!),
       redirect: thread.redirect + redirect,
       tproxy: thread.tproxy + tproxy,
       ebpf: thread.ebpf + ebpf,

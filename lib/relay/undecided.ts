@@ -30,6 +30,8 @@ export interface Question {
   readonly revocations: number;
   /** For a dial that the program makes itself. */
   readonly path: Path;
+  /** Whose the connection is to stay; undefined: whichever has the least to do. */
+  readonly thread?: number | undefined;
 }
 
 /** Owns the connection's token, and keeps the event loop alive, until one of `refuse`, `take` and `dial`. */
@@ -97,14 +99,15 @@ export class Undecided implements PendingConnection {
   /** A thread dials and relays. Returns the mover, or the negative errno that prevented it. */
   dial(destination: Endpoint, onClose: (outcome: RelayOutcome) => void): NativeMover | number {
     const ends = { destination, source: this.question.client };
-    const mover = engine().dial(this.#token, ends, onClose);
+    const mover = engine().dial(this.#token, ends, onClose, this.question.thread);
     this.#finish();
     return mover;
   }
 
   /** The same another way. */
   dialRoute(route: Route, onClose: (outcome: RelayOutcome) => void): NativeMover | number {
-    const mover = engine().dialRoute(this.#token, route, this.question.client, onClose);
+    const { client, thread } = this.question;
+    const mover = engine().dialRoute(this.#token, route, client, onClose, thread);
     this.#finish();
     return mover;
   }

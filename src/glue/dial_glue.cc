@@ -79,7 +79,8 @@ Napi::Value BindListener(const Napi::CallbackInfo& info) {
   Endpoint address;
   int status = endpoint_argument(info, 0, &address);
   if (status != 0) return failure(env, status, kBind);
-  const ListenOptions options = {-1, false, flag_argument(info[2]), int_argument(info[3], -1)};
+  const ListenOptions options = {-1, false, flag_argument(info[2]), false,
+                                 int_argument(info[3], -1)};
   OwnedFd opened;
   DialStep failed = kNoStep;
   const auto port = static_cast<uint16_t>(uint_argument(info[1]));

@@ -168,7 +168,9 @@ void RelayGlue::Drain(napi_value callback) {
     if (thread != nullptr) thread->cork();
   }
   DrainClosed(callback);
-  DrainNews();
+  for (std::unique_ptr<RelayThread>& thread : threads_) {
+    if (thread != nullptr) DrainNews(thread.get());
+  }
   for (std::unique_ptr<RelayThread>& thread : threads_) {
     if (thread != nullptr) thread->uncork();
   }
@@ -232,6 +234,7 @@ void init_relay(Napi::Env env, Napi::Object exports, const RelayGlue::Shared& sh
   define<&RelayGlue::MakeRoute>(env, exports, "relayRoute", glue);
   define<&RelayGlue::Ref>(env, exports, "relayRef", glue);
   define<&RelayGlue::Listen>(env, exports, "relayListen", glue);
+  define<&RelayGlue::ListenToo>(env, exports, "relayListenToo", glue);
   define<&RelayGlue::Unlisten>(env, exports, "relayUnlisten", glue);
   define<&RelayGlue::ListenerFd>(env, exports, "relayFd", glue);
   define<&RelayGlue::SetVerdict>(env, exports, "relaySetVerdict", glue);

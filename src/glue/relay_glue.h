@@ -69,14 +69,18 @@ class RelayGlue {
   // (token, status, origin, size, fd) => void, memory for first bytes as a Uint8Array | undefined,
   // destination ports on which they are looked at as a sorted Uint16Array | undefined: all, for how
   // many ms, network namespace to listen in | -1, network namespace to dial in | -1,
-  // struct AdmissionLimits as a Uint32Array) → [listener, memory of its struct ListenerStats] and
-  // the bound address in scratch, or
+  // struct AdmissionLimits as a Uint32Array, will ListenToo follow?, SO_REUSEPORT) → [listener,
+  // memory of its struct ListenerStats] and the bound address in scratch, or
   // [-errno, enum DialStep]. Each connection that there is no verdict about is given to
   // onUndecided, with what readFacts answers and fills, what originOf answers, and how many first
   // bytes there are, which parseFirstBytes has been asked about, or -1: nobody has looked. Its
   // token goes to Dial, Refuse or Take; -1 says that the listener was closed and no relay of its is
   // left.
   Napi::Value Listen(const Napi::CallbackInfo& info);
+
+  // (listener that ListenToo was to follow, thread, onUndecided) → as Listen. Another thread
+  // accepts from the same socket, and goes by the same verdicts and limits.
+  Napi::Value ListenToo(const Napi::CallbackInfo& info);
 
   // (listener, destroy: are its relays to be closed too?) → 0 or -errno
   Napi::Value Unlisten(const Napi::CallbackInfo& info);
@@ -128,7 +132,7 @@ class RelayGlue {
   static constexpr uint32_t kMostThreads = 64;
   static constexpr uint32_t kSlabSlots = 2048;
   static constexpr uint32_t kMostSlabs = 256;
-  static constexpr uint32_t kMostListeners = 64;
+  static constexpr uint32_t kMostListeners = 256;
 
   struct ListenerSlot {
     std::unique_ptr<RelayListener> native;
@@ -152,13 +156,15 @@ class RelayGlue {
   static void Inspect(const Napi::CallbackInfo& info, Inspection* inspection);
   static SuppliedFrom Sockets(int net);
   static Route::Ref RouteOf(const Napi::CallbackInfo& info, size_t index);
+  Napi::Value Begin(std::unique_ptr<RelayListener> listener, const Napi::Function& on_undecided);
+  uint32_t FreeListener() const;
   RelayListener* Listener(const Napi::CallbackInfo& info, size_t index) const;
 
   static void Notify(void* closed);
   static void OnNews(napi_env env, napi_value callback, void* self, void*);
   void Drain(napi_value callback);
   void DrainClosed(napi_value callback);
-  void DrainNews();
+  void DrainNews(RelayThread* thread);
   void DrainRecords(Records* records);
   void Report(napi_value callback, uint32_t count);
 

@@ -31,8 +31,7 @@ uint8_t name_argument(const Napi::CallbackInfo& info, size_t index, char (&name)
 }  // namespace
 
 Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
-  uint32_t id = 0;
-  while (id < kMostListeners && listeners_[id].native != nullptr) id++;
+  const uint32_t id = FreeListener();
   if (id == kMostListeners || !info[9].IsFunction()) return Pair(-EMFILE, Status(kNoStep));
   Endpoint address;
   const auto port = static_cast<uint16_t>(number_argument(info, 1));
@@ -43,7 +42,7 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
   DialStep failed = kNoStep;
   const int given = fd_argument(info, 2);
   const ListenOptions options = {static_cast<int>(number_argument(info, 3)), flag_argument(info, 4),
-                                 false, fd_argument(info, 13)};
+                                 false, flag_argument(info, 17), fd_argument(info, 13)};
   status = given >= 0
                ? adopt_listener(given, options, &listener->fd, &failed)
                : open_listener(any ? nullptr : &address, port, options, &listener->fd, &failed);
@@ -53,9 +52,6 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
   }
   if (status == 0) status = local_endpoint(listener->fd.get(), &answer_->scratch);
   if (status != 0) return Pair(status, Status(failed));
-  Napi::Reference<Napi::ArrayBuffer> stats;
-  void* const memory = shared_memory(env_, sizeof(ListenerStats), &stats);
-  if (memory == nullptr) return Pair(-ENOMEM, Status(kNoStep));
   listener->id = id;
   listener->port = answer_->scratch.port;
   const bool marked = info[5].IsNumber();
@@ -66,21 +62,63 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
                     dials_,
                     Sockets(fd_argument(info, 14))};
   listener->limits = Limits(info[8]);
-  const AdmissionLimits most = Most(info[15]);
-  if (most.any()) listener->admissions = Admissions::create(most);
+  listener->group = new ListenerGroup(Most(info[15]), given < 0 && options.reuse_port);
+  listener->shared = flag_argument(info, 16);
   listener->aliases = aliases_;
   if (info[10].IsTypedArray()) Inspect(info, &listener->inspection);
-  listener->stats = static_cast<ListenerStats*>(memory);
-  *listener->stats = {};
-  status = threads_[0]->listen(listener.get());
-  if (status != 0) return Pair(status, Status(kNoStep));
-  listeners_[id].native = std::move(listener);
-  listeners_[id].stats = std::move(stats);
   if (info[10].IsTypedArray()) {
     listeners_[id].first_bytes = Napi::Persistent(info[10].As<Napi::Uint8Array>());
   }
-  listeners_[id].on_undecided = Napi::Persistent(info[9].As<Napi::Function>());
-  return Pair(static_cast<int>(id), listeners_[id].stats.Value());
+  return Begin(std::move(listener), info[9].As<Napi::Function>());
+}
+
+Napi::Value RelayGlue::ListenToo(const Napi::CallbackInfo& info) {
+  const RelayListener* const first = Listener(info, 0);
+  const uint32_t thread = id_argument(info, 1);
+  const uint32_t id = FreeListener();
+  if (first == nullptr || !info[2].IsFunction() || thread >= kMostThreads) {
+    return Pair(-EINVAL, Status(kNoStep));
+  }
+  if (id == kMostListeners) return Pair(-EMFILE, Status(kNoStep));
+  std::unique_ptr<RelayListener> listener(new RelayListener);
+  listener->fd.reset(fcntl(first->fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!listener->fd.valid()) return Pair(-errno, Status(kNoStep));
+  const int status = StartThread(thread);
+  if (status != 0) return Pair(status, Status(kNoStep));
+  listener->id = id;
+  listener->thread = thread;
+  listener->port = first->port;
+  listener->plan = first->plan;
+  listener->limits = first->limits;
+  listener->inspection = first->inspection;
+  listener->aliases = first->aliases;
+  listener->group = first->group->ref();
+  listener->shared = true;
+  const Napi::Reference<Napi::Uint8Array>& bytes = listeners_[first->id].first_bytes;
+  if (!bytes.IsEmpty()) listeners_[id].first_bytes = Napi::Persistent(bytes.Value());
+  return Begin(std::move(listener), info[2].As<Napi::Function>());
+}
+
+// Gives it to its thread.
+Napi::Value RelayGlue::Begin(std::unique_ptr<RelayListener> listener,
+                             const Napi::Function& on_undecided) {
+  ListenerSlot& slot = listeners_[listener->id];
+  void* const memory = shared_memory(env_, sizeof(ListenerStats), &slot.stats);
+  if (memory == nullptr) return Pair(-ENOMEM, Status(kNoStep));
+  listener->stats = static_cast<ListenerStats*>(memory);
+  *listener->stats = {};
+  const int status = threads_[listener->thread]->listen(listener.get());
+  if (status != 0) return Pair(status, Status(kNoStep));
+  const int id = static_cast<int>(listener->id);
+  slot.native = std::move(listener);
+  slot.on_undecided = Napi::Persistent(on_undecided);
+  return Pair(id, slot.stats.Value());
+}
+
+uint32_t RelayGlue::FreeListener() const {
+  uint32_t id = 0;
+  while (id < kMostListeners && listeners_[id].native != nullptr) id++;
+  return id;
 }
 
 void RelayGlue::Inspect(const Napi::CallbackInfo& info, Inspection* inspection) {
@@ -103,7 +141,7 @@ SuppliedFrom RelayGlue::Sockets(int net) {
 Napi::Value RelayGlue::Unlisten(const Napi::CallbackInfo& info) {
   RelayListener* const listener = Listener(info, 0);
   if (listener == nullptr) return Status(-EINVAL);
-  return Status(threads_[0]->unlisten(listener, flag_argument(info, 1)));
+  return Status(threads_[listener->thread]->unlisten(listener, flag_argument(info, 1)));
 }
 
 Napi::Value RelayGlue::ListenerFd(const Napi::CallbackInfo& info) {
@@ -129,9 +167,9 @@ Napi::Value RelayGlue::SetVerdict(const Napi::CallbackInfo& info) {
     wanted.name_length = name_argument(info, 8, name);
     wanted.name = name;
   }
-  listener->verdicts.set(destination, wanted, static_cast<Verdict>(verdict),
-                         monotonic_ms() + number_argument(info, 4), flag_argument(info, 5),
-                         RouteOf(info, 9));
+  listener->group->verdicts.set(destination, wanted, static_cast<Verdict>(verdict),
+                                monotonic_ms() + number_argument(info, 4), flag_argument(info, 5),
+                                RouteOf(info, 9));
   return Status(0);
 }
 
@@ -144,11 +182,11 @@ Napi::Value RelayGlue::RevokeVerdicts(const Napi::CallbackInfo& info) {
   char name[kNameSize];
   const size_t length = name_argument(info, 3, name);
   if (length > 0) {
-    listener->verdicts.revoke(name, length);
+    listener->group->verdicts.revoke(name, length);
   } else if (destination.family != 0) {
-    listener->verdicts.revoke(destination);
+    listener->group->verdicts.revoke(destination);
   } else {
-    listener->verdicts.revoke_all();
+    listener->group->verdicts.revoke_all();
   }
   return Status(0);
 }
@@ -196,16 +234,18 @@ Napi::Value RelayGlue::Take(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value RelayGlue::Watch(const Napi::CallbackInfo& info) {
-  return Status(undecided_.watch(id_argument(info, 0), threads_[0].get()));
+  const uint32_t token = id_argument(info, 0);
+  const News* const one = undecided_.find(token);
+  if (one == nullptr) return Status(-EINVAL);
+  return Status(undecided_.watch(token, threads_[one->thread].get()));
 }
 
 // A callback may close a listener, and its slot may be another's by the next one.
-void RelayGlue::DrainNews() {
-  if (threads_[0] == nullptr) return;
-  News* const news = threads_[0]->take_news();
+void RelayGlue::DrainNews(RelayThread* thread) {
+  News* const news = thread->take_news();
   // After the news: with that of a listener's end its last records are there.
   Records records;
-  threads_[0]->take_records(&records);
+  thread->take_records(&records);
   DrainRecords(&records);
   for (News* next = news; next != nullptr;) {
     std::unique_ptr<News> one(next);

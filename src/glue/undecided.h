@@ -27,6 +27,11 @@ class UndecidedConnections {
     return token;
   }
 
+  // Null for a token that is nobody's.
+  const News* find(uint32_t token) const {
+    return has(token) ? places_[token].connection.get() : nullptr;
+  }
+
   // From here on the thread reports when the connection is gone. Returns 0 or -errno.
   int watch(uint32_t token, RelayThread* thread) {
     if (!has(token)) return -EINVAL;

@@ -14,6 +14,7 @@
 #include "relay/inspect.h"
 #include "relay/listener.h"
 #include "relay/thread.h"
+#include "socket/listen.h"
 #include "socket/mutex.h"
 #include "socket/socket_options.h"
 
@@ -22,19 +23,32 @@ namespace original_dst {
 namespace {
 
 constexpr uint32_t kMostAtOnce = 64;
+// As much as a backlog holds, and no more: clients may go on coming.
+constexpr int kTurnsAtClose = 1024;
 
 // How long accepting is paused for want of a descriptor. Nobody tells when the program closes one.
 constexpr uint64_t kPauseMs = 50;
 
+// How long the client's part of a handshake may be on its way. One that is begun meanwhile is not
+// answered, and is begun anew by the client a second after (RFC 6298: the initial RTO): later than
+// this.
+constexpr uint64_t kHandshakeMs = 500;
+
 }  // namespace
+
+// Of several threads the first in the socket's queue of those that sleep is woken, and no other.
+// Our own socket in our own set: refused only for want of memory, and then the listener accepts
+// nothing, which its clients see as they would any proxy that cannot go on.
+void RelayThread::watch(RelayListener* listener) {
+  const uint32_t alone = listener->shared ? static_cast<uint32_t>(EPOLLEXCLUSIVE) : 0U;
+  watch(EPOLL_CTL_ADD, listener->fd.get(), listener, EPOLLIN | alone);
+}
 
 void RelayThread::begin_listening(RelayListener* listener) {
   listener->next = listeners_;
   listeners_ = listener;
   listener->listening = true;
-  // Our own socket in our own set: refused only for want of memory, and then the listener accepts
-  // nothing, which its clients see as they would any proxy that cannot go on.
-  watch(EPOLL_CTL_ADD, listener->fd.get(), listener, EPOLLIN);
+  watch(listener);
 }
 
 void RelayThread::end_listening(RelayListener* listener, bool destroy) {
@@ -42,12 +56,19 @@ void RelayThread::end_listening(RelayListener* listener, bool destroy) {
   RelayListener* known = listeners_;
   while (known != nullptr && known != listener) known = known->next;
   if (known == nullptr) return;
+  if (listener->listening && !destroy) {
+    if (listener->group->reuse_port && listener->closes_at == 0) {
+      // A handshake that was begun here comes to its end here, or is reset: only new ones go to the
+      // other sockets of the port.
+      refuse_handshakes(listener->fd.get(), true);
+      listener->closes_at = now_ + kHandshakeMs;
+    }
+    if (listener->closes_at > now_) return;
+    // close(2) resets what waits to be accepted.
+    for (int turns = 0; turns < kTurnsAtClose && accept(listener); turns++) continue;
+  }
   if (listener->listening) {
-    listener->listening = false;
-    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
-    watched_.leave(listener);
-    listener->fd.reset();
-    listener->spare.reset();
+    stop_accepting(listener);
     if (listener->is_over()) return dismiss(listener);
   }
   // The last one takes the listener along.
@@ -66,6 +87,19 @@ void RelayThread::end_listening(RelayListener* listener, bool destroy) {
   }
 }
 
+void RelayThread::stop_accepting(RelayListener* listener) {
+  listener->listening = false;
+  listener->ready = false;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
+  watched_.leave(listener);
+  // Whoever has the socket too, of another program perhaps, goes on with it.
+  if (listener->group->stops_listening() && listener->closes_at != 0) {
+    refuse_handshakes(listener->fd.get(), false);
+  }
+  listener->fd.reset();
+  listener->spare.reset();
+}
+
 // Nothing of the listener's is left: TypeScript is told, and may delete it.
 void RelayThread::dismiss(RelayListener* listener) {
   RelayListener** at = &listeners_;
@@ -78,9 +112,9 @@ void RelayThread::dismiss(RelayListener* listener) {
   hand_up(over);
 }
 
-void RelayThread::accept(RelayListener* listener) {
+// Returns whether more may be waiting.
+bool RelayThread::accept(RelayListener* listener) {
   listener->ready = false;
-  // A turn, as for bytes; what is left is reported again.
   const uint32_t most = listener->at_once;
   listener->at_once = std::min(most * 2, kMostAtOnce);
   for (uint32_t i = 0; i < most; i++) {
@@ -89,9 +123,13 @@ void RelayThread::accept(RelayListener* listener) {
     const RelayListener::Accepted answer = listener->accept_one(&accepted, &facts);
     if (answer == RelayListener::Accepted::kNone) {
       listener->at_once = std::max(i, 1U);
-      return;
+      let_others(listener);
+      return false;
     }
-    if (answer == RelayListener::Accepted::kCannot) return pause(listener);
+    if (answer == RelayListener::Accepted::kCannot) {
+      pause(listener);
+      return false;
+    }
     if (answer == RelayListener::Accepted::kNotThisOne) continue;
     Admission admission;
     const Admitted admitted = listener->admit(facts.peer, now_, &admission);
@@ -111,6 +149,9 @@ void RelayThread::accept(RelayListener* listener) {
              std::move(admission));
     }
   }
+  // A turn, as for bytes. What is left is reported again, to whichever thread is idle.
+  let_others(listener);
+  return true;
 }
 
 void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts,
@@ -170,23 +211,37 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
   }
 }
 
+// Else the thread that was the first to listen would get every connection that finds it idle, and
+// have all the work of those that stay: from here on it is the last in the queue.
+void RelayThread::let_others(RelayListener* listener) {
+  if (!listener->shared) return;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
+  watch(listener);
+}
+
 // Else the listener, which stays readable, would be reported again and again, with nothing done.
 void RelayThread::pause(RelayListener* listener) {
   listener->paused_until = now_ + kPauseMs;
-  watch(EPOLL_CTL_MOD, listener->fd.get(), listener, 0);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener->fd.get(), nullptr);
 }
 
 void RelayThread::resume(RelayListener* listener) {
-  if (!listener->take_spare()) return pause(listener);
+  if (!listener->take_spare()) {
+    listener->paused_until = now_ + kPauseMs;
+    return;
+  }
   listener->paused_until = 0;
-  watch(EPOLL_CTL_MOD, listener->fd.get(), listener, EPOLLIN);
+  watch(listener);
 }
 
 void RelayThread::serve_listeners() {
-  for (RelayListener* one = listeners_; one != nullptr; one = one->next) {
+  for (RelayListener *one = listeners_, *next = nullptr; one != nullptr; one = next) {
+    next = one->next;
     if (!one->listening) continue;
     if (one->paused_until != 0 && one->paused_until <= now_) resume(one);
-    if (one->ready) {
+    if (one->closes_at != 0 && one->closes_at <= now_) {
+      end_listening(one, false);
+    } else if (one->ready) {
       accept(one);
     } else {
       one->at_once = 1;
@@ -194,11 +249,13 @@ void RelayThread::serve_listeners() {
   }
 }
 
-// When the first of them is to be resumed, or UINT64_MAX.
-uint64_t RelayThread::resume_at() const {
+// When the first of them is to be resumed or closed, or UINT64_MAX.
+uint64_t RelayThread::listeners_due() const {
   uint64_t first = UINT64_MAX;
   for (const RelayListener* one = listeners_; one != nullptr; one = one->next) {
-    if (one->listening && one->paused_until != 0) first = std::min(first, one->paused_until);
+    if (!one->listening) continue;
+    if (one->paused_until != 0) first = std::min(first, one->paused_until);
+    if (one->closes_at != 0) first = std::min(first, one->closes_at);
   }
   return first;
 }

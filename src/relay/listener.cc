@@ -78,8 +78,8 @@ bool RelayListener::take_spare() {
 }
 
 Admitted RelayListener::admit(const Endpoint& peer, uint64_t now_ms, Admission* admission) {
-  if (admissions == nullptr) return kYes;
-  const Admitted answer = admissions->admit(peer, now_ms, admission);
+  if (group->admissions == nullptr) return kYes;
+  const Admitted answer = group->admissions->admit(peer, now_ms, admission);
   if (answer != kYes) add_to(&stats->refused[answer - 1], 1);
   return answer;
 }
@@ -105,7 +105,7 @@ Handled RelayListener::handle(int accepted, const Endpoint& destination, const W
                               uint64_t now_ms, const Facts& facts) {
   Handled handled;
   const Verdict verdict =
-      verdicts.find(destination, wanted, now_ms, &handled.tproxy, &handled.route);
+      group->verdicts.find(destination, wanted, now_ms, &handled.tproxy, &handled.route);
   if (verdict == kUndecided) return handled;
   Path path = 0;
   if (verdict == kRelayIt) {
@@ -151,6 +151,7 @@ News* RelayListener::undecided(OwnedFd accepted, const Facts& facts, Admission a
   one->admission = std::move(admission);
   one->plan = plan;
   one->limits = limits;
+  one->thread = thread;
   one->listener = this;
   return one;
 }

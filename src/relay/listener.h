@@ -12,8 +12,8 @@
 #include "relay/admissions.h"
 #include "relay/histogram.h"
 #include "relay/inspect.h"
+#include "relay/listener_group.h"
 #include "relay/relay.h"
-#include "relay/verdicts.h"
 #include "socket/certain_destination.h"
 #include "socket/dial.h"
 #include "socket/original_dst.h"
@@ -87,6 +87,7 @@ struct News {
   Admission admission;
   std::unique_ptr<Seen> seen;  // null: nobody has looked
   uint64_t tag = 0;
+  uint32_t thread = 0;                // that has accepted it
   RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
   News* next = nullptr;
 };
@@ -96,9 +97,10 @@ struct RelayListener : Watched {
   RelayListener(const RelayListener&) = delete;
   RelayListener& operator=(const RelayListener&) = delete;
   ~RelayListener() {
-    if (admissions != nullptr) admissions->unref();
+    if (group != nullptr) group->unref();
   }
   uint32_t id = 0;
+  uint32_t thread = 0;  // its number
   OwnedFd fd;
   uint16_t port = 0;
   DialPlan plan = {};
@@ -106,8 +108,8 @@ struct RelayListener : Watched {
   Inspection inspection;
   AliasTables* aliases = nullptr;
   ListenerStats* stats = nullptr;
-  Verdicts verdicts;
-  Admissions* admissions = nullptr;  // null: there are no limits
+  ListenerGroup* group = nullptr;
+  bool shared = false;  // other threads listen too
 
   // Does anybody want records? Set by the other thread.
   bool recorded() const { return __atomic_load_n(&recorded_, __ATOMIC_RELAXED); }
@@ -116,6 +118,7 @@ struct RelayListener : Watched {
   // The relay thread's own.
   OwnedFd spare;  // given up for a moment when there are no descriptors, to refuse a connection
   uint64_t paused_until = 0;  // while accept4(2) cannot go on; 0: it can
+  uint64_t closes_at = 0;     // 0: not yet
   Relay* first = nullptr;     // the open ones
   Waiting* waiting = nullptr;
   // How many connections are accepted in a turn: one event says that there is one, and to ask for

@@ -260,7 +260,7 @@ void RelayThread::tell() {
 int RelayThread::wait_ms() const {
   if (busy_first_ != nullptr) return 0;
   const uint64_t due = std::min(
-      {timers_.first_due(), waiting_timers_.first_due(), resume_at(), records_due_, tell_at_});
+      {timers_.first_due(), waiting_timers_.first_due(), listeners_due(), records_due_, tell_at_});
   if (due == UINT64_MAX) return -1;
   const uint64_t now = monotonic_ms();
   if (due <= now) return 0;

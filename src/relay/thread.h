@@ -86,15 +86,18 @@ class RelayThread {
   bool watch_upstream(Relay* relay);
   void begin_listening(RelayListener* listener);
   void end_listening(RelayListener* listener, bool destroy);
+  void watch(RelayListener* listener);
+  void stop_accepting(RelayListener* listener);
+  void let_others(RelayListener* listener);
   void serve_listeners();
-  void accept(RelayListener* listener);
+  bool accept(RelayListener* listener);
   // `destination`: null where it is not certain. `seen`: null where nobody has looked; its bytes
   // are in the scratch buffer. `watched`: the socket is in the epoll set.
   void decide(RelayListener* listener, OwnedFd accepted, Facts* facts, const Endpoint* destination,
               Seen* seen, bool watched, Admission admission);
   void pause(RelayListener* listener);
   void resume(RelayListener* listener);
-  uint64_t resume_at() const;
+  uint64_t listeners_due() const;
   bool has_connected(Relay* relay);
   void on_connection_gone(uint64_t tag);
   void forget(Relay* relay);

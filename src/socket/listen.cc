@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -23,6 +24,9 @@ int open_at(const Endpoint& address, const ListenOptions& options, OwnedFd* open
   const int ipv6_only = options.ipv6_only ? 1 : 0;
   *failed = kReuseAddress;
   if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) return -errno;
+  if (options.reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) {
+    return -errno;
+  }
   if (domain == AF_INET6) setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &ipv6_only, sizeof(ipv6_only));
   // Before listen(2): a TPROXY rule must not find a listener that it cannot use.
   *failed = kTransparent;
@@ -66,6 +70,26 @@ int adopt_listener(int fd, const ListenOptions& options, OwnedFd* opened, DialSt
   if (listen(fd, options.backlog) != 0) return -errno;
   opened->reset(fd);
   return 0;
+}
+
+void refuse_handshakes(int fd, bool on) {
+  if (!on) {
+    const int ignored = 0;
+    setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &ignored, sizeof(ignored));
+    return;
+  }
+  // The filter of a TCP socket sees a segment from its header on. Byte 13: the flags.
+  constexpr uint32_t kSyn = 0x02;
+  constexpr uint32_t kAck = 0x10;
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, kSyn | kAck),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kSyn, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+  };
+  const sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+  setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 }  // namespace original_dst

@@ -14,6 +14,7 @@ struct ListenOptions {
   int backlog;  // negative: only bound, for a server of Node's
   bool transparent;
   bool ipv6_only;
+  bool reuse_port;
   int where;  // -1, or a descriptor of the network namespace to listen in
 };
 
@@ -26,6 +27,10 @@ int open_listener(const Endpoint* address, uint16_t port, const ListenOptions& o
 
 // The same for a bound TCP socket, which becomes ours if all goes well.
 int adopt_listener(int fd, const ListenOptions& options, OwnedFd* opened, DialStep* failed);
+
+// Drops SYN at a listening socket, or does not any more (SO_ATTACH_FILTER): what was begun is
+// brought to its end, and what begins is for another socket of the port, once this one is closed.
+void refuse_handshakes(int fd, bool on);
 
 }  // namespace original_dst
 

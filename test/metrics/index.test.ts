@@ -69,6 +69,7 @@ t.test('every number of the stats is told', async (t) => {
       connectMs: histogram(100),
       durationMs: histogram(200),
       recordsDropped: 29,
+      acceptedByThread: [9],
     },
   };
   const datagrams: Measured = {

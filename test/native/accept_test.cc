@@ -1,7 +1,7 @@
 // Runs the accepting part of the relay engine without Node, so that it can be built with the
-// sanitizers. Clients dial an echo server; a rule redirects them to a listener of a relay thread,
-// which goes by lasting verdicts that change all the time, and else asks this program, which
-// answers at random: dial, refuse, or keep the connection for itself.
+// sanitizers. Clients dial an echo server; a rule redirects them to a socket that two relay threads
+// accept from, which go by lasting verdicts that change all the time, and else asks this program,
+// which answers at random: dial, refuse, or keep the connection for itself.
 //
 //   unshare -Urn sh -c 'ip link set lo up; …; accept_test SEED CONNECTIONS [inspect]'
 //
@@ -10,6 +10,7 @@
 // In its network namespace: tcp dport 7001 redirect to :15001, but not what has the mark 7. Prints
 // one line and exits with 0, or says what went wrong and exits with 1.
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -23,10 +24,10 @@
 #include <utility>
 #include <vector>
 
-#include "relay/thread.h"
-#include "relay/listener.h"
-#include "socket/socket_options.h"
 #include "random.h"
+#include "relay/listener.h"
+#include "relay/thread.h"
+#include "socket/socket_options.h"
 
 using original_dst::DialPlan;
 using original_dst::Endpoint;
@@ -49,6 +50,7 @@ namespace {
 constexpr uint16_t kServerPort = 7001;
 constexpr uint16_t kProxyPort = 15001;
 constexpr uint32_t kMark = 7;
+constexpr uint32_t kThreads = 2;
 constexpr size_t kAtOnce = 40;
 constexpr char kWords[] = "what goes out comes back\n";
 
@@ -153,14 +155,29 @@ bool drive(Client* client, bool stopping, uint64_t* whole) {
 // What TypeScript is in the addon: decides, and hears of what has closed.
 class Decider {
  public:
-  Decider(RelayThread* thread, const Endpoint& destination)
-      : thread_(thread), destination_(destination) {}
+  Decider(RelayThread* const* threads, const Endpoint& destination)
+      : threads_(threads), destination_(destination) {}
 
   void decide() {
-    for (News* next = thread_->take_news(); next != nullptr;) {
+    for (uint32_t i = 0; i < kThreads; i++) decide(threads_[i]);
+  }
+
+  bool over() const { return over_ == kThreads; }
+  uint32_t open() const { return open_; }
+  uint32_t dialled() const { return static_cast<uint32_t>(slots_.size()); }
+  uint64_t recorded() const { return recorded_; }
+  void let_go() { kept_.clear(); }
+
+ private:
+  void decide(RelayThread* thread) {
+    News* const news = thread->take_news();
+    original_dst::Records records;
+    thread->take_records(&records);
+    while (records.shift() != nullptr) recorded_++;
+    for (News* next = news; next != nullptr;) {
       const std::unique_ptr<News> one(next);
       next = one->next;
-      if (one->kind == News::kOver) over_ = true;
+      if (one->kind == News::kOver) over_++;
       if (one->kind != News::kUndecided) continue;
       if (one->status != 0 || one->facts.original_status != 0) fail("no facts");
       switch (random_below(4)) {
@@ -171,10 +188,10 @@ class Decider {
           kept_.push_back(std::move(one->fd));
           break;
         default:
-          dial(one.get());
+          dial(thread, one.get());
       }
     }
-    for (Relay* next = thread_->take_closed(); next != nullptr;) {
+    for (Relay* next = thread->take_closed(); next != nullptr;) {
       const std::unique_ptr<Relay> one(next);
       next = one->next;
       if (slots_[one->id]->reason == original_dst::kRelayOpen) fail("closed without a reason");
@@ -186,13 +203,7 @@ class Decider {
     }
   }
 
-  bool over() const { return over_; }
-  uint32_t open() const { return open_; }
-  uint32_t dialled() const { return static_cast<uint32_t>(slots_.size()); }
-  void let_go() { kept_.clear(); }
-
- private:
-  void dial(News* one) {
+  void dial(RelayThread* thread, News* one) {
     auto relay = std::make_unique<Relay>();
     relay->id = dialled();
     slots_.push_back(std::make_unique<RelaySlot>());
@@ -203,17 +214,18 @@ class Decider {
     if (random_below(5) == 0) to.port = 1;
     relay->dial = std::make_unique<original_dst::Dial>(one->plan.dial(to, one->facts.peer));
     relay->ends[kClient].fd = std::move(one->fd);
-    if (thread_->add(relay.get()) != 0) fail("add");
+    if (thread->add(relay.get()) != 0) fail("add");
     static_cast<void>(relay.release());
     open_++;
   }
 
-  RelayThread* const thread_;
+  RelayThread* const* const threads_;
   const Endpoint destination_;
   std::vector<std::unique_ptr<RelaySlot>> slots_;
   std::vector<OwnedFd> kept_;
   uint32_t open_ = 0;
-  bool over_ = false;
+  uint32_t over_ = 0;
+  uint64_t recorded_ = 0;
 };
 
 }  // namespace
@@ -228,29 +240,42 @@ int main(int argc, char** argv) {
     const uint64_t one = 1;
     if (write(static_cast<const OwnedFd*>(context)->get(), &one, sizeof(one)) < 0) return;
   };
-  RelayThread thread(notify, const_cast<OwnedFd*>(&news));
-  if (thread.start() != 0) fail("start");
+  RelayThread one(notify, const_cast<OwnedFd*>(&news));
+  RelayThread two(notify, const_cast<OwnedFd*>(&news));
+  RelayThread* const threads[kThreads] = {&one, &two};
+  for (RelayThread* const thread : threads) {
+    if (thread->start() != 0) fail("start");
+  }
 
   EchoServer server;
-  ListenerStats stats = {};
-  RelayListener listener;
-  listener.fd = listening(kProxyPort);
-  listener.port = kProxyPort;
-  listener.plan = {true, kMark, DialPlan::kOwn, false};
-  listener.stats = &stats;
+  const OwnedFd listens = listening(kProxyPort);
+  original_dst::ListenerGroup* const group =
+      new original_dst::ListenerGroup({1000, 0, 0, 0}, false);
   original_dst::Wanted wanted;
-  if (argc > 3) {
-    listener.inspection.on = true;
-    listener.inspection.every_port = true;
-    listener.inspection.timeout_ms = 1;
-    listener.inspection.max_bytes = 4096;
-    wanted.protocol = original_dst::kOther;
+  if (argc > 3) wanted.protocol = original_dst::kOther;
+  ListenerStats stats[kThreads] = {};
+  RelayListener listeners[kThreads];
+  for (uint32_t i = 0; i < kThreads; i++) {
+    RelayListener& listener = listeners[i];
+    listener.fd.reset(fcntl(listens.get(), F_DUPFD_CLOEXEC, 0));
+    listener.port = kProxyPort;
+    listener.plan = {true, kMark, DialPlan::kOwn, false};
+    listener.stats = &stats[i];
+    listener.group = i == 0 ? group : group->ref();
+    listener.shared = true;
+    listener.set_recorded(true);
+    if (argc > 3) {
+      listener.inspection.on = true;
+      listener.inspection.every_port = true;
+      listener.inspection.timeout_ms = 1;
+      listener.inspection.max_bytes = 4096;
+    }
+    if (threads[i]->listen(&listener) != 0) fail("listen");
   }
-  if (thread.listen(&listener) != 0) fail("listen");
 
   Endpoint destination;
   endpoint_parse("127.0.0.1", kServerPort, &destination);
-  Decider decider(&thread, destination);
+  Decider decider(threads, destination);
   std::vector<Client> clients;
   uint64_t whole = 0;
   uint32_t begun = 0;
@@ -273,13 +298,13 @@ int main(int argc, char** argv) {
     }
     switch (random_below(8)) {
       case 0:
-        listener.verdicts.set(destination, wanted, kRelayIt, monotonic_ms() + 5);
+        group->verdicts.set(destination, wanted, kRelayIt, monotonic_ms() + 5);
         break;
       case 1:
-        listener.verdicts.set(destination, wanted, kResetIt, monotonic_ms() + 1);
+        group->verdicts.set(destination, wanted, kResetIt, monotonic_ms() + 1);
         break;
       case 2:
-        listener.verdicts.revoke_all();
+        group->verdicts.revoke_all();
         break;
       default:
         break;
@@ -298,7 +323,10 @@ int main(int argc, char** argv) {
     if (begun == connections && clients.size() <= kAtOnce / 2 && !stopping) {
       stopping = true;
       decider.let_go();
-      if (thread.unlisten(&listener, true) != 0) fail("unlisten");
+      for (uint32_t i = 0; i < kThreads; i++) {
+        // One closes at its leisure, the other at once.
+        if (threads[i]->unlisten(&listeners[i], i == 0) != 0) fail("unlisten");
+      }
     }
     if (stopping) decider.let_go();
     pollfd wait = {news.get(), POLLIN, 0};
@@ -306,15 +334,21 @@ int main(int argc, char** argv) {
     uint64_t ignored;
     if (read(news.get(), &ignored, sizeof(ignored)) < 0) ignored = 0;
   }
-  if (stats.open != 0) fail("the count of open relays is off");
-  if (stats.inspecting != 0) fail("the count of those that wait is off");
-  if (whole == 0 || stats.relayed == 0 || stats.reset == 0 || decider.dialled() == 0) {
-    fail("something never happened");
+  double accepted = 0;
+  double relayed = 0;
+  for (const ListenerStats& of : stats) {
+    accepted += of.accepted;
+    relayed += of.relayed;
+    if (of.open != 0) fail("the count of open relays is off");
+    if (of.inspecting != 0) fail("the count of those that wait is off");
+    if (whole == 0 || of.relayed == 0 || of.reset == 0 || decider.dialled() == 0) {
+      fail("something never happened");
+    }
   }
-  thread.stop();
+  if (decider.recorded() < static_cast<uint64_t>(relayed)) fail("records are missing");
+  for (RelayThread* const thread : threads) thread->stop();
   printf(
       "accept: %u connections, %llu whole, %.0f accepted, %.0f by verdict, %u dialled on demand\n",
-      begun, static_cast<unsigned long long>(whole), stats.accepted, stats.relayed,
-      decider.dialled());
+      begun, static_cast<unsigned long long>(whole), accepted, relayed, decider.dialled());
   return 0;
 }

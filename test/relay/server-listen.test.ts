@@ -1,6 +1,8 @@
 // How createRelayServer's listening socket comes to be, and what it says when it cannot.
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { createRelayServer, type RelayServer, type RelayServerOptions } from '../../lib/index.ts';
 import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
@@ -90,6 +92,23 @@ if (unprivileged) {
       await once(listening, 'listening');
       t.match(listening.address(), { address: '192.0.2.77', family: 'IPv4' });
       await close(listening);
+    });
+
+    t.test('reusePort: workers of a cluster, each with its own socket', async (t) => {
+      const program = new URL('../fixtures/programs/relay-workers.js', import.meta.url);
+      const child = spawn(process.execPath, [fileURLToPath(program)], { stdio: ['pipe', 'pipe', 'inherit'] });
+      t.teardown(() => child.kill());
+      const port = Number(String(((await once(child.stdout, 'data')) as [Buffer])[0]));
+      for (let i = 0; i < 40; i++) await closed(connect(port, '127.0.0.1').on('error', () => {}));
+      child.stdin.end();
+      const { counts, refused } = JSON.parse(String(((await once(child.stdout, 'data')) as [Buffer])[0])) as {
+        counts: [number, number];
+        refused: string;
+      };
+      t.equal(counts[0] + counts[1], 40);
+      for (const count of counts) t.ok(count > 0, 'the kernel spreads them');
+      t.match(refused, /EADDRINUSE.*in every worker/);
+      t.throws(() => server().listen({ reusePort: 1 as never }), { code: 'ERR_INVALID_ARG_TYPE' });
     });
 
     rerunUnprivileged(t, import.meta.url);

@@ -65,7 +65,8 @@ await inNamespace(t, import.meta.url, async () => {
       t.same(asked, ['198.51.100.7 7000', '192.0.2.2 7000', '2001:db8::2 7000']);
       await until(() => server.stats.open === 0);
       const size = `firstsecond${large}othersixsix again`.length;
-      const { connectMs, durationMs, ...counts } = server.stats;
+      const { connectMs, durationMs, acceptedByThread, ...counts } = server.stats;
+      t.same(acceptedByThread, [6]);
       for (const { counts } of [connectMs, durationMs])
         t.equal(
           counts.reduce((sum, count) => sum + count, 0),
