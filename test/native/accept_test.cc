@@ -24,6 +24,7 @@
 #include <utility>
 #include <vector>
 
+#include "echo_server.h"
 #include "random.h"
 #include "relay/listener.h"
 #include "relay/thread.h"
@@ -32,7 +33,6 @@
 using original_dst::DialPlan;
 using original_dst::Endpoint;
 using original_dst::endpoint_parse;
-using original_dst::kClient;
 using original_dst::kRelayIt;
 using original_dst::kResetIt;
 using original_dst::ListenerStats;
@@ -53,66 +53,6 @@ constexpr uint32_t kMark = 7;
 constexpr uint32_t kThreads = 2;
 constexpr size_t kAtOnce = 40;
 constexpr char kWords[] = "what goes out comes back\n";
-
-[[noreturn]] void fail(const char* what) {
-  fprintf(stderr, "%s (errno %s)\n", what, strerror(errno));
-  exit(1);
-}
-
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-OwnedFd listening(uint16_t port) {
-  OwnedFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const int on = 1;
-  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  const sockaddr_in address = loopback(port);
-  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-      listen(fd.get(), 128) != 0) {
-    fail("listen");
-  }
-  return fd;
-}
-
-// The server's side of everything: each connection is echoed until its end.
-class EchoServer {
- public:
-  EchoServer() : listener_(listening(kServerPort)) {}
-
-  void serve() {
-    for (;;) {
-      OwnedFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-      if (!fd.valid()) break;
-      accepted_++;
-      open_.push_back(std::move(fd));
-    }
-    for (size_t i = 0; i < open_.size();) {
-      char buffer[256];
-      const ssize_t n = recv(open_[i].get(), buffer, sizeof(buffer), 0);
-      if (n > 0) send(open_[i].get(), buffer, static_cast<size_t>(n), MSG_NOSIGNAL);
-      const bool over = n == 0 || (n < 0 && errno != EAGAIN);
-      if (over) {
-        open_[i] = std::move(open_.back());
-        open_.pop_back();
-      } else {
-        i++;
-      }
-    }
-  }
-
-  size_t open() const { return open_.size(); }
-  uint64_t accepted() const { return accepted_; }
-
- private:
-  OwnedFd listener_;
-  std::vector<OwnedFd> open_;
-  uint64_t accepted_ = 0;
-};
 
 struct Client {
   OwnedFd fd;
@@ -213,7 +153,7 @@ class Decider {
     // Now and then to where nobody listens.
     if (random_below(5) == 0) to.port = 1;
     relay->dial = std::make_unique<original_dst::Dial>(one->plan.dial(to, one->facts.peer));
-    relay->ends[kClient].fd = std::move(one->fd);
+    relay->ends[original_dst::kClient].fd = std::move(one->fd);
     if (thread->add(relay.get()) != 0) fail("add");
     static_cast<void>(relay.release());
     open_++;
@@ -247,7 +187,7 @@ int main(int argc, char** argv) {
     if (thread->start() != 0) fail("start");
   }
 
-  EchoServer server;
+  EchoServer server(kServerPort);
   const OwnedFd listens = listening(kProxyPort);
   original_dst::ListenerGroup* const group =
       new original_dst::ListenerGroup({1000, 0, 0, 0}, false);
