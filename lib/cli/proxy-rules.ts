@@ -5,7 +5,7 @@ import type { Family, Mode, RulePlan } from '../rules/index.ts';
 import type { ListenAddress } from './arguments.ts';
 import { hostPlan } from './host-plan.ts';
 import { keepSessions } from './ssh-session.ts';
-import { flowConfig, type FlowConfigMore, type FlowOptions } from './rules-options.ts';
+import { flowConfig, type FlowConfigMore, type FlowOptions, OWN_MARK } from './rules-options.ts';
 
 export interface ProxyRulesOptions extends FlowOptions {
   mode: Mode;
@@ -15,9 +15,6 @@ export interface ProxyRulesOptions extends FlowOptions {
   withRules?: true;
   capture?: 'rules' | 'ebpf';
 }
-
-/** The mark of the proxy's own connections when rules have to tell them from others; not one that tproxy uses. */
-export const OWN_MARK = 1340;
 
 /** The default of `--tproxy-mark`. */
 const TPROXY_MARK = 1337;

@@ -4,9 +4,7 @@ import { integer, list, listenAddress, localAddress, mark, port, proxyServer, ta
 import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { nameRule } from './name-rules.ts';
 import { paintFor } from './output.ts';
-import { isFlowOption, unfitCapture } from './proxy-capture.ts';
-import { OWN_MARK, unfit } from './proxy-rules.ts';
-import { addFlowOptions, checkFlow } from './rules-options.ts';
+import { addFlowOptions, checkFlow, OWN_MARK } from './rules-options.ts';
 import type { ProxyOptions } from './run-proxy.ts';
 
 export function proxyCommand(): Command {
@@ -85,6 +83,8 @@ export function proxyCommand(): Command {
   addFlowOptions(command);
   const flow = addFlowOptions(new Command());
   command.action(async (given: ProxyOptions) => {
+    const { isFlowOption, unfitCapture } = await import('./proxy-capture.ts');
+    const { unfit } = await import('./proxy-rules.ts');
     const options: ProxyOptions = given.capture === 'rules' ? { ...given, withRules: true } : given;
     const captures = options.capture === 'ebpf';
     const rulesOnly = flow.options.find(

@@ -1,23 +1,26 @@
 // The options that describe rules, and the configuration that they make.
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
-import {
-  type Backend,
-  type DirectionRules,
-  type ExemptRules,
-  type Family,
-  type FlowMatch,
-  type InboundRules,
-  type Mode,
-  type OtherwiseRules,
-  type OutboundMatch,
-  type PortRange,
-  type RulesConfig,
-  sidecar,
-  type SidecarOptions,
+import { sidecar } from '../rules/config/sidecar.ts';
+import type {
+  Backend,
+  DirectionRules,
+  ExemptRules,
+  Family,
+  FlowMatch,
+  InboundRules,
+  Mode,
+  OtherwiseRules,
+  OutboundMatch,
+  PortRange,
+  RulesConfig,
+  SidecarOptions,
 } from '../rules/index.ts';
 import { cidr, family, id, integer, list, mark, port, portRange } from './arguments.ts';
 import { choice } from './help.ts';
+
+/** The mark of a proxy's own connections when rules have to tell them from others; not one that tproxy uses. */
+export const OWN_MARK = 1340;
 
 /** Which flows the rules catch: the options that `proxy --with-rules` has too. */
 export interface FlowOptions {

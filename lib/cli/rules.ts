@@ -1,76 +1,11 @@
 // `original-dst rules`.
 import { Command } from 'commander';
-import {
-  apply,
-  applyCommands,
-  type ApplyOptions,
-  commandLine,
-  installedNames,
-  planRules,
-  remove,
-  removeCommands,
-  type RulePlan,
-  type RulesConfig,
-  type Step,
-  toIpCommands,
-  toIptables,
-  toNftables,
-  verify,
-} from '../rules/index.ts';
-import { inFlags } from './flag-names.ts';
-import { hostPlan } from './host-plan.ts';
 import { addSections, common, EXIT_STATUS, type Section } from './help.ts';
-import { paintFor } from './output.ts';
-import { keepSessions } from './ssh-session.ts';
-import { uninterrupted } from './uninterrupted.ts';
-import { addRulesOptions, rulesConfig, type RulesOptions } from './rules-options.ts';
-
-/** Steps as a shell script that does the same. */
-function script(steps: readonly Pick<Step, 'command' | 'stdin'>[]): string {
-  return steps
-    .map((step) =>
-      step.stdin === undefined
-        ? `${commandLine(step)}\n`
-        : `${commandLine(step)} <<'RULES'\n${step.stdin}RULES\n`,
-    )
-    .join('');
-}
-
-/** The installation of a plan on a host that has nothing of it, as a shell script. */
-function printed(plan: RulePlan, { backend }: ApplyOptions): string {
-  const { IPv4, IPv6 } = toIptables(plan);
-  const rules: Pick<Step, 'command' | 'stdin'>[] =
-    backend === 'iptables'
-      ? [
-          ...(IPv4 === undefined
-            ? []
-            : [{ command: ['iptables-restore', '--noflush'] as const, stdin: IPv4 }]),
-          ...(IPv6 === undefined
-            ? []
-            : [{ command: ['ip6tables-restore', '--noflush'] as const, stdin: IPv6 }]),
-        ]
-      : [{ command: ['nft', '-f', '-'], stdin: toNftables(plan) }];
-  const sysctls = plan.sysctls.map(({ key, value }) => `sysctl -w ${key.replaceAll('/', '.')}=${value}`);
-  return script(rules) + [...toIpCommands(plan), ...sysctls].map((line) => `${line}\n`).join('');
-}
-
-function backendOf({ backend }: RulesOptions): ApplyOptions {
-  return backend === undefined ? {} : { backend };
-}
+import { addRulesOptions, type RulesOptions } from './rules-options.ts';
+import type { Execution } from './run-rules.ts';
 
 const YES = 'do it; without, only show what would be run';
 const TAKE_OVER = 'also while a process that runs holds the rules of that name';
-
-interface Execution {
-  yes?: true;
-  takeOver?: boolean;
-}
-
-/** Shows what would be run. On standard error that nothing is done, so that the script alone can be piped on. */
-function dryRun(steps: readonly Step[]): void {
-  process.stdout.write(script(steps));
-  process.stderr.write('# A dry run: nothing was changed. Add --yes to run this.\n');
-}
 
 const PRIVILEGES: Section = {
   title: 'Privileges',
@@ -83,12 +18,6 @@ function examples(...lines: string[]): Section {
   return { title: 'Examples', text: lines.join('\n') };
 }
 
-function planHere({ family, config: file }: RulesOptions, config: RulesConfig): RulePlan {
-  return hostPlan(config, (family ?? file?.families) !== undefined, (message) =>
-    process.stderr.write(`# ${message}\n`),
-  );
-}
-
 function printCommand(): Command {
   const command = common(new Command('print'));
   addRulesOptions(command)
@@ -97,10 +26,8 @@ function printCommand(): Command {
     .summary('print the rules as a shell script')
     .description('Prints the rules as a shell script. Asks nothing of the system; works everywhere.')
     .action(async (options: RulesOptions & { json?: true }) => {
-      const plan = await inFlags(options, () => planRules(rulesConfig(command, options)));
-      process.stdout.write(
-        options.json ? `${JSON.stringify(plan, null, 2)}\n` : printed(plan, backendOf(options)),
-      );
+      const { printRules } = await import('./run-rules.ts');
+      await printRules(command, options);
     });
   return addSections(
     command,
@@ -124,17 +51,10 @@ function applyCommand(): Command {
     .description(
       'Installs the rules in this network namespace, in tables and chains of their own name; those of others are not touched. May be repeated. If a step fails, what was there before is brought back.',
     )
-    .action((options: RulesOptions & Execution) =>
-      inFlags(options, async () => {
-        const { yes, takeOver = false } = options;
-        const how = { ...backendOf(options), takeOver };
-        const config = rulesConfig(command, options);
-        const plan = planHere(options, config);
-        keepSessions(config);
-        if (yes) await uninterrupted(() => apply(plan, how));
-        else dryRun(await applyCommands(plan, how));
-      }),
-    );
+    .action(async (options: RulesOptions & Execution) => {
+      const { applyRules } = await import('./run-rules.ts');
+      await applyRules(command, options);
+    });
   return addSections(
     command,
     PRIVILEGES,
@@ -152,18 +72,8 @@ function verifyCommand(): Command {
     .summary('compare what is installed with the plan')
     .description('Compares what is installed with what the options ask for and names the first difference.')
     .action(async (options: RulesOptions) => {
-      const plan = await inFlags(options, () => planHere(options, rulesConfig(command, options)));
-      const difference = await verify(plan, backendOf(options));
-      const paint = paintFor(command);
-      if (difference === undefined) {
-        process.stdout.write(`${paint('green', '✔')} installed as planned\n`);
-        return;
-      }
-      const { where, expected = 'nothing', found = 'nothing' } = difference;
-      process.stdout.write(
-        `${paint('red', '✖')} ${paint('bold', where)}\n    expected: ${expected}\n    found:    ${found}\n`,
-      );
-      process.exitCode = 1;
+      const { verifyRules } = await import('./run-rules.ts');
+      await verifyRules(command, options);
     });
   return addSections(
     command,
@@ -183,19 +93,10 @@ function removeCommand(): Command {
     .description(
       'Removes what was installed under a name, with either back-end, whole or in part: rules, routing, and settings as they were.',
     )
-    .action((name: string, { yes, takeOver = false }: Execution) =>
-      inFlags({}, async () => {
-        const steps = yes ? [] : await removeCommands(name, { takeOver });
-        const found = yes ? await uninterrupted(() => remove(name, { takeOver })) : steps.length > 0;
-        if (found) {
-          if (!yes) dryRun(steps);
-          return;
-        }
-        const others = await installedNames();
-        const hint = others.length > 0 ? ` There are rules under ${others.join(', ')}.` : '';
-        process.stderr.write(`# Nothing is installed under the name ${name}.${hint}\n`);
-      }),
-    );
+    .action(async (name: string, how: Execution) => {
+      const { removeRules } = await import('./run-rules.ts');
+      await removeRules(name, how);
+    });
   return addSections(
     command,
     PRIVILEGES,
