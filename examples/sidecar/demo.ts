@@ -8,12 +8,17 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 
-/** `options` of setpriv(1) for a user who has no rights. */
+/**
+ * setpriv(1) for a user who has no rights but to read: this file may lie below a home that only its owner may enter,
+ * as root's is.
+ */
 const as = (uid: number, gid = uid): string[] => [
   'setpriv',
   `--reuid=${uid}`,
   `--regid=${gid}`,
   '--clear-groups',
+  '--inh-caps=+dac_read_search',
+  '--ambient-caps=+dac_read_search',
 ];
 const OUTSIDE = ['nsenter', '--net=/run/netns/outside'];
 const WORKLOAD = as(1000);

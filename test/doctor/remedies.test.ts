@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { root } from '../../scripts/native.ts';
 import { tools } from '../../lib/doctor/checks/tools.ts';
 import { Context } from '../../lib/doctor/context.ts';
 import { diagnose, type Finding } from '../../lib/doctor/index.ts';
@@ -32,7 +33,8 @@ await inNamespace(
     t.test('capabilities', async (t) => {
       // setcap(8) on a copy: the remedy names the program that needs the rights.
       copyFileSync(process.execPath, '/run/node');
-      sh('chmod 755 /run');
+      // And the package where anybody may read it: it may lie below a home that only its owner may enter.
+      sh(`chmod 755 /run && mkdir /run/package && mount --bind ${root} /run/package`);
       // Not as a part of this test: that user may not write where tap keeps the coverage.
       const diagnoseAs = (): Finding[] =>
         JSON.parse(
@@ -45,7 +47,7 @@ await inNamespace(
               'env',
               '-i',
               '/run/node',
-              fileURLToPath(new URL('../fixtures/programs/diagnose.js', import.meta.url)),
+              '/run/package/dist/test/fixtures/programs/diagnose.js',
             ],
             { encoding: 'utf8' },
           ),

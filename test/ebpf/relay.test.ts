@@ -4,6 +4,7 @@ import t from 'tap';
 import { attachCapture, type CaptureOptions } from '../../lib/ebpf/index.ts';
 import type { OriginalDst } from '../../lib/index.ts';
 import { inCaptureNamespace, makeCgroup, moveInto, startClient } from '../fixtures/captured.ts';
+import { asUser } from '../fixtures/other-user.ts';
 import { relayNetwork, start } from '../fixtures/relay-network.ts';
 
 const PORT = 15001;
@@ -81,7 +82,7 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
         t.match(capture.stats, { captured: 1, exempt: 1 });
         t.equal(server.stats.ebpf, 1);
       }
-      const other = startClient(t, { cgroup, wrapper: ['setpriv', '--reuid=4711', '--clear-groups'] });
+      const other = startClient(t, { cgroup, wrapper: asUser(4711) });
       await other(ECHO);
       await using capture = attach({ exempt: { uids: [4711] } });
       t.equal(await other(talk('198.51.100.7', 'by uid')), 'by uid');

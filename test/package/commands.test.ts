@@ -9,10 +9,10 @@ import { root } from '../../scripts/native.ts';
 import { blocks, headerCommands, pages, shellLines } from '../fixtures/markdown.ts';
 import { curl, setUp } from '../fixtures/far-network.ts';
 import { inNamespace } from '../fixtures/netns.ts';
+import { asUser } from '../fixtures/other-user.ts';
 import { startProgram } from '../fixtures/program.ts';
 
 /** The user that README's rules leave alone. */
-const AS_1337 = ['--reuid=1337', '--regid=1337', '--clear-groups'];
 const CLI = join(root, 'dist/lib/cli.js');
 const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
@@ -135,7 +135,7 @@ const body = async (): Promise<void> => {
     const web = await setUp();
     t.teardown(() => web.kill());
     t.equal(await runCommand(rules), '');
-    const proxy = await startProgram(t, 'setpriv', [...AS_1337, process.execPath, file], /listening/);
+    const proxy = await startProgram(t, 'env', [...asUser(1337), process.execPath, file], /listening/);
     t.match(curl('http://198.51.100.7/'), /10\.1\.0\.1$/);
     t.ok(await proxy.printed(/→ 198\.51\.100\.7 80 redirect/));
     t.equal(await runCommand('npx original-dst rules remove --yes'), '');

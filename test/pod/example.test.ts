@@ -4,6 +4,7 @@ import t from 'tap';
 import { canonicalAddress, formatEndpoint } from '../../lib/address.ts';
 import { bareEnvironment } from '../fixtures/bare-environment.ts';
 import { inNamespace } from '../fixtures/netns.ts';
+import { asUser } from '../fixtures/other-user.ts';
 import { buildPod, dialFromPod, FAMILIES, through, type Dial } from '../fixtures/pod.ts';
 import { startProgram } from '../fixtures/program.ts';
 import { sidecarRules } from '../fixtures/sidecar-rules.ts';
@@ -35,12 +36,10 @@ await inNamespace(
         sidecarRules(t, mode);
         const app = await podServer(t, APP_PORT);
         const web = await awayServer(t, pod, AWAY_PORT);
-        const user = [`--reuid=${uid}`, '--regid=1337', '--clear-groups'];
         const command = [
           ...bareEnvironment,
           `INTERCEPTION_MODE=${mode.toUpperCase()}`,
-          'setpriv',
-          ...user,
+          ...asUser(uid, 1337),
           process.execPath,
           SIDECAR,
         ];
