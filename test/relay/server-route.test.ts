@@ -4,6 +4,7 @@ import { BlockList, createServer as createNetServer } from 'node:net';
 import t from 'tap';
 import { takeHeader } from '../../lib/accept/proxy-protocol.ts';
 import {
+  type ConnectionRecord,
   createServer,
   Namespace,
   type ProxyHeader,
@@ -144,6 +145,73 @@ await inNamespace(t, import.meta.url, async () => {
       end: 'ECONNRESET',
       outcome: { error: { code: 'ECONNREFUSED' } },
     });
+  });
+
+  t.test('lasting: the thread goes the same way by itself', async (t) => {
+    const before = openSockets();
+    const names = { '198.51.100.7': '192.0.2.2' };
+    const undo: (() => void)[] = [];
+    const until = { teardown: (step: () => void) => void undo.push(step) } as unknown as typeof t;
+    const proxies = {
+      socks5: await standInProxy(until, 'socks5', { username: 'me', names, mark: 7 }),
+      http: await standInProxy(until, 'http', { mark: 7 }),
+    };
+    const { asked: _, ...socks5 } = proxies.socks5;
+    const { asked: __, ...http } = proxies.http;
+    const far = { address: '192.0.2.2', port: 7002 };
+    const dead = { address: '192.0.2.2', port: 7009 };
+    for (const [verdict, port, data, outcome] of [
+      [{ via: { ...socks5, username: 'me' } }, 7000, 'words', 'end'],
+      [{ via: http, to: far }, 7001, 'words', 'end'],
+      [
+        { to: [dead, far], proxyProtocol: 1 },
+        7001,
+        /^PROXY TCP4 192.0.2.1 198.51.100.7 \d+ 7001\r\nwords/,
+        'end',
+      ],
+      [{ to: [dead, { name: 'far.test', port: 7002 }] }, 7001, 'words', 'end'],
+      [{ via: socks5 }, 7001, '', 'ERR_PROXY_AUTH'],
+      [{ via: { ...socks5, port: 1 } }, 7001, '', 'ECONNREFUSED'],
+    ] as [Omit<RoutedVerdict, 'action'>, number, string | RegExp, string][]) {
+      let decided = 0;
+      const server = await start({
+        mark: 7,
+        resolve: { resolver: async () => [{ address: '192.0.2.2' }] },
+        decide: () => {
+          decided++;
+          return { action: 'relay', ttl: 60_000, ...verdict };
+        },
+      });
+      const records: ConnectionRecord[] = [];
+      server.on('records', (some) => records.push(...some));
+      for (let i = 0; i < 3; i++) t.match((await talk('198.51.100.7', port, 'words')).data, data);
+      const failed = outcome === 'end' ? 0 : 3;
+      const what = JSON.stringify(verdict);
+      t.match(server.stats, { accepted: 3, undecided: 1, relayed: 3, failed }, what);
+      t.equal(decided, 1, 'asked once');
+      server.revoke();
+      await talk('198.51.100.7', port, 'words');
+      t.equal(decided, 2, 'and again when it is taken back');
+      server.close();
+      await once(server, 'close');
+      t.same(
+        records.map((one) => one.outcome),
+        [outcome, outcome, outcome, outcome],
+        what,
+      );
+      t.equal(records.filter(({ lasting }) => lasting).length, 2);
+    }
+    // Another place on this host is asked about each time: it may be an interceptor's.
+    const server = await start({
+      mark: 7,
+      decide: () => ({ action: 'relay', ttl: 60_000, to: { address: '127.0.0.1', port: 7009 } }),
+    });
+    for (let i = 0; i < 2; i++) await talk('198.51.100.7', 7001, 'words');
+    t.match(server.stats, { undecided: 2 });
+    server.close();
+    await once(server, 'close');
+    for (const step of undo) step();
+    t.same(await socketsLeft(before), []);
   });
 
   t.test('from another namespace', async (t) => {

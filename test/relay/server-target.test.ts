@@ -82,7 +82,7 @@ await inNamespace(t, import.meta.url, async () => {
 
   /** What a client of 198.51.100.7, port 7001, where nobody listens, gets when it is sent there. */
   async function sent(
-    to: RelayTarget,
+    to: RelayTarget | RelayTarget[],
     options: Partial<RelayServerOptions> = {},
     answer: (verdict: RoutedVerdict) => RelayDecision | Promise<RelayDecision> = (verdict) => verdict,
   ): Promise<{ data: string; end: string; outcome: object; refused: object }> {
@@ -108,6 +108,28 @@ await inNamespace(t, import.meta.url, async () => {
       { end: 'ECONNRESET', outcome: { error: { code: 'ECONNREFUSED', address: '192.0.2.2', port: 7001 } } },
       'at the port that the client dialled, if no other is named',
     );
+  });
+
+  t.test('to the first of several that can be connected, each judged by itself', async (t) => {
+    const deny = new BlockList();
+    deny.addAddress('2001:db8::2', 'ipv6');
+    const denied = { address: '2001:db8::2', port: 7000 };
+    const egress = { deny };
+    const dead = { address: '192.0.2.2', port: 7009 };
+    t.same(await sent([denied, dead, { address: '192.0.2.2', port: 7000 }], { egress }), echoed);
+    const none = await sent([denied, dead], { egress });
+    t.match(none, {
+      end: 'ECONNRESET',
+      outcome: { error: { code: 'ECONNREFUSED', port: 7009 } },
+      refused: {},
+    });
+    const { cause } = (none.outcome as { error: { cause: AggregateError } }).error;
+    t.match(cause.errors, [{ code: 'ERR_EGRESS_DENIED' }], 'what was denied was not dialled');
+    t.equal(cause.errors.length, 1);
+    t.match(await sent([denied, { ...denied, port: 7002 }], { egress }), {
+      outcome: { error: { code: 'ERR_EGRESS_DENIED' } },
+      refused: { ERR_EGRESS_DENIED: 1 },
+    });
   });
 
   t.test('the egress policy and the loop guard judge the place that is dialled', async (t) => {
