@@ -85,7 +85,10 @@ function proxyOf(
 }
 
 /** What the next hop is told of the connection. */
-function headerOf({ destination, first }: Question, decision: ReadDecision): HeaderPlan | undefined {
+export function headerOf(
+  { destination, first }: Pick<Question, 'destination' | 'first'>,
+  decision: Pick<ReadDecision, 'to' | 'proxyProtocol'>,
+): HeaderPlan | undefined {
   const { proxyProtocol: version } = decision;
   if (version === undefined) return undefined;
   const [to] = targetsOf(decision);

@@ -12,6 +12,7 @@ import {
   type RelayServerOptions,
   type RoutedVerdict,
 } from '../../lib/index.ts';
+import { headerOf } from '../../lib/relay/routed.ts';
 import { readDecision } from '../../lib/relay/decision.ts';
 import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
@@ -43,6 +44,16 @@ t.test('what can be read as such a verdict', (t) => {
     [{ action: 'reset', via: PROXY }, 'ERR_INVALID_ARG_VALUE'],
   ] as const)
     t.throws(() => readDecision({ action: 'relay', ...bad }), { code }, JSON.stringify(bad));
+  t.end();
+});
+
+t.test('what the next hop is told', (t) => {
+  const unknown = { kind: 'unknown', cause: new Error('nobody knows') } as const;
+  t.same(headerOf({ destination: unknown, first: undefined }, { proxyProtocol: 1, to: NAMED }), {
+    version: 1,
+    destination: undefined,
+    authority: 'echo.test',
+  });
   t.end();
 });
 
