@@ -11,6 +11,7 @@ import { type LogTarget, RunLog } from './run-log.ts';
 import { RunReport } from './run-report.ts';
 
 export interface RunOptions {
+  capture?: 'namespace' | 'ebpf';
   allow?: string[];
   deny?: string[];
   policy?: string;
@@ -83,25 +84,35 @@ function wayOut({ via, udp = 'relay' }: RunOptions): CaptureOptions {
   return via === undefined ? { udp } : { udp: 'reject', decide: () => ({ action: 'relay', via }) };
 }
 
+async function startCapture(options: RunOptions, policy: NamePolicy | undefined) {
+  if (options.capture === 'ebpf') {
+    const { CgroupCapture } = await import('./run-ebpf.ts');
+    return CgroupCapture.start(policy, options.via);
+  }
+  return createCapture({
+    ...wayOut(options),
+    dns: options.dns,
+    inspect: {},
+    processes: options.log !== undefined,
+    ...(policy === undefined ? {} : { policy }),
+  });
+}
+
 /** `original-dst run`. The exit status is in process.exitCode. */
 export async function runCaptured(program: string, args: string[], options: RunOptions): Promise<void> {
   const policy = policyOf(options);
   const { log: target, logFormat } = options;
   const log = target === undefined ? undefined : new RunLog(target, logFormat);
-  const capture = await createCapture({
-    ...wayOut(options),
-    dns: options.dns,
-    inspect: {},
-    processes: log !== undefined,
-    ...(policy === undefined ? {} : { policy }),
-  });
+  const capture = await startCapture(options, policy);
   const report = new RunReport(capture, (record) => log?.write(record));
   capture.on('error', (error) => complain(error.message));
   let status: number;
   const signals = new Signals();
   try {
-    for (const { inside, outside } of options.hostPort ?? []) await capture.hostPort(inside, outside);
-    for (const port of options.publish ?? []) await capture.publish(port);
+    if ('hostPort' in capture) {
+      for (const { inside, outside } of options.hostPort ?? []) await capture.hostPort(inside, outside);
+      for (const port of options.publish ?? []) await capture.publish(port);
+    }
     const { envCa } = options;
     const trusted = envCa === undefined ? {} : Object.fromEntries(CA_VARIABLES.map((name) => [name, envCa]));
     const env = { ...process.env, ...trusted };

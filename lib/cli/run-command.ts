@@ -38,6 +38,12 @@ export function runCommand(): Command {
     .argument('<command>', 'the command')
     .argument('[args...]', 'its arguments')
     .passThroughOptions()
+    .addOption(
+      choice('--capture <how>', 'by a namespace, or by BPF programs at a cgroup', [
+        'namespace',
+        'ebpf',
+      ]).default('namespace'),
+    )
     .option(
       '--allow <rule>',
       'talk to these only: name, *.name, address or prefix, with [:port]; may be repeated',
@@ -74,6 +80,11 @@ export function runCommand(): Command {
     .action(async (program: string, args: string[], options: RunOptions) => {
       if (options.via !== undefined && options.udp === 'relay')
         command.error('error: --via and --udp relay exclude each other', { exitCode: 2 });
+      if (options.capture === 'ebpf') {
+        const { unfitForCgroup } = await import('./run-ebpf.ts');
+        const reason = unfitForCgroup(options);
+        if (reason !== undefined) command.error(`error: ${reason}`, { exitCode: 2 });
+      }
       const { runCaptured } = await import('./run-captured.ts');
       await runCaptured(program, args, options);
     });
@@ -86,7 +97,9 @@ are passed on. What the command leaves behind is cut off when it ends.`,
     },
     {
       title: 'Privileges',
-      text: `None, where ordinary users may make user namespaces; \`original-dst doctor\` says whether they may.`,
+      text: `None, where ordinary users may make user namespaces; \`original-dst doctor\` says whether they may.
+--capture ebpf needs root. The command stays in this host's network; its connections are captured, its
+datagrams refused, but for those to port 53, which pass: names are those that connections begin with.`,
     },
     {
       ...EXIT_STATUS,

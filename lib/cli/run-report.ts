@@ -1,6 +1,7 @@
 // What a captured command has talked to: a record for each, and a table at the end.
 import { type Endpoint, formatEndpoint } from '../address.ts';
-import type { Capture } from '../capture/index.ts';
+import type { EventEmitter } from 'node:events';
+import type { CaptureEvents } from '../capture/index.ts';
 import type { ClientProcess } from '../recover/proc.ts';
 import type { RelayOutcome } from '../relay/outcome.ts';
 import { bytes } from './output.ts';
@@ -36,7 +37,7 @@ export class RunReport {
   readonly #log: (record: RunRecord) => void;
   denied = 0;
 
-  constructor(capture: Capture, log: (record: RunRecord) => void) {
+  constructor(capture: EventEmitter<CaptureEvents>, log: (record: RunRecord) => void) {
     this.#log = log;
     capture.on('relay', (relay, destination, client, name, process) => {
       const began = Date.now();
