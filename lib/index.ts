@@ -82,6 +82,7 @@ export {
 export type { LastingVerdict, RelayDecision, RelayVerdict, RoutedVerdict } from './relay/decision.ts';
 export type { NamedTarget, RelayTarget } from './relay/target.ts';
 export { inspect, type InspectOptions } from './names/inspect.ts';
+export { inspectQuic, type QuicFirstBytes } from './names/quic.ts';
 export type { ResolvedAddress, ResolveOptions } from './dial/name-resolver.ts';
 export type { InspectLimits } from './names/limits.ts';
 export type { RelayInspectOptions } from './relay/inspection.ts';

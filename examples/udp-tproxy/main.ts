@@ -1,7 +1,13 @@
 // A relay for any UDP that a TPROXY (or REDIRECT) rule sends here: each flow gets a socket of its own towards its
 // destination, and what comes back reaches the client from the address that it had sent to.
 import { parseArgs } from 'node:util';
-import { createDatagramSocket, type DatagramInfo, type InterceptedDatagramSocket } from 'original-dst';
+import {
+  createDatagramSocket,
+  type DatagramInfo,
+  inspectQuic,
+  type InterceptedDatagramSocket,
+  NamePolicy,
+} from 'original-dst';
 
 const { values } = parseArgs({
   options: {
@@ -10,15 +16,23 @@ const { values } = parseArgs({
     mark: { type: 'string', default: '0' },
     timeout: { type: 'string', default: '30000' },
     'max-flows': { type: 'string', default: '1000' },
+    'allow-name': { type: 'string', multiple: true },
   },
 });
+const allowed = values['allow-name'];
+// Browsers send Encrypted Client Hello to every server, mostly with random content: the name beside it is what there is.
+const policy = allowed && new NamePolicy({ allow: allowed, ech: 'outer' });
 const mark = Number(values.mark);
 const timeout = Number(values.timeout);
 const maxFlows = Number(values['max-flows']);
 
 interface Flow {
   name: string;
-  upstream: InterceptedDatagramSocket;
+  /** What the client has sent until it is decided. */
+  waiting: Uint8Array[];
+  /** Undefined: it is not decided yet, or denied. */
+  upstream: InterceptedDatagramSocket | undefined;
+  denied: boolean;
   lastUsed: number;
   sent: number;
   received: number;
@@ -38,17 +52,23 @@ const proxy = createDatagramSocket({
 function close(key: string, why: string): void {
   const { name, upstream, sent, received } = flows.get(key)!;
   flows.delete(key);
-  upstream.close();
+  upstream?.close();
   console.log(`${name} ${why}: sent ${sent}, received ${received}`);
 }
 
-function open(info: Exclude<DatagramInfo, { kind: 'unknown' }>): Flow {
-  const { source, destination, kind } = info;
+type KnownInfo = Exclude<DatagramInfo, { kind: 'unknown' }>;
+
+function begin({ source, destination, kind }: KnownInfo): Flow {
   const [oldest] = flows.keys();
   if (oldest !== undefined && flows.size >= maxFlows) close(oldest, 'made room');
-  const upstream = createDatagramSocket({ address: destination.family === 'IPv4' ? '0.0.0.0' : '::', mark });
   const name = `${source.address} ${source.port} → ${destination.address} ${destination.port} (${kind})`;
-  const flow = { name, upstream, lastUsed: Date.now(), sent: 0, received: 0 };
+  const idle = { lastUsed: Date.now(), sent: 0, received: 0 };
+  return { name, waiting: [], upstream: undefined, denied: false, ...idle };
+}
+
+function open(flow: Flow, info: KnownInfo): InterceptedDatagramSocket {
+  const { destination } = info;
+  const upstream = createDatagramSocket({ address: destination.family === 'IPv4' ? '0.0.0.0' : '::', mark });
   upstream.on('message', (data, { source: from }) => {
     // Whoever guesses the port: not the one that was asked.
     if (from.address !== destination.address || from.port !== destination.port) return;
@@ -57,8 +77,21 @@ function open(info: Exclude<DatagramInfo, { kind: 'unknown' }>): Flow {
     const error = proxy.reply(data, info);
     if (error) console.error(error.message);
   });
-  console.log(name);
-  return flow;
+  console.log(flow.name);
+  return upstream;
+}
+
+/** By the name that a QUIC client asks for first: what else it sends from that port to that place is not looked at. */
+function decide(flow: Flow, { destination }: KnownInfo): 'allow' | 'deny' | 'wait' {
+  if (policy === undefined) return 'allow';
+  const { complete, protocol, name, ech } = inspectQuic(flow.waiting);
+  if (!complete) return 'wait';
+  const { address, port } = destination;
+  const about = { address, port, name, ech, protocol: protocol === 'quic' ? protocol : ('udp' as const) };
+  const { allowed, because } = policy.explain(about);
+  flow.name += ` ${name ?? 'no name'}`;
+  if (!allowed) console.log(`${flow.name} denied: ${because}`);
+  return allowed ? 'allow' : 'deny';
 }
 
 proxy.on('message', (data, info) => {
@@ -67,13 +100,23 @@ proxy.on('message', (data, info) => {
   // Sent to the proxy itself: relayed it would come back here.
   if (kind === 'direct') return console.error(`${source.address} ${source.port} sent to the proxy itself`);
   const key = `${source.address} ${source.port} ${info.destination.address} ${info.destination.port}`;
-  const flow = flows.get(key) ?? open(info);
+  const flow = flows.get(key) ?? begin(info);
   flows.delete(key);
   flows.set(key, flow);
   flow.lastUsed = Date.now();
-  const error = flow.upstream.send(data, { destination: info.destination });
-  if (error) console.error(error.message);
-  else flow.sent++;
+  if (flow.denied) return;
+  flow.waiting.push(data);
+  if (!flow.upstream) {
+    const verdict = decide(flow, info);
+    flow.denied = verdict === 'deny';
+    if (verdict === 'allow') flow.upstream = open(flow, info);
+    else if (verdict === 'wait') return;
+  }
+  for (const each of flow.waiting.splice(0)) {
+    const error = flow.upstream?.send(each, { destination: info.destination });
+    if (error) console.error(error.message);
+    else flow.sent++;
+  }
 });
 
 setInterval(

@@ -2,8 +2,10 @@
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { helloMessage, serverName } from '../fixtures/hellos.ts';
 import { inNamespace, nft } from '../fixtures/netns.ts';
 import { startProgram } from '../fixtures/program.ts';
+import { crypto, datagram } from '../fixtures/quic-packets.ts';
 import { connectedClient, internet, nextMessage } from '../fixtures/udp.ts';
 
 const built = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -33,6 +35,14 @@ const RULES = {
       meta mark != 7 udp dport 7000 redirect to :15001
     }`,
 };
+
+/** The first two datagrams of a QUIC client that asks for a name: both are needed. */
+function hello(name: string): Buffer[] {
+  const message = helloMessage({ extensions: [serverName(name)] });
+  return [crypto(40, message.subarray(40)), crypto(0, message.subarray(0, 40))].map((frames, number) =>
+    datagram({ number, frames }),
+  );
+}
 
 await inNamespace(t, import.meta.url, async () => {
   internet(['198.51.100.7/32', '198.51.100.8/32', '2001:db8:2::7/128']);
@@ -81,4 +91,40 @@ await inNamespace(t, import.meta.url, async () => {
       t.equal(String((await nextMessage(third))[0]), '198.51.100.8 again', 'and it goes on');
     });
   }
+
+  await t.test('by the names that QUIC clients ask for', async (t) => {
+    const main = built('examples/udp-tproxy/main.js');
+    const names = ['--allow-name=*.near.test', '--allow-name=far.test:7000'];
+    const proxy = await startProgram(t, process.execPath, [main, '--mark=7', ...names], /listening/);
+    nft(`table inet relay {\n${RULES.tproxy}\n}`);
+    t.teardown(() => nft('delete table inet relay'));
+    for (const [address, name] of [
+      ['198.51.100.7', 'a.near.test'],
+      ['2001:db8:2::7', 'far.test'],
+    ] as const) {
+      const client = await connectedClient(address.includes(':') ? 'udp6' : 'udp4', address, 7000);
+      t.teardown(() => client.close());
+      const sent = hello(name);
+      for (const each of sent) client.send(each);
+      for (const each of sent)
+        t.equal(
+          String((await nextMessage(client))[0]),
+          `${address} ${String(each)}`,
+          `${name}, both datagrams`,
+        );
+      client.send('what else it says');
+      t.equal(String((await nextMessage(client))[0]), `${address} what else it says`);
+      t.ok(await proxy.printed(new RegExp(`→ ${address} 7000 \\(tproxy\\) ${name}\n`)));
+    }
+    for (const [name, datagrams] of [
+      ['other.test', [...hello('other.test'), ...hello('far.test')]],
+      ['no name', [Buffer.from('no QUIC'), ...hello('far.test')]],
+    ] as const) {
+      const client = await connectedClient('udp4', '198.51.100.8', 7000);
+      t.teardown(() => client.close());
+      client.on('message', () => t.fail('an answer'));
+      for (const each of datagrams) client.send(each);
+      t.ok(await proxy.printed(new RegExp(`→ 198.51.100.8 7000 \\(tproxy\\) ${name} denied: \\w+: deny\n`)));
+    }
+  });
 });
