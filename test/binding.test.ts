@@ -1,6 +1,7 @@
 // Loading the addon, and what is said where that fails.
 import { execFileSync } from 'node:child_process';
 import t from 'tap';
+import { mockImport } from './fixtures/mock.ts';
 import { binding } from '../lib/binding.ts';
 
 type BindingModule = typeof import('../lib/binding.ts');
@@ -14,7 +15,7 @@ t.test('loads once', async (t) => {
 
 t.test('on another system importing works and calling says so', async (t) => {
   t.intercept(process, 'platform', { value: 'darwin' });
-  const fresh = await t.mockImport<BindingModule>(BINDING);
+  const fresh = await mockImport<BindingModule>(BINDING);
   t.throws(() => fresh.binding(), {
     code: 'ERR_UNSUPPORTED_PLATFORM',
     message: /works on Linux only, this is darwin/,
@@ -24,7 +25,7 @@ t.test('on another system importing works and calling says so', async (t) => {
 
 t.test('a binary that does not load is an error with a remedy and the cause', async (t) => {
   const cause = new Error('No native build was found');
-  const fresh = await t.mockImport<BindingModule>(BINDING, {
+  const fresh = await mockImport<BindingModule>(BINDING, {
     'node:module': {
       createRequire: () => () => () => {
         throw cause;
@@ -68,7 +69,7 @@ t.test('addons that are switched off: not the binary’s fault', async (t) => {
   }
 
   const cause = Object.assign(new Error('disabled'), { code: 'ERR_DLOPEN_DISABLED' });
-  const fresh = await t.mockImport<BindingModule>(BINDING, {
+  const fresh = await mockImport<BindingModule>(BINDING, {
     'node:module': {
       createRequire: () => () => () => {
         throw cause;

@@ -10,6 +10,7 @@ import {
   setTransparent,
 } from '../lib/index.ts';
 import { closedFd, fileFd, tcpListenerFd, udpFd, unixFd } from './fixtures/descriptors.ts';
+import { mockImport } from './fixtures/mock.ts';
 import { inNamespace } from './fixtures/netns.ts';
 import { rerunUnprivileged, unprivileged } from './fixtures/unprivileged.ts';
 
@@ -135,7 +136,7 @@ async function withRights(): Promise<void> {
   await t.test('a kernel that answers otherwise than documented', async (t) => {
     const { ENOTCONN, ENOPROTOOPT, EOPNOTSUPP, EINVAL } = constants.errno;
     let status = -ENOTCONN;
-    const mocked = await t.mockImport<typeof import('../lib/raw-fd.ts')>(
+    const mocked = await mockImport<typeof import('../lib/raw-fd.ts')>(
       new URL('../lib/raw-fd.js', import.meta.url).href,
       {
         [new URL('../lib/binding.js', import.meta.url).href]: {

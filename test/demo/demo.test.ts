@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
+import { mockImport } from '../fixtures/mock.ts';
 import { runDemo } from '../../lib/demo/run.ts';
 import { codedError } from '../../lib/errors.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
@@ -161,13 +162,14 @@ await inNamespace(t, import.meta.url, () => {
 
   t.test('without a binary it says so', async (t) => {
     const errors = t.capture(console, 'error');
-    const mocked = (await t.mockImport('../../dist/lib/demo/run.js', {
-      '../../dist/lib/binding.js': {
+    const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
+    const mocked = await mockImport<typeof import('../../lib/demo/run.ts')>(module('demo/run'), {
+      [module('binding')]: {
         binding: () => {
           throw codedError('ERR_BINDING_NOT_LOADED', 'no native binary');
         },
       },
-    })) as typeof import('../../lib/demo/run.ts');
+    });
     t.equal(await mocked.runDemo(), 1);
     t.match(errors(), [{ args: ['demo: no native binary'] }]);
   });

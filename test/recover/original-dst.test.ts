@@ -15,6 +15,7 @@ import { listenerAddress, recoverFromFd } from '../../lib/recover/original-dst.t
 import { socketFd } from '../../lib/node/socket-fd.ts';
 import { accepted, client, listening } from '../fixtures/connections.ts';
 import { tcpListenerFd, udpFd, unixFd } from '../fixtures/descriptors.ts';
+import { mockImport } from '../fixtures/mock.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 
 await inNamespace(t, import.meta.url, async () => {
@@ -142,7 +143,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('without the peer’s address a redirect cannot be told from a reversed entry', async (t) => {
     const { ENOTCONN } = constants.errno;
     const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
-    const mocked = await t.mockImport<typeof import('../../lib/recover/original-dst.ts')>(
+    const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
       module('recover/original-dst'),
       {
         [module('recover/kernel-answer')]: {
@@ -162,7 +163,7 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('an entry that a discarded segment may have found says nothing', async (t) => {
     const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
     for (const same of [true, false]) {
-      const mocked = await t.mockImport<typeof import('../../lib/recover/original-dst.ts')>(
+      const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
         module('recover/original-dst'),
         {
           [module('recover/kernel-answer')]: {
