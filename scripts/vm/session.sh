@@ -11,7 +11,7 @@ echo "@kernel $($B uname -r) $($B uname -m) $("$NODE" --version)"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TERM=dumb CI=true
 export PREBUILDS_ONLY=1
 cd "$PROJECT" || $B poweroff -f
-for program in scenarios ebpf-scenarios; do
+for program in scenarios ebpf-scenarios capture-scenarios; do
   $B timeout 250 "$NODE" dist/test/fixtures/programs/$program.js </dev/null
 done
 echo @end
