@@ -8,7 +8,7 @@ import { hostResolver } from '../../lib/capture/resolver.ts';
 import { captureAll, checkTools, openRefusals } from '../../lib/capture/setup.ts';
 import { type CapturedFlow, UdpRelay } from '../../lib/capture/udp-relay.ts';
 import { NamePolicy } from '../../lib/index.ts';
-import { ECHO, inCaptureWorld, OTHER, PORT, startWorld, WEB } from '../fixtures/capture-world.ts';
+import { ECHO, inCaptureWorld, OTHER, packetsOut, PORT, startWorld, WEB } from '../fixtures/capture-world.ts';
 
 type T = Parameters<typeof startWorld>[0];
 
@@ -122,6 +122,30 @@ await inCaptureWorld(t, import.meta.url, async () => {
     await once(child, 'close');
     Object.defineProperty(namespace, 'fd', { value: fd });
     t.same(seen.slice(1), [undefined], 'where it cannot be asked, the connection goes on');
+  });
+
+  await t.test('nothing leaves but by the policy', async (t) => {
+    const inside = await capture(t, {
+      policy: new NamePolicy({ allow: ['198.51.100.7:9', '[2001:db8::7]:9'] }),
+    });
+    const send = (host: string) => `
+import socket
+for host in ${host}:
+  family = socket.AF_INET6 if ":" in host else socket.AF_INET
+  raw = [(socket.SOCK_DGRAM, p) for p in (1, 58, 136)] + [(socket.SOCK_STREAM, 132), (socket.SOCK_RAW, 47)]
+  for kind, protocol in [(socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 0), (socket.SOCK_DGRAM, 0)] + raw:
+    try:
+      s = socket.socket(family, kind, protocol); s.settimeout(0.05); s.connect((host, 9)); s.send(b"x")
+    except OSError: pass
+print("sent")`;
+    const python = async (script: string): Promise<void> => {
+      t.equal(await output(inside, `python3 -c '${script}'`), 'sent\n');
+    };
+    await python(send('["198.51.100.8", "2001:db8::8", "224.0.0.1", "255.255.255.255", "ff02::1"]'));
+    t.equal(packetsOut(), 0);
+    t.ok(inside.denials.length >= 6);
+    await python(send('["198.51.100.7", "2001:db8::7"]'));
+    t.ok(packetsOut() >= 4, 'a SYN and a datagram of each family');
   });
 
   await t.test('decide has the last word; without DNS a name is what the client says', async (t) => {
