@@ -3,6 +3,7 @@
 //   bare getsockopt N   fd 3 is a connection: nanoseconds of CPU per getsockopt(SO_ORIGINAL_DST)
 //   bare accept PORT    accepts and closes connections until it is killed; prints "listening"
 //   bare connect ADDRESS PORT N   N connections, 32 at a time, each until the server closes it: connections a second
+//   bare cpu ADDRESS PORT N       the same: nanoseconds of CPU a connection
 #define _GNU_SOURCE // accept4
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -79,13 +80,14 @@ static void start(struct pollfd *slot, const struct sockaddr_in *address) {
   }
 }
 
-static void bare_connect(const char *host, int port, long count) {
+static void bare_connect(const char *host, int port, long count, int cpu) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
   if (inet_pton(AF_INET, host, &address.sin_addr) != 1) die("inet_pton");
   struct pollfd slots[kInFlight];
   long started = 0;
   long finished = 0;
-  const double begin = now_ns(CLOCK_MONOTONIC);
+  const clockid_t clock = cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC;
+  const double begin = now_ns(clock);
   for (int i = 0; i < kInFlight; i++, started++) start(&slots[i], &address);
   while (finished < count) {
     if (poll(slots, kInFlight, 5000) <= 0) die("poll");
@@ -101,7 +103,8 @@ static void bare_connect(const char *host, int port, long count) {
       }
     }
   }
-  printf("%.1f\n", (double)count / (now_ns(CLOCK_MONOTONIC) - begin) * 1e9);
+  const double spent = now_ns(clock) - begin;
+  printf("%.1f\n", cpu ? spent / (double)count : (double)count / spent * 1e9);
 }
 
 int main(int argc, char **argv) {
@@ -112,7 +115,9 @@ int main(int argc, char **argv) {
   } else if (argc == 3 && strcmp(argv[1], "accept") == 0) {
     bare_accept(atoi(argv[2]));
   } else if (argc == 5 && strcmp(argv[1], "connect") == 0) {
-    bare_connect(argv[2], atoi(argv[3]), atol(argv[4]));
+    bare_connect(argv[2], atoi(argv[3]), atol(argv[4]), 0);
+  } else if (argc == 5 && strcmp(argv[1], "cpu") == 0) {
+    bare_connect(argv[2], atoi(argv[3]), atol(argv[4]), 1);
   } else {
     fputs("usage: see the source\n", stderr);
     return 2;

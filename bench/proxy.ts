@@ -1,6 +1,6 @@
 // npm run bench:proxy [-- --seconds N --rounds N --idle N --figures LOAD,LOAD --only TEXT --skip TEXT]
 // Transparent proxies side by side: the same hosts, the same server, the same load, rounds interleaved in one run, so
-// that a noisy machine is noisy for all. Prints Markdown tables of medians and ratios; a run of all loads, without --only
+// that a noisy machine is noisy for all. As root, by eBPF capture too. Prints Markdown tables of medians and ratios; a run of all loads, without --only
 // and with HAProxy, writes bench/results/proxy.json and proxy.svg.
 //   --figures: of setup, keepalive, bulk, idle, scale, names (idle and scale in the first round only); each is measured of a
 //     process of its own, with or without the others. `--figures setup --rounds 1 --seconds 1` takes seconds.
@@ -18,7 +18,7 @@ import { peers, start, startSocks, type Peer } from './proxy/peers.ts';
 import { writePlot } from './proxy/plot.ts';
 import { printTables, writeSamples } from './proxy/report.ts';
 import { checkProxied, startServer } from './proxy/server.ts';
-import { buildHosts, setRules, type Mode } from './proxy/topology.ts';
+import { buildHosts, makeCgroup, MODES, setRules, type Mode } from './proxy/topology.ts';
 
 const TOOLS = ['unshare', 'ip', 'nft', 'curl', 'nginx', 'wrk', 'gnuplot'];
 
@@ -47,11 +47,16 @@ const compared = peers.filter(
     wanted.some((load) => takes(peer, load)),
 );
 
+const isRoot = process.getuid!() === 0;
+const modes = MODES.filter((mode) => mode !== 'ebpf' || isRoot);
+if (!isRoot) console.error('not as root: nothing is captured by eBPF');
 for (const peer of compared) peer.ensure?.();
 enterNamespace({
   tools: TOOLS.concat(compared.flatMap((peer) => peer.tools ?? [])),
   // A proxy has two for each of 10,000 connections, and some to spare.
   descriptors: 100_000,
+  // BPF programs are not for the root of a user namespace.
+  root: isRoot,
 });
 
 const options = {
@@ -66,7 +71,7 @@ async function measure(peer: Peer, mode: Mode, load: string, directory: string):
   const proxy = await start(peer, mode, directory, pins.proxy);
   try {
     // nginx's ssl_preread has nothing to go by in plain HTTP.
-    if (peer.name !== 'nginx ssl_preread') checkProxied(peer.viaSocks);
+    if (peer.name !== 'nginx ssl_preread') checkProxied(mode, peer.viaSocks);
     return await loads[load]!(proxy.pid, options);
   } finally {
     await proxy.stop();
@@ -94,12 +99,13 @@ async function takeSample(peer: Peer, mode: Mode, round: number, directory: stri
 
 const directory = mkdtempSync(join(tmpdir(), 'bench-proxy-'));
 buildHosts();
+if (isRoot) makeCgroup();
 const stopServer = await startServer(directory, pins.others);
 const stopSocks = compared.some(({ viaSocks }) => viaSocks) ? startSocks(pins.others) : undefined;
 const samples: Sample[] = [];
 try {
   for (let round = 1; round <= options.rounds; round++) {
-    for (const mode of ['redirect', 'tproxy'] as const) {
+    for (const mode of modes) {
       const able = compared.filter((peer) => peer.modes.includes(mode));
       // Another begins each time, so that nobody is always the first.
       for (let turn = 0; turn < able.length; turn++) {

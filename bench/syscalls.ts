@@ -95,7 +95,7 @@ async function callsPerRequest(pid: number, load: Load, directory: string): Prom
 async function measure(peer: Peer, load: Load, directory: string): Promise<Map<string, number>> {
   const proxy = await start(peer, mode, directory, []);
   try {
-    checkProxied();
+    checkProxied(mode);
     await (
       await send(100, 'connections')
     )();

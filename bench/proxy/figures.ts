@@ -1,5 +1,5 @@
 // What is told of each proxy, and in which table.
-import type { Mode } from './topology.ts';
+import { type Mode, MODES } from './topology.ts';
 
 interface FigureInfo {
   title: string;
@@ -72,7 +72,7 @@ function median(numbers: number[]): number {
 /** One row for each proxy and mode: medians of the figures over the rounds, the sum of the errors. */
 export function medians(samples: Sample[], order: string[]): Row[] {
   const rows: Row[] = [];
-  for (const mode of ['redirect', 'tproxy'] as const) {
+  for (const mode of MODES) {
     for (const peer of order) {
       const own = samples.filter((sample) => sample.mode === mode && sample.peer === peer);
       if (own.length === 0) continue;

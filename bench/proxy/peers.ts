@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { haproxyByName, nginxByName } from './by-name.ts';
 import { haproxy } from './haproxy.ts';
 import { ensureStreamModule, nginxStream } from './nginx-stream.ts';
-import { type Mode, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
+import { CGROUP, type Mode, MODES, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
 
 export interface Peer {
   name: string;
@@ -21,6 +21,8 @@ export interface Peer {
   hasWorker?: boolean;
   /** It connects by way of microsocks on the server's host. */
   viaSocks?: boolean;
+  /** In the mode `ebpf` another process has to attach the programs. */
+  captured?: boolean;
   /** It decides by name, and is put under the loads that are for those. */
   byName?: boolean;
 }
@@ -29,7 +31,11 @@ function haproxyRelay(splice: boolean): Peer['command'] {
   return (mode, directory) =>
     haproxy(String(splice), mode, directory, {
       global: ['maxpipes 200'],
-      listen: ['option transparent', ...(splice ? ['option splice-auto'] : [])],
+      listen: [
+        // It knows no aliases: it is told the one destination that there is, and is spared the question.
+        mode === 'ebpf' ? `server only ${SERVER}:80` : 'option transparent',
+        ...(splice ? ['option splice-auto'] : []),
+      ],
     });
 }
 
@@ -53,10 +59,17 @@ redsocks { local_ip = 0.0.0.0; local_port = ${PROXY_PORT}; ip = ${SERVER}; port 
 const MITMDUMP =
   'mitmdump -q --mode transparent --tcp-hosts .* --ignore-hosts .* --set block_global=false -p';
 const BOTH: Mode[] = ['redirect', 'tproxy'];
+const ALL: Mode[] = [...MODES];
 
 export const peers: Peer[] = [
-  { name: 'HAProxy', modes: BOTH, tools: ['haproxy'], command: haproxyRelay(false) },
-  { name: 'HAProxy splice-auto', modes: BOTH, tools: ['haproxy'], command: haproxyRelay(true) },
+  { name: 'HAProxy', modes: ALL, captured: true, tools: ['haproxy'], command: haproxyRelay(false) },
+  {
+    name: 'HAProxy splice-auto',
+    modes: ALL,
+    captured: true,
+    tools: ['haproxy'],
+    command: haproxyRelay(true),
+  },
   {
     name: 'nginx stream',
     modes: ['tproxy'],
@@ -73,8 +86,8 @@ export const peers: Peer[] = [
   },
   { name: 'Node pipe', modes: BOTH, command: ownProxy('node-pipe.js') },
   { name: 'original-dst relay()', modes: BOTH, command: ownProxy('node-relay.js') },
-  { name: 'original-dst TypeScript decides', modes: BOTH, command: ownProxy('node-decides.js') },
-  { name: 'original-dst cached verdict', modes: BOTH, command: ownProxy('node-cached.js') },
+  { name: 'original-dst TypeScript decides', modes: ALL, command: ownProxy('node-decides.js') },
+  { name: 'original-dst cached verdict', modes: ALL, command: ownProxy('node-cached.js') },
   {
     name: 'redsocks, via SOCKS5',
     modes: ['redirect'],
@@ -135,6 +148,15 @@ export interface RunningPeer {
   stop(): Promise<void>;
 }
 
+async function startCapture(): Promise<ChildProcess> {
+  const script = fileURLToPath(new URL('../capture-alone.js', import.meta.url));
+  const child = spawn(process.execPath, [script, CGROUP, String(PROXY_PORT)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await once(child.stdout!, 'data');
+  return child;
+}
+
 /** Starts a peer and waits until it listens. */
 export async function start(peer: Peer, mode: Mode, directory: string, pin: string[]): Promise<RunningPeer> {
   const [command, ...args] = [...pin, ...peer.command(mode, directory)];
@@ -149,9 +171,11 @@ export async function start(peer: Peer, mode: Mode, directory: string, pin: stri
     await delay(50);
   }
   const pid = worker()!;
+  const capture = mode === 'ebpf' && peer.captured ? await startCapture() : undefined;
   return {
     pid,
     async stop() {
+      capture?.kill('SIGKILL');
       child.kill('SIGKILL');
       await exited;
       // A worker outlives the process that started it.

@@ -1,4 +1,4 @@
-// The CPU figures as ratios to HAProxy's better one: an SVG by gnuplot, a panel each for REDIRECT and TPROXY.
+// The CPU figures as ratios to HAProxy's better one: an SVG by gnuplot, a panel each for REDIRECT, TPROXY and eBPF capture.
 import { execFileSync } from 'node:child_process';
 import { FIGURES, reference, type Figure, type Row } from './figures.ts';
 import type { Mode } from './topology.ts';
@@ -27,9 +27,9 @@ plot ${bars.join(', ')}, 1 with lines dt 2 lc "black" notitle
 
 export function writePlot(file: string, rows: Row[]): void {
   // A logarithmic axis: twice the CPU is as far from 1 as half of it. The panels have one range, to be compared.
-  const script = `set terminal svg size 1200,560 font "sans-serif,13" background "#ffffff"
+  const script = `set terminal svg size 1700,560 font "sans-serif,13" background "#ffffff"
 set output "${file}"
-set multiplot layout 1,2 title "Proxy CPU relative to HAProxy's better figure (less is better)"
+set multiplot layout 1,3 title "Proxy CPU relative to HAProxy's better figure (less is better)"
 set style data histogram
 set style histogram clustered gap 1
 set style fill solid 0.9 noborder
@@ -41,7 +41,7 @@ set rmargin 16
 set bmargin 9
 unset key
 ${panel(rows, 'redirect')}set key top right
-${panel(rows, 'tproxy')}unset multiplot
+${panel(rows, 'tproxy')}${panel(rows, 'ebpf')}unset multiplot
 `;
   execFileSync('gnuplot', { input: script });
 }

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { NAME, on, PROXY, SERVER } from './topology.ts';
+import { type Mode, NAME, on, PROXY, SERVER } from './topology.ts';
 
 const BIG_FILE_BYTES = 64 * 2 ** 20;
 
@@ -41,7 +41,22 @@ http {
 }
 
 /** Throws unless the client's requests come to the server from the proxy, or from the one that it goes by way of. */
-export function checkProxied(viaSocks = false): void {
+export function checkProxied(mode: Mode, viaSocks = false): void {
+  if (mode === 'ebpf') {
+    // Its host has one address towards the server, captured or not. Who is captured has one of the loopback interface.
+    const [curl, ...args] = on('client', [
+      'curl',
+      '-sS',
+      '-m',
+      '10',
+      '-w',
+      '%{local_ip}',
+      `http://${NAME}/small`,
+    ]);
+    const answer = execFileSync(curl!, args, { encoding: 'utf8' });
+    if (answer !== 'ok127.0.0.1') throw new Error(`the client is not captured: ${answer}`);
+    return;
+  }
   const [command, ...args] = on('client', ['curl', '-sS', '-m', '10', `http://${NAME}/asked-by`]);
   const address = execFileSync(command!, args, { encoding: 'utf8' });
   if (address !== (viaSocks ? SERVER : PROXY))

@@ -1,5 +1,8 @@
 // Three hosts in namespaces of our own: client ── proxy host ── server, the proxy host routing and intercepting.
 import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { cgroupMount } from '../../lib/ebpf/cgroup.ts';
 
 /** Where the client's traffic goes; the proxy's host has the rule that catches it. */
 export const SERVER = '10.2.0.2';
@@ -13,14 +16,26 @@ export const SOCKS_PORT = 1080;
 const MARK = 1;
 const TABLE = 100;
 
-export type Mode = 'redirect' | 'tproxy';
+/** `ebpf`: the client is a program of the proxy's host, in a cgroup. */
+export const MODES = ['redirect', 'tproxy', 'ebpf'] as const;
+export type Mode = (typeof MODES)[number];
+
+/** Whose programs are captured, by the process that began. */
+export const CGROUP = `original-dst-bench-${process.env['BENCH_CGROUP'] ?? process.pid}`;
 
 export function sh(script: string): void {
   execFileSync('sh', ['-ec', script], { stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
+/** How connections come to the proxy at present. */
+let mode: Mode = 'redirect';
+
 /** The command line that runs `command` on one of the hosts. */
 export function on(host: 'client' | 'server', command: string[]): string[] {
+  if (host === 'client' && mode === 'ebpf') {
+    const enter = `echo $$ >${join(cgroupMount(), CGROUP)}/cgroup.procs; exec "$@"`;
+    return ['sh', '-ec', enter, 'sh', ...command];
+  }
   return ['ip', 'netns', 'exec', host, ...command];
 }
 
@@ -55,14 +70,29 @@ export function buildHosts(): void {
   `);
 }
 
-/** Sends the client's connections to ports 80 and 443 to the proxy. */
-export function setRules(mode: Mode): void {
+/** For the mode `ebpf`; removed at the end of this process. */
+export function makeCgroup(): void {
+  const directory = join(cgroupMount(), CGROUP);
+  process.env['BENCH_CGROUP'] = String(process.pid);
+  mkdirSync(directory);
+  process.on('exit', () => {
+    try {
+      rmdirSync(directory);
+    } catch (error) {
+      console.error(error);
+    }
+  });
+}
+
+/** Sends the client's connections to ports 80 and 443 to the proxy; in the mode `ebpf` that is done by the proxy. */
+export function setRules(next: Mode): void {
+  mode = next;
   const chain =
     mode === 'redirect'
       ? `type nat hook prerouting priority dstnat
          iifname to-client tcp dport { 80, 443 } redirect to :${PROXY_PORT}`
       : `type filter hook prerouting priority mangle
          iifname to-client tcp dport { 80, 443 } tproxy ip to 127.0.0.1:${PROXY_PORT} meta mark set ${MARK} accept`;
-  const table = `table ip bench {\n chain c {\n ${chain}\n }\n }\n`;
+  const table = mode === 'ebpf' ? '' : `table ip bench {\n chain c {\n ${chain}\n }\n }\n`;
   execFileSync('nft', ['-f', '-'], { input: `table ip bench\ndelete table ip bench\n${table}` });
 }
