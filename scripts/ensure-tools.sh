@@ -12,6 +12,13 @@ package_of() {
     ip | ss) echo iproute2 ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     dig) echo bind9-dnsutils ;;
+    ssh) echo openssh-client ;;
+    sshd) echo openssh-server ;;
+    mariadb) echo mariadb-client ;;
+    mariadbd) echo mariadb-server ;;
+    psql) echo postgresql-client ;;
+    pg_ctlcluster) echo postgresql ;;
+    gtlsclient) echo ngtcp2-client ;;
     danted) echo dante-server ;;
     setcap | capsh) echo libcap2-bin ;;
     readelf | strip) echo binutils ;;

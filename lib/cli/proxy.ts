@@ -125,8 +125,8 @@ that be killed too, the next start with --with-rules takes them over, and
       title: 'Names',
       text: `The server name of a TLS ClientHello, or the Host of an HTTP/1 request: what the client claims. A name
 beats *.name, whichever list it is in. With --allow-name, what says no name is refused, unless --allow
-allows its address. At inspected ports, a client that waits for the server to speak first (SSH, SMTP,
-MySQL) is decided about after three seconds: name with --inspect the ports of those that do not.`,
+allows its address. At inspected ports, a client that waits for the server to speak first (SMTP, MySQL,
+FTP) is decided about after three seconds: name with --inspect the ports of those that do not.`,
     },
     {
       title: 'Socket activation',
