@@ -102,7 +102,7 @@ class Addon : public Napi::Addon<Addon> {
   // (fd) → the address as text, the rest is in scratch; or -errno. One call for the whole answer: a
   // second one, for the text alone, costs a tenth of the system call.
   Napi::Value GetOriginalDst(const Napi::CallbackInfo& info) {
-    const int status = original_dst(fd_argument(info), &answer_->scratch);
+    const int status = original_dst(fd_argument(info), &v6_first_, &answer_->scratch);
     return status == 0 ? Text(info.Env(), answer_->scratch) : Napi::Number::New(info.Env(), status);
   }
 
@@ -269,6 +269,7 @@ class Addon : public Napi::Addon<Addon> {
   EbpfGlue ebpf_;
   KernelAnswer* answer_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> answer_buffer_;
+  bool v6_first_ = false;  // as of original_dst()
   Conntrack conntrack_;
 };
 

@@ -53,16 +53,20 @@ constexpr uint8_t kStandIn[4] = {127, 0, 0, 6};
 
 }  // namespace
 
-int original_dst(int fd, Endpoint* original) {
+int original_dst(int fd, bool* v6_first, Endpoint* original) {
   // One system call for the common case, where getsockname(2) for the address' form and then the
-  // matching option would be two. IPv4 first, which AF_INET6 sockets that accepted IPv4 answer too.
+  // matching option would be two. For IPv4 on an AF_INET6 socket, too, only IPv4 answers: no packet
+  // with an IPv4-mapped address gets past ipv6_rcv(), so that there is no IPv6 entry of such. An
+  // AF_INET socket does not know the IPv6 option at all.
+  int status6 = *v6_first ? ask_conntrack(fd, false, original) : -ENOENT;
+  if (status6 == 0) return 0;
   int status = ask_conntrack(fd, true, original);
   if (status == -ENOENT) {
-    // For IPv4 on an AF_INET6 socket this is ENOENT again: no packet with an IPv4-mapped address
-    // gets past ipv6_rcv(). An AF_INET socket does not know the option at all.
-    status = ask_conntrack(fd, false, original);
-    return status == -ENOTSUP || status == -ENOPROTOOPT ? -ENOENT : status;
+    if (!*v6_first) status6 = ask_conntrack(fd, false, original);
+    if (status6 == 0) *v6_first = true;
+    return status6 == -ENOTSUP || status6 == -ENOPROTOOPT ? -ENOENT : status6;
   }
+  if (status == 0) *v6_first = false;
   if (status != 0 || memcmp(original->bytes, kStandIn, sizeof(kStandIn)) != 0) return status;
   // A real IPv6 socket has 127.0.0.6 on both sides for SOL_IP, so that this may be the entry of a
   // stranger who really used it.

@@ -7,11 +7,12 @@
 namespace original_dst {
 
 // getsockopt(fd, SOL_IP, SO_ORIGINAL_DST) or getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST),
-// whichever fits the connection. Returns 0 or -errno: -ENOENT no conntrack entry, -ENOPROTOOPT no
-// conntrack (or no TCP), -ENOTSUP MPTCP. One thing can deceive it, a rule that rewrites
-// destinations to 127.0.0.6 itself: an IPv6 connection may then be answered with the entry of an
-// IPv4 one from 127.0.0.6 with the same two ports. original_dst_of() has no such case.
-int original_dst(int fd, Endpoint* original);
+// whichever fits the connection; `v6_first`: which is asked first, and should be the next time, as
+// most connections are like the one before. Returns 0 or -errno: -ENOENT no conntrack entry,
+// -ENOPROTOOPT no conntrack (or no TCP), -ENOTSUP MPTCP. One thing can deceive it, a rule that
+// rewrites destinations to 127.0.0.6 itself: an IPv6 connection may then be answered with the entry
+// of an IPv4 one from 127.0.0.6 with the same two ports. original_dst_of() has no such case.
+int original_dst(int fd, bool* v6_first, Endpoint* original);
 
 // The same, chosen by the form of one of the connection's two addresses, which is also the other's.
 int original_dst_of(int fd, const Endpoint& own, Endpoint* original);
