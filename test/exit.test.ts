@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { stages } from './fixtures/busy.ts';
+import { unmeasured } from './fixtures/unmeasured.ts';
 
 // Without tap's --import hooks: they catch signals and exits themselves.
 const program = fileURLToPath(new URL('fixtures/programs/busy-process.js', import.meta.url));
@@ -22,7 +23,7 @@ async function run(stage: string, end: string) {
   // Under AddressSanitizer the leaks of a process that runs to its end are leaks of the addon.
   const leaks = end === 'by itself' ? { ASAN_OPTIONS: 'detect_leaks=1' } : {};
   const child = spawn(process.execPath, [program, stage, end], {
-    env: { ...process.env, ...leaks },
+    env: { ...unmeasured, ...leaks },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let stderr = '';

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { beBusy, stages, type Stage } from './fixtures/busy.ts';
+import { unmeasured } from './fixtures/unmeasured.ts';
 
 const program = new URL('fixtures/programs/busy-worker.js', import.meta.url);
 
@@ -13,7 +14,7 @@ function openDescriptors(): number {
 }
 
 async function startWorker(stage: Stage): Promise<Worker> {
-  const worker = new Worker(program, { workerData: stage, execArgv: [] });
+  const worker = new Worker(program, { workerData: stage, execArgv: [], env: unmeasured });
   await once(worker, 'message'); // started
   return worker;
 }
@@ -38,6 +39,7 @@ t.test('a worker ended while it loads the addon', async (t) => {
     const worker = new Worker(new URL('fixtures/programs/loading-worker.js', import.meta.url), {
       workerData: progress,
       execArgv: [],
+      env: unmeasured,
     });
     while (Atomics.load(progress, 0) === 0) await sleep(1);
     // No timer is fine enough.

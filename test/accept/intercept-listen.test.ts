@@ -19,6 +19,7 @@ import {
 import { socketFd } from '../../lib/node/socket-fd.ts';
 import { accepted, client, redirectChain, rules } from '../fixtures/connections.ts';
 import { startInherited } from '../fixtures/inherited.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 import { defaultRoutes, inNamespace, sh } from '../fixtures/netns.ts';
 import { type Program, startProgram } from '../fixtures/program.ts';
 
@@ -56,8 +57,7 @@ async function tellsApart(t: Test, program: Program, port: number): Promise<void
 }
 
 function startCluster(t: Test, options: object, expected: RegExp): Promise<Program> {
-  // Without process.execArgv: three times the start, six times over, for lines that are covered without.
-  return startProgram(t, process.execPath, [CLUSTER, JSON.stringify(options)], expected);
+  return startProgram(t, process.execPath, [CLUSTER, JSON.stringify(options)], expected, unmeasured);
 }
 
 await inNamespace(t, import.meta.url, async () => {
@@ -122,7 +122,7 @@ await inNamespace(t, import.meta.url, async () => {
     const listener = createNetServer().listen(0);
     t.teardown(() => listener.close());
     await once(listener, 'listening');
-    const child = spawn(process.execPath, [...process.execArgv, CLOSED], {
+    const child = spawn(process.execPath, [CLOSED], {
       stdio: ['ignore', 'pipe', 'inherit', socketFd(listener)],
     });
     const exited = once(child, 'exit');
@@ -153,8 +153,11 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test('worker threads, beside a server in the main thread', async (t) => {
     const server = createServer();
     await works(t, server.listen(0));
-    for (let round = 0; round < 3; round++) {
-      const worker = new Worker(new URL('../fixtures/programs/worker-server.js', import.meta.url));
+    for (let round = 0; round < 2; round++) {
+      const worker = new Worker(new URL('../fixtures/programs/worker-server.js', import.meta.url), {
+        execArgv: [],
+        env: unmeasured,
+      });
       const [port] = (await once(worker, 'message')) as [number];
       const message = once(worker, 'message');
       client(t, port, '127.0.0.1');

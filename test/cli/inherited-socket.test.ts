@@ -28,16 +28,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 /** Runs until it has ended, or has said what `until` asks for. */
 async function activated(t: Test, address: string, name: string, ...args: string[]) {
-  const line = [
-    process.execPath,
-    ...process.execArgv,
-    CLI,
-    'proxy',
-    '--with-rules',
-    '--log',
-    'none',
-    ...args,
-  ];
+  const line = [process.execPath, CLI, 'proxy', '--with-rules', '--log', 'none', ...args];
   const child = spawn('python3', ['-c', ACTIVATE, address, name, ...line], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });

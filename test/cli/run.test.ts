@@ -34,7 +34,7 @@ async function run(...args: string[]): Promise<{ status: number; stderr: string 
 
 /** The same in a process of its own, in a process group of its own. */
 function start(t: T, args: string[]): ChildProcess {
-  const child = spawn(process.execPath, [...process.execArgv, CLI, 'run', ...args], {
+  const child = spawn(process.execPath, [CLI, 'run', ...args], {
     detached: true,
     stdio: ['pipe', 'pipe', 'inherit', 'pipe'],
   });

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { allAccepted, allAcknowledged, tcpSockets } from '../../lib/cli/tcp-table.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const PORT = 15001;
 
@@ -77,7 +78,10 @@ await inNamespace(t, import.meta.url, async () => {
   });
 
   t.test('a connection that nobody has accepted', async (t) => {
-    const asleep = spawn(process.execPath, ['-e', ASLEEP], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const asleep = spawn(process.execPath, ['-e', ASLEEP], {
+      env: unmeasured,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await once(asleep.stdout, 'data');
     const client = connect(PORT, '192.0.2.1');
     await once(client, 'connect');

@@ -77,11 +77,7 @@ function tproxyTo(port: number): void {
 
 /** The doctor as a process of its own, started by way of other programs. */
 function doctorBehind(...prefix: string[]): Finding[] {
-  const program = [
-    process.execPath,
-    ...process.execArgv,
-    fileURLToPath(import.meta.resolve('../fixtures/programs/diagnose.js')),
-  ];
+  const program = [process.execPath, fileURLToPath(import.meta.resolve('../fixtures/programs/diagnose.js'))];
   const [command, ...args] = [...prefix, ...program];
   return JSON.parse(execFileSync(command!, args, { encoding: 'utf8' })) as Finding[];
 }
@@ -291,7 +287,7 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('the self-test without nft', async (t) => {
     const inside = fileURLToPath(import.meta.resolve('../../lib/doctor/self-test-inside.js'));
     const without = 'mount --bind /dev/null "$(command -v nft)" && exec "$@"';
-    const args = ['-Urnm', 'sh', '-c', without, 'sh', process.execPath, ...process.execArgv, inside];
+    const args = ['-Urnm', 'sh', '-c', without, 'sh', process.execPath, inside];
     const trials = JSON.parse(execFileSync('unshare', args, { encoding: 'utf8' })) as Trial[];
     t.equal(trials.length, 8);
     for (const { id, error } of trials) t.equal(error, 'spawnSync /usr/bin/nft ENOENT', id);

@@ -8,6 +8,7 @@ import { diagnose, type DiagnoseOptions, type Finding } from '../../lib/doctor/i
 import { createServer } from '../../lib/index.ts';
 import { fakeHost } from '../fixtures/fake-host.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const PORT = 15001;
 
@@ -42,7 +43,9 @@ async function arrives(): Promise<boolean> {
 }
 
 async function spawnChild(command: string, args: string[]): Promise<number | null> {
-  const [code] = (await once(spawn(command, args, { stdio: 'ignore' }), 'exit')) as [number | null];
+  const [code] = (await once(spawn(command, args, { env: unmeasured, stdio: 'ignore' }), 'exit')) as [
+    number | null,
+  ];
   return code;
 }
 

@@ -130,7 +130,7 @@ await withoutRights(t, import.meta.url, async () => {
     'the namespace of whoever is outside can be held, and is no other one to be entered',
     async (t) => {
       const program = new URL('../fixtures/programs/namespace-outside.js', import.meta.url).pathname;
-      await t.spawn('unshare', ['-Ur', process.execPath, ...process.execArgv, program]);
+      await t.spawn('unshare', ['-Ur', process.execPath, program]);
     },
   );
 

@@ -11,6 +11,7 @@ import { curl, setUp } from '../fixtures/far-network.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { asUser } from '../fixtures/other-user.ts';
 import { startProgram } from '../fixtures/program.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 /** The user that README's rules leave alone. */
 const CLI = join(root, 'dist/lib/cli.js');
@@ -26,14 +27,11 @@ function shell(command: string): string {
   return run.status === 0 ? '' : `${run.status}: ${run.stderr}${run.stdout}`;
 }
 
-/** What tap's loaders cost each process, here where no coverage comes of it: the command has tests of its own. */
-const UNMEASURED = { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' };
-
 /** Runs the command that stays, until it listens, and ends it as Ctrl-C does. */
 async function runProxy(args: string[]): Promise<string> {
   const proxy = spawn(process.execPath, [CLI, ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],
-    env: UNMEASURED,
+    env: unmeasured,
   });
   let said = '';
   let ended = false;
@@ -59,7 +57,7 @@ async function runCommand(line: string): Promise<string> {
       : command === 'run'
         ? [command, ...args.slice(0, args.indexOf('--')), '--', 'true']
         : [command!, ...args];
-  const run = spawnSync(process.execPath, [CLI, ...given], { encoding: 'utf8', cwd: root, env: UNMEASURED });
+  const run = spawnSync(process.execPath, [CLI, ...given], { encoding: 'utf8', cwd: root, env: unmeasured });
   const fine = run.status === 0 || (command === 'doctor' && run.status === 1);
   return fine ? '' : `${run.status}: ${run.stderr}`;
 }

@@ -10,6 +10,7 @@ import { loopRefusal } from '../../lib/policy/loop-guard.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { accepted, listening } from '../fixtures/connections.ts';
 import type { Question } from '../fixtures/programs/loop-party.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const party = fileURLToPath(new URL('../fixtures/programs/loop-party.js', import.meta.url));
 const primary = fileURLToPath(new URL('../fixtures/programs/loop-cluster.js', import.meta.url));
@@ -20,15 +21,15 @@ const refused = (address: string, port: number, mark?: number): boolean => {
   return error !== undefined;
 };
 
-/** Asks a child process. `measured`: with the coverage tool's loader, which costs a second for each process. */
+/** Asks a child process. `measured`: for the coverage. */
 function asker<Q>(
   t: Test,
   file: string,
   env: NodeJS.ProcessEnv = {},
   measured = false,
 ): (question: Q) => Promise<string> {
-  const execArgv = measured ? process.execArgv : [];
-  const child: ChildProcess = fork(file, { env: { ...process.env, ...env }, execArgv });
+  const around = measured ? process.env : unmeasured;
+  const child: ChildProcess = fork(file, { env: { ...around, ...env }, execArgv: [] });
   const exited = once(child, 'exit');
   t.teardown(async () => {
     if (child.connected) child.disconnect();

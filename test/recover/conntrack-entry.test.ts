@@ -47,7 +47,7 @@ await inNamespace(t, import.meta.url, async () => {
   const unprivileged = (): unknown[] => {
     const script = fileURLToPath(new URL('../fixtures/programs/unprivileged-datagrams.js', import.meta.url));
     const dropped = ['--bounding-set=-net_admin,-net_raw', '--inh-caps=-net_admin,-net_raw'];
-    const args = [...dropped, process.execPath, ...process.execArgv, script];
+    const args = [...dropped, process.execPath, script];
     const { stdout, stderr, status } = spawnSync('setpriv', args, { encoding: 'utf8', timeout: 60_000 });
     if (status !== 0) throw new Error(stderr);
     return stdout

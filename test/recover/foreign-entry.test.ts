@@ -10,6 +10,7 @@ import t, { type Test } from 'tap';
 import { flushConntrack } from '../fixtures/connections.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { internet } from '../fixtures/udp.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const program = fileURLToPath(new URL('../fixtures/programs/destinations.js', import.meta.url));
 const V4 = { from: '192.0.2.1', first: '198.51.100.7', second: '198.51.100.8', self: '127.0.0.1' };
@@ -29,7 +30,10 @@ async function until(condition: () => boolean): Promise<void> {
 
 /** Starts the program. `while(body)` runs body while it stands still: what comes in meanwhile is accepted afterwards. */
 async function startProxy(t: Test, mode: string) {
-  const child = spawn(process.execPath, [program, mode], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [program, mode], {
+    env: unmeasured,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   t.teardown(() => child.kill('SIGKILL'));
   const lines: string[] = [];
   child.stdout.setEncoding('utf8').on('data', (text: string) => lines.push(...text.trim().split('\n')));
@@ -64,7 +68,7 @@ async function startDestinations(t: Test): Promise<string[]> {
         .listen(80, host, () => console.log('ready'));
   `;
   const args = ['netns', 'exec', 'internet', process.execPath, '-e', code];
-  const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn('ip', args, { env: unmeasured, stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => child.kill('SIGKILL'));
   const came: string[] = [];
   child.stdout.setEncoding('utf8').on('data', (text: string) => came.push(...text.trim().split('\n')));

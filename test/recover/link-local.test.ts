@@ -11,6 +11,7 @@ import {
 import { socketFd } from '../../lib/node/socket-fd.ts';
 import { listening, rules } from '../fixtures/connections.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const HOST = 'fe80::1';
 
@@ -18,6 +19,7 @@ const HOST = 'fe80::1';
 async function fromNeighbour(t: Test, server: InterceptServer, port: number): Promise<InterceptedSocket> {
   const script = `require('node:net').connect(${port}, '${HOST}%there0').on('error', () => {}).resume()`;
   const child = spawn('ip', ['netns', 'exec', 'neighbour', process.execPath, '-e', script], {
+    env: unmeasured,
     stdio: 'inherit',
   });
   t.teardown(async () => {

@@ -181,7 +181,7 @@ if (process.env[INSIDE] === '1') {
     await once(server.close(), 'close');
   });
 } else {
-  const self = [process.execPath, ...process.execArgv, fileURLToPath(import.meta.url)];
+  const self = [process.execPath, fileURLToPath(import.meta.url)];
   await t.spawn('sh', ['-c', 'ulimit -n 64 && exec "$@"', 'sh', ...self], {
     env: { ...process.env, [INSIDE]: '1' },
   });

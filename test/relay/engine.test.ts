@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { relay, setRelayThreads, type Relay, type RelayOutcome } from '../../lib/index.ts';
 import { connections, readAll, world } from '../fixtures/relay-world.ts';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const STAGES = fileURLToPath(new URL('../fixtures/programs/relay-stages.js', import.meta.url));
 
@@ -73,7 +74,7 @@ t.test('a close listener that throws does not keep others from hearing', async (
 
 t.test('the process ends cleanly', async (t) => {
   for (const stage of ['unref', 'idle', 'moving', 'exit', 'throw', 'waiting', 'closing']) {
-    const child = spawn(process.execPath, [...process.execArgv, STAGES, stage], {
+    const child = spawn(process.execPath, [STAGES, stage], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     child.stdout.resume();
@@ -84,7 +85,7 @@ t.test('the process ends cleanly', async (t) => {
 });
 
 t.test('an open relay keeps the process alive', async (t) => {
-  const child = spawn(process.execPath, [...process.execArgv, STAGES, 'held'], {
+  const child = spawn(process.execPath, [STAGES, 'held'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const [ready] = (await once(child.stdout, 'data')) as [Buffer];
@@ -100,7 +101,7 @@ t.test('an open relay keeps the process alive', async (t) => {
 
 t.test('worker threads: relays of their own, terminated at any stage', async (t) => {
   for (const stage of ['unref', 'moving', 'idle', 'waiting', 'closing', 'exit', 'held', 'fresh']) {
-    const worker = new Worker(STAGES, { argv: [stage], stdout: true });
+    const worker = new Worker(STAGES, { argv: [stage], execArgv: [], env: unmeasured, stdout: true });
     const errors: Error[] = [];
     worker.on('error', (error) => errors.push(error));
     const exited = once(worker, 'exit') as Promise<[number]>;

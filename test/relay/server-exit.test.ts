@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const STAGES = fileURLToPath(new URL('../fixtures/programs/relay-server-stages.js', import.meta.url));
 
@@ -14,13 +15,13 @@ t.test('the process ends cleanly', async (t) => {
     ['emit', 0],
     ['reset', 0],
   ] as const) {
-    const child = spawn(process.execPath, [...process.execArgv, STAGES, stage], { stdio: 'inherit' });
+    const child = spawn(process.execPath, [STAGES, stage], { stdio: 'inherit' });
     t.same(await once(child, 'exit'), [expected, null], stage);
   }
 });
 
 t.test('a decision that is still to come keeps it alive', async (t) => {
-  const child = spawn(process.execPath, [...process.execArgv, STAGES, 'waiting'], {
+  const child = spawn(process.execPath, [STAGES, 'waiting'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.teardown(() => child.kill());
@@ -34,7 +35,7 @@ t.test('a decision that is still to come keeps it alive', async (t) => {
 
 t.test('worker threads, terminated at any stage', async (t) => {
   for (const stage of ['listening', 'undecided', 'emit', 'reset', 'waiting', 'fresh']) {
-    const worker = new Worker(STAGES, { argv: [stage], stdout: true });
+    const worker = new Worker(STAGES, { argv: [stage], execArgv: [], env: unmeasured, stdout: true });
     const exited = once(worker, 'exit');
     if (stage === 'waiting') await once(worker.stdout, 'data');
     if (stage === 'waiting' || stage === 'fresh') await worker.terminate();

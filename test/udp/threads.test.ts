@@ -8,9 +8,7 @@ import t from 'tap';
 import { createDatagramSocket } from '../../lib/index.ts';
 import { sockets } from '../fixtures/descriptors.ts';
 import { client, nextMessage } from '../fixtures/udp.ts';
-
-/** Coverage costs a second for each process, and only the last one has news for it. */
-const UNMEASURED = { ...process.env, NODE_V8_COVERAGE: '' };
+import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const script = fileURLToPath(new URL('../fixtures/programs/datagram-lifetime.js', import.meta.url));
 
@@ -29,7 +27,8 @@ for (const stage of [
     const { status, signal, stderr, stdout } = spawnSync(process.execPath, ['--expose-gc', script, stage], {
       encoding: 'utf8',
       timeout: 60_000,
-      env: stage === 'no-descriptors' ? process.env : UNMEASURED,
+      // Only the last one has news for the coverage.
+      env: stage === 'no-descriptors' ? process.env : unmeasured,
     });
     t.equal(signal, null);
     t.equal(status, stage === 'throw-in-handler' ? 1 : 0, stderr);
@@ -42,7 +41,9 @@ const threads = () => readdirSync('/proc/self/task').length;
 t.test('workers: each has its own thread, and leaves nothing behind', async (t) => {
   const before = { threads: threads(), sockets: sockets().size };
   for (const stage of ['end', 'exit-open', 'exit-in-handler', 'exit-in-flood', 'open']) {
-    const workers = [1, 2].map(() => new Worker(script, { argv: [stage], execArgv: [], stdout: true }));
+    const workers = [1, 2].map(
+      () => new Worker(script, { argv: [stage], execArgv: [], env: unmeasured, stdout: true }),
+    );
     const ends = workers.map((worker) => once(worker, 'exit'));
     await Promise.all(workers.map((worker) => once(worker, 'message')));
     if (stage === 'open') for (const worker of workers) void worker.terminate();
@@ -54,7 +55,7 @@ t.test('workers: each has its own thread, and leaves nothing behind', async (t) 
 t.test('a worker and its parent have sockets at the same time', async (t) => {
   const socket = createDatagramSocket({ address: '127.0.0.1' });
   t.teardown(() => socket.close());
-  const worker = new Worker(script, { argv: ['open'], execArgv: [], stdout: true });
+  const worker = new Worker(script, { argv: ['open'], execArgv: [], env: unmeasured, stdout: true });
   await once(worker, 'message');
   await worker.terminate();
   const from = await client('udp4');
