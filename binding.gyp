@@ -64,6 +64,7 @@
             "src/relay/admissions.cc",
             "src/relay/flow.cc",
             "src/relay/handshake.cc",
+            "src/relay/headers.cc",
             "src/relay/inspect.cc",
             "src/glue/loop_glue.cc",
             "src/glue/records_glue.cc",

@@ -1,17 +1,13 @@
 // What the addon exports, as types.
+import type { RelayBinding } from './addon-relay.ts';
+
+export type { NativeRoute } from './addon-relay.ts';
 
 /** A negative errno, what has failed, and the end of the verifier's log. */
 export type BpfFailure = [status: number, step: string, log: string];
 
-declare const isRoute: unique symbol;
-
-/** A route in the addon's memory, until nobody refers to it any more (src/relay/route.h). */
-export interface NativeRoute {
-  readonly [isRoute]: true;
-}
-
 /** The addon's exports (src/glue/addon.cc). A status is 0 or a negative errno. */
-export interface Binding {
+export interface Binding extends RelayBinding {
   /** Addresses by role (lib/recover/kernel-answer.ts) and statuses; laid out as struct KernelAnswer of src/glue/kernel_answer.h. */
   readonly kernelAnswer: ArrayBuffer;
   /** The address as text, its port and family in the role `scratch`; or a negative errno. */
@@ -114,112 +110,6 @@ export interface Binding {
         destinationPort?: number,
       ];
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
-  /**
-   * Once. `onClosed` is called with how many ids of closed relays stand in the memory that is returned, `onGone` with
-   * the token of a watched connection that is gone.
-   */
-  relayStart(onClosed: (count: number) => void, onGone: (token: number) => void): ArrayBuffer | number;
-  /** The next relays' slots; laid out as struct RelaySlot of src/relay/relay.h. */
-  relaySlab(): ArrayBuffer | number;
-  relayAdd(
-    id: number,
-    clientFd: number,
-    upstreamFd: number,
-    limits: Uint32Array,
-    toUpstream: Uint8Array | undefined,
-    toClient: Uint8Array | undefined,
-    thread: number,
-  ): number;
-  relayDestroy(id: number, thread: number): number;
-  relayRef(on: boolean): number;
-  /**
-   * `onUndecided` gets a connection's token, which goes to relayDial, relayRefuse or relayTake, and what readFacts
-   * answers and fills, and how many first bytes there are in `firstBytes`, about which the answer of parseFirstBytes
-   * is, or -1: they were not looked at; token -1 says that the closed listener has no relay left. `source`: 0 this host's address,
-   * 1 the client's, 2 the client's with its port. `fd` other than -1: this bound socket. The bound address is left in the role `scratch`.
-   */
-  relayListen(
-    address: string | null,
-    port: number,
-    fd: number,
-    backlog: number,
-    transparent: boolean,
-    mark: number | null,
-    source: 0 | 1 | 2,
-    portFallback: boolean,
-    limits: Uint32Array,
-    onUndecided: (token: number, status: number, origin: number, size: number, fd: number) => void,
-    firstBytes: Uint8Array | undefined,
-    inspectPorts: Uint16Array | undefined,
-    inspectTimeoutMs: number,
-    /** Descriptors, or -1: this thread's. */
-    listenIn: number,
-    dialIn: number,
-    most: Uint32Array,
-    /** Will relayListenToo follow? */
-    shared: boolean,
-    reusePort: boolean,
-  ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
-  /** Another thread accepts from the same socket. */
-  relayListenToo(
-    first: number,
-    thread: number,
-    onUndecided: (token: number, status: number, origin: number, size: number, fd: number) => void,
-  ): [listener: number, stats: ArrayBuffer] | [status: number, step: number];
-  /** `route`: another way than to that address. */
-  relayDial(
-    id: number,
-    token: number,
-    address: string | null,
-    port: number,
-    thread: number,
-    route: NativeRoute | undefined,
-  ): number;
-  /**
-   * `hops`: address, port, which of the requests, and milliseconds for connect(2) or 0, of each. `messages`: greeting,
-   * password, requests. `header`: the PROXY protocol's version, or 0. Or a negative errno.
-   */
-  relayRoute(
-    hops: (string | number)[],
-    protocol: 0 | 1 | 2,
-    messages: Uint8Array[],
-    header: 0 | 1 | 2,
-    address: string | null,
-    port: number,
-    authority: Uint8Array,
-  ): NativeRoute | number;
-  /** Of a relay that relayStart's `onClosed` has just told of: three numbers of each struct HopFailure. */
-  relayHopFailures(id: number): number[];
-  relayRefuse(token: number): number;
-  /** The fd, or a negative errno. */
-  relayTake(token: number): number;
-  /** From here on relayStart's `onGone` is called when the undecided connection is reset or broken. */
-  relayWatch(token: number): number;
-  relayUnlisten(listener: number, destroy: boolean): number;
-  /** Of a listener that has not been closed. */
-  relayFd(listener: number): number;
-  /** Verdict 1: relay, 2: reset. `protocol`: as parseFirstBytes says it, -1: not looked at. */
-  relaySetVerdict(
-    listener: number,
-    address: string,
-    port: number,
-    verdict: 1 | 2,
-    ttlMs: number,
-    tproxy: boolean,
-    protocol: number,
-    ech: boolean,
-    name: string | null,
-    route: NativeRoute | undefined,
-  ): number;
-  /** Memory in which the numbers of records are, before each call of `onRecords` (src/glue/records_glue.cc). */
-  relayRecords(
-    listener: number,
-    onRecords: ((count: number, text: string) => void) | null,
-  ): ArrayBuffer | number;
-  /** The bounds of the histograms in a listener's stats, in microseconds. */
-  relayBounds(): [dial: number[], duration: number[]];
-  /** Those of the address, those of the name, or all. */
-  relayRevokeVerdicts(listener: number, address: string | null, port: number, name: string | null): number;
   /** A descriptor of a new network namespace, or what failed (lib/namespace/create.ts). */
   createNamespace(): number | [status: number, step: number];
   /** A descriptor of the socket's network namespace, or a negative errno. */

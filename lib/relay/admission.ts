@@ -28,6 +28,7 @@ export const REFUSALS = [
   'ERR_MAX_PENDING',
   'ERR_MAX_PER_CLIENT',
   'ERR_MAX_RATE_PER_CLIENT',
+  'ERR_PROXY_HEADER',
 ] as const;
 
 /** Throws unless all are whole numbers. */

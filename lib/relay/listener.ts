@@ -1,5 +1,6 @@
 // A listening socket whose connections a relay thread accepts: where it is, and what the thread may decide by itself.
 import { constants } from 'node:os';
+import type { ProxyProtocolOptions } from '../accept/proxy-protocol.ts';
 import { canonicalAddress, type Endpoint } from '../address.ts';
 import { checkBoolean, checkFd, checkInteger, invalidType } from '../arguments.ts';
 import { type Binding, binding } from '../binding.ts';
@@ -14,10 +15,12 @@ import { cluster } from '../node/on-demand.ts';
 import type { Origin } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import { parseProxyHeader, type ProxyHeader } from '../recover/proxy-header.ts';
 import type { Place } from '../recover/place.ts';
 import { type AdmissionOptions, readAdmission } from './admission.ts';
 import { type DialFrom, listenPlace } from './dial-from.ts';
 import { engine } from './engine.ts';
+import { readProxyProtocol } from './headers.ts';
 import { readRecords } from './native-records.ts';
 import type { ConnectionRecord } from './records.ts';
 import { readInspection, type RelayInspectOptions } from './inspection.ts';
@@ -53,6 +56,7 @@ export interface ListenerDial
   extends AdmissionOptions, Pick<ConnectOriginalOptions, 'preserveSource' | 'portFallback' | 'mark'> {
   transparent?: boolean;
   inspect?: RelayInspectOptions;
+  proxyProtocol?: ProxyProtocolOptions;
   threads?: number;
 }
 
@@ -96,6 +100,7 @@ type OnUndecided = (
   first: FirstBytes | undefined,
   fd: number,
   thread: number | undefined,
+  header: ProxyHeader | undefined,
 ) => void;
 
 type NativeCallback = Parameters<Binding['relayListenToo']>[2];
@@ -136,6 +141,7 @@ export class Listener {
     const { transparent = false, mark, preserveSource = false, portFallback = false, inspect } = dial;
     const { threads = 1 } = dial;
     const inspection = inspect && readInspection(inspect);
+    const headers = readProxyProtocol(dial.proxyProtocol);
     const place = listenPlace(namespace, fd);
     const ids: number[] = [];
     const stats: ArrayBuffer[] = [];
@@ -143,11 +149,13 @@ export class Listener {
     const callback = (thread: number): NativeCallback => {
       // Where there is one only, whoever has the least to do takes what is decided about: see setRelayThreads.
       const stays = threads > 1 ? thread : undefined;
-      return (token, status, origin, size, accepted) => {
+      return (token, status, origin, size, accepted, taken) => {
         if (token >= 0) {
           const first =
             size < 0 ? undefined : readFirstBytes(Buffer.from(inspection!.memory.subarray(0, size)));
-          onUndecided(token, status, origin, first, accepted, stays);
+          // The thread has parsed it already.
+          const header = taken && (parseProxyHeader(Buffer.from(taken)) as ProxyHeader);
+          onUndecided(token, status, origin, first, accepted, stays, header);
         } else if (++over === ids.length) {
           engine().countAlive(-1);
           onOver();
@@ -174,6 +182,8 @@ export class Listener {
       readAdmission(dial),
       threads > 1,
       reusePort,
+      headers.from,
+      headers.timeout,
     );
     if (typeof more === 'number') {
       engine().countAlive(-1);

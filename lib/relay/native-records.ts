@@ -11,7 +11,7 @@ import type { ConnectionRecord } from './records.ts';
 /** As write_record() of src/glue/records_glue.cc lays out the numbers. */
 const NUMBERS = 13;
 /** struct Record of src/relay/record.h. */
-const KINDS: readonly OriginalDst['kind'][] = ['unknown', 'redirect', 'tproxy', 'ebpf'];
+const KINDS: readonly OriginalDst['kind'][] = ['unknown', 'redirect', 'tproxy', 'ebpf', 'proxy'];
 const VERDICTS: readonly (RelayVerdict | undefined)[] = [undefined, 'relay', 'reset'];
 const SIDES = ['client', 'upstream'] as const;
 const NOT_LOOKED_AT = 255;

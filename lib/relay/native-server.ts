@@ -10,8 +10,9 @@ import { foreignRuntimeName } from '../node/runtime.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
-import { annotate, recoverFromFacts } from '../recover/original-dst.ts';
+import { annotate, type OriginalDst, recoverFromFacts } from '../recover/original-dst.ts';
 import { Place } from '../recover/place.ts';
+import { type ProxyHeader, setProxyHeader } from '../recover/proxy-header.ts';
 import { hasNames, withAddresses } from './by-name.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
@@ -178,12 +179,16 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     first: FirstBytes | undefined,
     fd: number,
     thread: number | undefined,
+    header: ProxyHeader | undefined,
   ): void {
     const { address, namespace } = this.#listener!;
-    const destination = recoverFromFacts(status, () => address, new Place(fd, namespace));
-    const client = endpointAt(Role.peer);
+    const destination: OriginalDst =
+      header?.destination === undefined
+        ? recoverFromFacts(status, () => address, new Place(fd, namespace))
+        : { ...header.destination, kind: 'proxy' };
+    const client = header?.client ?? endpointAt(Role.peer);
     const path = origin > 0 ? origin : address.port;
-    const question = { destination, client, first, revocations: this.#revocations, path, thread };
+    const question = { destination, client, first, revocations: this.#revocations, path, thread, header };
     const one = new Undecided(token, question, this.#records.begin(client, destination, first));
     const about = { server: this, client };
     this.#counts.connection(destination, about);
@@ -269,6 +274,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     const socket = new Socket({ fd: one.take(), allowHalfOpen: true, readable: true, writable: true });
     annotate(socket, one.question.destination);
     setPath(socket, one.question.path);
+    if (one.proxyHeader) setProxyHeader(socket, one.proxyHeader);
     one.record?.end('emit', 'emitted');
     process.nextTick(() => {
       if (!this.emit('connection', socket as InterceptedSocket)) reset(socket);

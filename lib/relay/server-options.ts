@@ -1,4 +1,5 @@
 // What createRelayServer() can be told.
+import { checkProxyProtocol, type ProxyProtocolOptions } from '../accept/proxy-protocol.ts';
 import type { Endpoint } from '../address.ts';
 import { checkBoolean, checkInteger, checkOptionNames, invalidType, MAX_MS } from '../arguments.ts';
 import { checkPreserveSource } from '../dial/connect-original.ts';
@@ -31,6 +32,12 @@ export interface RelayServerOptions extends RelayTimeouts, AdmissionOptions {
    * where they are and are relayed with all others. Default: `decide` is asked at once, and `first` is undefined.
    */
   inspect?: RelayInspectOptions;
+  /**
+   * Takes the PROXY protocol's header off the connections of the proxies in front, as of createServer: the destination
+   * is of kind `'proxy'`, `client` is the header's. Without one, with a bad one or a late one the peer is sent RST, and
+   * `stats.refused` counts `ERR_PROXY_HEADER`. The list is read when the server listens.
+   */
+  proxyProtocol?: ProxyProtocolOptions;
   /** How long a decision may take, in milliseconds; then the client is sent RST. Default 30,000; 0: for ever. */
   decisionTimeout?: number;
   /** As of createServer: IP_TRANSPARENT on the listening socket, for TPROXY rules. Default false. */
@@ -71,6 +78,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof RelayServerOptions>([
   'namespace',
   'portFallback',
   'preserveSource',
+  'proxyProtocol',
   'resolve',
   'threads',
   'transparent',
@@ -91,6 +99,7 @@ export function checkServerOptions(options: RelayServerOptions): void {
   if (typeof decide !== 'function') throw invalidType('options.decide', 'of type function', decide);
   if (decisionTimeout !== undefined) checkInteger('options.decisionTimeout', decisionTimeout, 0, MAX_MS);
   if (options.inspect !== undefined) readInspection(options.inspect);
+  checkProxyProtocol(options.proxyProtocol);
   checkResolve('options.resolve', options.resolve);
   if (threads !== undefined) checkInteger('options.threads', threads, 1, 64);
   if (transparent !== undefined) checkBoolean('options.transparent', transparent);

@@ -5,6 +5,7 @@ import { codedError, type CodedError } from '../errors.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import type { Path } from '../policy/own-dials.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import type { ProxyHeader } from '../recover/proxy-header.ts';
 import { engine, type NativeMover } from './engine.ts';
 import type { RelayOutcome } from './outcome.ts';
 import type { OpenRecord } from './records.ts';
@@ -18,6 +19,8 @@ export interface PendingConnection {
    * reason says which. A client that has only ended its sending side may be waiting for its answer: it is not gone.
    */
   readonly signal: AbortSignal;
+  /** What a proxy in front has said of it (option `proxyProtocol`). */
+  readonly proxyHeader: ProxyHeader | undefined;
 }
 
 /** What is known of a connection when the policy is asked. */
@@ -32,6 +35,8 @@ export interface Question {
   readonly path: Path;
   /** Whose the connection is to stay; undefined: whichever has the least to do. */
   readonly thread?: number | undefined;
+  /** That was taken off. */
+  readonly header?: ProxyHeader | undefined;
 }
 
 /** Owns the connection's token, and keeps the event loop alive, until one of `refuse`, `take` and `dial`. */
@@ -55,6 +60,10 @@ export class Undecided implements PendingConnection {
   /** Has it been decided about, or is there nothing left to decide about? */
   get over(): boolean {
     return this.#over;
+  }
+
+  get proxyHeader(): ProxyHeader | undefined {
+    return this.question.header;
   }
 
   /** Made when somebody looks: most policies do not. */

@@ -66,14 +66,16 @@ class RelayGlue {
 
   // (address | null, port, listening fd that becomes the addon's | -1, backlog, transparent, mark |
   // null, enum DialPlan::Source, port fallback, struct RelayLimits as a Uint32Array, onUndecided:
-  // (token, status, origin, size, fd) => void, memory for first bytes as a Uint8Array | undefined,
+  // (token, status, origin, size, fd, header) => void, memory for first bytes as a Uint8Array | undefined,
   // destination ports on which they are looked at as a sorted Uint16Array | undefined: all, for how
   // many ms, network namespace to listen in | -1, network namespace to dial in | -1,
-  // struct AdmissionLimits as a Uint32Array, will ListenToo follow?, SO_REUSEPORT) → [listener,
-  // memory of its struct ListenerStats] and the bound address in scratch, or
-  // [-errno, enum DialStep]. Each connection that there is no verdict about is given to
+  // struct AdmissionLimits as a Uint32Array, will ListenToo follow?, SO_REUSEPORT,
+  // peers that send PROXY protocol headers | undefined: family, first and last address of each
+  // range in 33 bytes, ms for a header) → [listener, memory of its struct ListenerStats] and the
+  // bound address in scratch, or [-errno, enum DialStep]. Each connection that there is no verdict about is given to
   // onUndecided, with what readFacts answers and fills, what originOf answers, and how many first
-  // bytes there are, which parseFirstBytes has been asked about, or -1: nobody has looked. Its
+  // bytes there are, which parseFirstBytes has been asked about, or -1: nobody has looked; and the
+  // PROXY protocol's header that was taken off. Its
   // token goes to Dial, Refuse or Take; -1 says that the listener was closed and no relay of its is
   // left.
   Napi::Value Listen(const Napi::CallbackInfo& info);
@@ -154,6 +156,7 @@ class RelayGlue {
   int StartThread(uint32_t index);
   void StopThreads();
   static void Inspect(const Napi::CallbackInfo& info, Inspection* inspection);
+  static void ExpectHeaders(const Napi::CallbackInfo& info, ExpectedHeaders* headers);
   static SuppliedFrom Sockets(int net);
   static Route::Ref RouteOf(const Napi::CallbackInfo& info, size_t index);
   Napi::Value Begin(std::unique_ptr<RelayListener> listener, const Napi::Function& on_undecided);

@@ -66,6 +66,7 @@ Napi::Value RelayGlue::Listen(const Napi::CallbackInfo& info) {
   listener->shared = flag_argument(info, 16);
   listener->aliases = aliases_;
   if (info[10].IsTypedArray()) Inspect(info, &listener->inspection);
+  if (info[18].IsTypedArray()) ExpectHeaders(info, &listener->headers);
   if (info[10].IsTypedArray()) {
     listeners_[id].first_bytes = Napi::Persistent(info[10].As<Napi::Uint8Array>());
   }
@@ -91,6 +92,7 @@ Napi::Value RelayGlue::ListenToo(const Napi::CallbackInfo& info) {
   listener->plan = first->plan;
   listener->limits = first->limits;
   listener->inspection = first->inspection;
+  listener->headers = first->headers;
   listener->aliases = first->aliases;
   listener->group = first->group->ref();
   listener->shared = true;
@@ -131,6 +133,21 @@ void RelayGlue::Inspect(const Napi::CallbackInfo& info, Inspection* inspection) 
     inspection->ports.assign(ports.Data(), ports.Data() + ports.ElementLength());
   }
   inspection->timeout_ms = number_argument(info, 12);
+}
+
+void RelayGlue::ExpectHeaders(const Napi::CallbackInfo& info, ExpectedHeaders* headers) {
+  using Range = ExpectedHeaders::Range;
+  const Napi::Uint8Array bytes = info[18].As<Napi::Uint8Array>();
+  constexpr size_t kSize = 1 + sizeof(Range::first) + sizeof(Range::last);
+  for (size_t at = 0; at + kSize <= bytes.ByteLength(); at += kSize) {
+    Range range;
+    const uint8_t* const from = bytes.Data() + at;
+    range.family = from[0];
+    memcpy(range.first, from + 1, sizeof(range.first));
+    memcpy(range.last, from + 1 + sizeof(range.first), sizeof(range.last));
+    headers->from.push_back(range);
+  }
+  headers->timeout_ms = number_argument(info, 19);
 }
 
 SuppliedFrom RelayGlue::Sockets(int net) {
@@ -205,10 +222,10 @@ Napi::Value RelayGlue::Dial(const Napi::CallbackInfo& info) {
     std::unique_ptr<Relay> relay = NewRelay(id, decided->limits);
     if (route) {
       relay->onward = std::make_unique<Onward>(
-          std::move(route), decided->plan.dial(decided->facts.peer), decided->facts.peer);
+          std::move(route), decided->plan.dial(decided->client), decided->client);
     } else {
       relay->dial = std::make_unique<original_dst::Dial>(
-          decided->plan.dial(destination, decided->facts.peer));
+          decided->plan.dial(destination, decided->client));
     }
     relay->note = decided->plan.note(decided->path);
     relay->admission = std::move(decided->admission);
@@ -273,15 +290,20 @@ void RelayGlue::DrainNews(RelayThread* thread) {
     const Origin from = one->listener->origin(one->fd.get(), one->facts, destination, &one->path);
     const Napi::Value origin = Napi::Number::New(env_, origin_number(from, one->path));
     int size = -1;
-    if (one->seen != nullptr) {
+    Napi::Value header = env_.Undefined();
+    if (one->seen != nullptr && one->seen->proxied != nullptr) {
+      const Proxied& proxied = *one->seen->proxied;
+      header = Napi::Buffer<uint8_t>::Copy(env_, proxied.bytes.get(), proxied.size);
+    }
+    if (one->seen != nullptr && one->seen->looked) {
       size = static_cast<int>(one->seen->size);
       *first_ = one->seen->first;
       memcpy(slot.first_bytes.Value().Data(), one->seen->bytes.get(), one->seen->size);
-      one->seen.reset();
     }
+    one->seen.reset();
     const Napi::Value fd = Status(one->fd.get());
     callback.Call({Napi::Number::New(env_, undecided_.put(std::move(one))), status, origin,
-                   Status(size), fd});
+                   Status(size), fd, header});
   }
 }
 

@@ -138,6 +138,10 @@ bool RelayThread::accept(RelayListener* listener) {
       reset_on_close(accepted.get());
       continue;
     }
+    if (listener->headers.are_from(facts.peer)) {
+      await_header(listener, std::move(accepted), facts, std::move(admission));
+      continue;
+    }
     Endpoint found;
     const bool certain = listener->destination(accepted.get(), &facts, &found);
     const Endpoint* const destination = certain ? &found : nullptr;
@@ -159,8 +163,9 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
                          Admission admission) {
   Handled handled;
   if (destination != nullptr) {
-    const Wanted wanted = seen == nullptr ? Wanted() : Wanted(seen->first);
-    handled = listener->handle(accepted.get(), *destination, wanted, now_, *facts);
+    const bool looked = seen != nullptr && seen->looked;
+    const Wanted wanted = looked ? Wanted(seen->first) : Wanted();
+    handled = listener->handle(accepted.get(), *destination, wanted, now_, *facts, seen);
   }
   switch (handled.verdict) {
     case kUndecided: {
@@ -172,10 +177,13 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
         break;
       }
       News* const one = listener->undecided(std::move(accepted), *facts, std::move(admission));
+      one->client = client_of(*facts, seen);
       if (seen != nullptr) {
         one->seen = std::make_unique<Seen>(std::move(*seen));
-        one->seen->bytes.reset(new uint8_t[one->seen->size]);
-        memcpy(one->seen->bytes.get(), tools_.scratch, one->seen->size);
+        if (one->seen->looked) {
+          one->seen->bytes.reset(new uint8_t[one->seen->size]);
+          memcpy(one->seen->bytes.get(), tools_.scratch, one->seen->size);
+        }
       }
       hand_up(one);
       break;
@@ -201,8 +209,9 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       relay->open(std::move(accepted), std::move(handled.upstream), true);
       relay->ends[kClient].watched = watched;
       if (handled.route) {
-        relay->onward = std::make_unique<Onward>(std::move(handled.route),
-                                                 listener->plan.dial(facts->peer), facts->peer);
+        const Endpoint& client = client_of(*facts, seen);
+        relay->onward =
+            std::make_unique<Onward>(std::move(handled.route), listener->plan.dial(client), client);
         if (!dial_hop(relay)) break;
       }
       watch(relay);

@@ -22,8 +22,15 @@ struct AdmissionLimits {
 };
 static_assert(sizeof(AdmissionLimits) == 16, "lib/relay/admission.ts knows this layout");
 
-enum Admitted : uint8_t { kYes, kTooMany, kTooManyPending, kTooManyOfClient, kTooFast };
-constexpr size_t kRefusalReasons = kTooFast;
+enum Admitted : uint8_t {
+  kYes,
+  kTooMany,
+  kTooManyPending,
+  kTooManyOfClient,
+  kTooFast,
+  kNoHeader,  // of the PROXY protocol, from a peer that must send one
+};
+constexpr size_t kRefusalReasons = kNoHeader;
 
 class Admissions;
 

@@ -27,18 +27,15 @@ constexpr uint32_t kEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
 constexpr uint32_t kLooksAtOnce = 16;
 constexpr uint64_t kLookIntervalMs = 25;
 
-uint64_t accepted_us(const Waiting& one) {
-  return (one.deadline - one.listener->inspection.timeout_ms) * 1000;
-}
-
 }  // namespace
 
-void RelayThread::inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
-                          const Endpoint* destination, Admission admission) {
+// Null: there is no room for it.
+Waiting* RelayThread::let_wait(RelayListener* listener, OwnedFd accepted, const Facts& facts,
+                               const Endpoint* destination, Admission admission) {
   if (!listener->admit_undecided(&admission)) {
     record_refusal(listener, facts, destination, nullptr, Record::kNotAdmitted, kTooManyPending);
     reset_on_close(accepted.get());
-    return;
+    return nullptr;
   }
   auto* const one = new Waiting;
   one->fd = std::move(accepted);
@@ -47,11 +44,31 @@ void RelayThread::inspect(RelayListener* listener, OwnedFd accepted, const Facts
   one->certain = destination != nullptr;
   if (one->certain) one->destination = *destination;
   one->listener = listener;
-  one->deadline = now_ + listener->inspection.timeout_ms;
+  one->since = static_cast<uint32_t>(now_);
   one->next = listener->waiting;
   if (listener->waiting != nullptr) listener->waiting->previous = one;
   listener->waiting = one;
   add_to(&listener->stats->inspecting, 1);
+  return one;
+}
+
+void RelayThread::await_header(RelayListener* listener, OwnedFd accepted, const Facts& facts,
+                               Admission admission) {
+  Waiting* const one =
+      let_wait(listener, std::move(accepted), facts, nullptr, std::move(admission));
+  if (one == nullptr) return;
+  const uint32_t timeout_ms = listener->headers.timeout_ms;
+  one->deadline = timeout_ms == 0 ? UINT64_MAX : now_ + timeout_ms;
+  one->awaits_header = true;
+  look(one, false);
+}
+
+void RelayThread::inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
+                          const Endpoint* destination, Admission admission) {
+  Waiting* const one =
+      let_wait(listener, std::move(accepted), facts, destination, std::move(admission));
+  if (one == nullptr) return;
+  one->deadline = now_ + listener->inspection.timeout_ms;
   // On a busy thread the bytes are there by now, and then nothing has to be watched.
   look(one, false);
 }
@@ -88,15 +105,11 @@ void RelayThread::expire_waiting() {
 
 // `over`: there is no more time.
 void RelayThread::look(Waiting* one, bool over) {
+  if (one->awaits_header) return look_for_header(one, over);
   const size_t most = one->listener->inspection.max_bytes;
   const ssize_t got = recv(one->fd.get(), tools_.scratch, most, MSG_PEEK | MSG_DONTWAIT);
-  if (got < 0 && errno != EAGAIN && errno != EINTR) {
-    // The client has reset the connection.
-    add_to(&one->listener->stats->gone, 1);
-    record_gone(*one, accepted_us(*one));
-    return forget(one);
-  }
-  one->looks++;
+  if (got < 0 && errno != EAGAIN && errno != EINTR) return forget_gone(one);
+  if (one->looks < kLooksAtOnce) one->looks++;
   const size_t size = got > 0 ? static_cast<size_t>(got) : 0;
   FirstBytes first;
   const size_t need = parse_first_bytes(tools_.scratch, size, &first);
@@ -125,10 +138,18 @@ void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
   Seen seen;
   seen.first = first;
   seen.size = size;
-  seen.accepted_us = accepted_us(*one);
+  seen.accepted_us = one->accepted_us(now_us_);
+  seen.proxied = std::move(one->proxied);
   // Still one of the listener's: a relay that ends at once must not be its last.
   decide(one->listener, std::move(one->fd), &one->facts, one->certain ? &one->destination : nullptr,
          &seen, one->watched, std::move(one->admission));
+  forget(one);
+}
+
+// The client has reset the connection.
+void RelayThread::forget_gone(Waiting* one) {
+  add_to(&one->listener->stats->gone, 1);
+  record_gone(*one);
   forget(one);
 }
 

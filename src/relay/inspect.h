@@ -12,6 +12,7 @@
 
 #include "names/first_bytes.h"
 #include "relay/admissions.h"
+#include "relay/headers.h"
 #include "relay/relay.h"
 #include "relay/timers.h"
 #include "socket/original_dst.h"
@@ -34,31 +35,53 @@ struct Inspection {
 
 // What was seen of it.
 struct Seen {
+  bool looked = true;  // at what the client has said; else only at the header ahead of it
   FirstBytes first;
   size_t size = 0;
   uint64_t accepted_us = 0;
   std::unique_ptr<uint8_t[]> bytes;
+  std::unique_ptr<Proxied> proxied;  // null: it is not from a proxy in front
 };
+
+// Who has dialled.
+inline const Endpoint& client_of(const Facts& facts, const Seen* seen) {
+  const bool told =
+      seen != nullptr && seen->proxied != nullptr && seen->proxied->client.family != 0;
+  return told ? seen->proxied->client : facts.peer;
+}
+
+// Is the destination that of the header?
+inline bool is_proxied(const Seen* seen) {
+  return seen != nullptr && seen->proxied != nullptr && seen->proxied->destination.family != 0;
+}
 
 // One that has not said enough. What it has said stays in the kernel's buffer, so that it costs
 // this and its descriptor, whatever it sends.
 struct Waiting : Timed, Watched {
   Waiting() : Watched(kWaiting) {}
   OwnedFd fd;
+  uint32_t low_water = 1;  // SO_RCVLOWAT
+  uint32_t since = 0;      // milliseconds, their last 32 bits
+  uint16_t looks = 0;
+  bool certain = false;  // is the destination known?
+  bool awaits_header = false;
+  bool watched = false;  // in the epoll set
+  bool ready = false;    // there is an event to be acted on
+  bool ended = false;    // the client has sent FIN, or the connection is broken
   Admission admission;
   Facts facts;
   Endpoint destination;
-  bool certain;  // is the destination known?
   RelayListener* listener = nullptr;
   uint64_t deadline = 0;
-  uint32_t looks = 0;
-  uint32_t low_water = 1;  // SO_RCVLOWAT
-  bool watched = false;    // in the epoll set
-  bool ready = false;      // there is an event to be acted on
-  bool ended = false;      // the client has sent FIN, or the connection is broken
+  std::unique_ptr<Proxied> proxied;  // once its header has been taken
   Waiting* next_ready = nullptr;
   Waiting* next = nullptr;  // of the listener's
   Waiting* previous = nullptr;
+
+  // Of the same clock as `now_us`.
+  uint64_t accepted_us(uint64_t now_us) const {
+    return now_us - uint64_t{static_cast<uint32_t>(now_us / 1000) - since} * 1000;
+  }
 };
 static_assert(sizeof(Waiting) <= 256, "docs/names.md says what a silent client costs");
 

@@ -102,7 +102,7 @@ bool RelayListener::destination(int accepted, Facts* facts, Endpoint* found) con
 }
 
 Handled RelayListener::handle(int accepted, const Endpoint& destination, const Wanted& wanted,
-                              uint64_t now_ms, const Facts& facts) {
+                              uint64_t now_ms, const Facts& facts, const Seen* seen) {
   Handled handled;
   const Verdict verdict =
       group->verdicts.find(destination, wanted, now_ms, &handled.tproxy, &handled.route);
@@ -113,7 +113,8 @@ Handled RelayListener::handle(int accepted, const Endpoint& destination, const W
     if (from == kLoop || from == kOwnDial) return handled;
   }
   double* const captured = facts.capture_status > 0 ? &stats->ebpf : &stats->redirect;
-  add_to(handled.tproxy ? &stats->tproxy : captured, 1);
+  double* const direct = handled.tproxy ? &stats->tproxy : captured;
+  add_to(is_proxied(seen) ? &stats->proxied : direct, 1);
   handled.verdict = verdict;
   if (verdict == kResetIt) {
     add_to(&stats->reset, 1);
@@ -126,7 +127,8 @@ Handled RelayListener::handle(int accepted, const Endpoint& destination, const W
     return handled;
   }
   DialStep failed = kNoStep;
-  const int status = start_dial(plan.dial(destination, facts.peer), &handled.upstream, &failed);
+  const int status =
+      start_dial(plan.dial(destination, client_of(facts, seen)), &handled.upstream, &failed);
   if (status != 0) {
     add_to(&stats->failed, 1);
     handled.verdict = kResetIt;

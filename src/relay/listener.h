@@ -27,6 +27,7 @@ struct ListenerStats {
   double redirect;     // of those that a verdict covered: as the one that it was made on
   double tproxy;       // likewise
   double ebpf;         // likewise: captured
+  double proxied;      // likewise: by the header of a proxy in front
   double relayed;      // a dial was made, by verdict
   double reset;        // RST was sent, by verdict
   double failed;       // the dial failed, or there was no descriptor for it
@@ -41,7 +42,7 @@ struct ListenerStats {
   Histogram dial;                   // of the relayed
   Histogram duration;               // likewise
 };
-static_assert(sizeof(ListenerStats) == 400, "lib/relay/server-stats.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 416, "lib/relay/server-stats.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {
@@ -81,7 +82,8 @@ struct News {
   OwnedFd fd;
   int status = 0;  // of `facts`, as of read_facts()
   Facts facts = {};
-  Path path = 0;  // of the dial that may follow
+  Endpoint client = {};  // who has dialled
+  Path path = 0;         // of the dial that may follow
   DialPlan plan = {};
   RelayLimits limits = {};
   Admission admission;
@@ -106,6 +108,7 @@ struct RelayListener : Watched {
   DialPlan plan = {};
   RelayLimits limits = {};
   Inspection inspection;
+  ExpectedHeaders headers;
   AliasTables* aliases = nullptr;
   ListenerStats* stats = nullptr;
   ListenerGroup* group = nullptr;
@@ -149,7 +152,7 @@ struct RelayListener : Watched {
   // Decides by lasting verdicts, and dials. kResetIt: send RST; kUndecided: ask, also about a loop,
   // which is for TypeScript to report.
   Handled handle(int accepted, const Endpoint& destination, const Wanted& wanted, uint64_t now_ms,
-                 const Facts& facts);
+                 const Facts& facts, const Seen* seen);
   // As origin_of(); on either thread.
   Origin origin(int accepted, const Facts& facts, const Endpoint& destination, Path* path) const;
   // For TypeScript to decide about, with all the facts.

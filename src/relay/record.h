@@ -16,7 +16,7 @@ struct RelayListener;
 
 struct Record {
   // The order is that of lib/relay/native-records.ts, as is that of the first three.
-  enum Kind : uint8_t { kUnknown = 0, kRedirect = 1, kTproxy = 2, kCaptured = 3 };
+  enum Kind : uint8_t { kUnknown = 0, kRedirect = 1, kTproxy = 2, kCaptured = 3, kProxied = 4 };
   // Above those of RelayReason.
   enum Outcome : uint8_t { kByVerdict = 6, kNotAdmitted = 7, kClientGone = 8, kByNoProxy = 9 };
 

@@ -26,12 +26,14 @@ std::unique_ptr<Record> RelayThread::record_of(RelayListener* listener, const Fa
   auto one = std::make_unique<Record>();
   one->listener = listener;
   one->accepted_us = seen == nullptr ? now_us_ : seen->accepted_us;
-  one->client = facts.peer;
+  one->client = client_of(facts, seen);
   if (destination != nullptr) {
     one->destination = *destination;
-    one->kind = facts.capture_status > 0 ? Record::kCaptured : Record::kRedirect;
+    one->kind = is_proxied(seen)           ? Record::kProxied
+                : facts.capture_status > 0 ? Record::kCaptured
+                                           : Record::kRedirect;
   }
-  if (seen != nullptr) one->set_name(seen->first);
+  if (seen != nullptr && seen->looked) one->set_name(seen->first);
   return one;
 }
 
@@ -46,11 +48,11 @@ void RelayThread::record_refusal(RelayListener* listener, const Facts& facts,
 }
 
 // Before it had said enough.
-void RelayThread::record_gone(const Waiting& waiting, uint64_t accepted_us) {
+void RelayThread::record_gone(const Waiting& waiting) {
   const Endpoint* const destination = waiting.certain ? &waiting.destination : nullptr;
   std::unique_ptr<Record> one = record_of(waiting.listener, waiting.facts, destination, nullptr);
   if (one == nullptr) return;
-  one->accepted_us = accepted_us;
+  one->accepted_us = waiting.accepted_us(now_us_);
   one->outcome = Record::kClientGone;
   add_record(std::move(one));
 }

@@ -19,6 +19,7 @@ namespace original_dst {
 struct FirstBytes;
 struct Handled;
 struct News;
+struct ProxyHeader;
 struct RelayListener;
 struct Seen;
 struct Waiting;
@@ -109,12 +110,20 @@ class RelayThread {
                                     const Endpoint* destination, const Seen* seen);
   void record_refusal(RelayListener* listener, const Facts& facts, const Endpoint* destination,
                       const Seen* seen, uint8_t outcome, int error);
-  void record_gone(const Waiting& one, uint64_t accepted_us);
+  void record_gone(const Waiting& one);
   void record_verdict(std::unique_ptr<Record> one, const Handled& handled);
   void add_record(std::unique_ptr<Record> one);
   void record_end(Relay* relay, RelayReason reason, RelaySide side, int error);
   void hand_up_records();
+  // ---- headers.cc ----
+  void look_for_header(Waiting* one, bool over);
+  void refuse_header(Waiting* one);
+  void take_header(Waiting* one, const ProxyHeader& header);
   // ---- inspect.cc ----
+  Waiting* let_wait(RelayListener* listener, OwnedFd accepted, const Facts& facts,
+                    const Endpoint* destination, Admission admission);
+  void await_header(RelayListener* listener, OwnedFd accepted, const Facts& facts,
+                    Admission admission);
   void inspect(RelayListener* listener, OwnedFd accepted, const Facts& facts,
                const Endpoint* destination, Admission admission);
   void note_waiting(Waiting* one, uint32_t events);
@@ -123,6 +132,7 @@ class RelayThread {
   void look(Waiting* one, bool over);
   bool wait_for(Waiting* one, size_t need, size_t size);
   void settle(Waiting* one, const FirstBytes& first, size_t size);
+  void forget_gone(Waiting* one);
   void forget(Waiting* one);
   // ---- onward.cc ----
   bool dial_hop(Relay* relay);

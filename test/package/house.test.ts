@@ -37,7 +37,16 @@ const LIB_ORDER = [
   ['recover'],
   ['namespace'],
   ['node'],
-  ['addon.ts', 'binding.ts', 'address.ts', 'arguments.ts', 'errors.ts', 'host-name.ts', 'programs.ts'],
+  [
+    'addon.ts',
+    'addon-relay.ts',
+    'binding.ts',
+    'address.ts',
+    'arguments.ts',
+    'errors.ts',
+    'host-name.ts',
+    'programs.ts',
+  ],
 ];
 
 /** The same for src/; the glue knows all, the system calls know nobody above them. */

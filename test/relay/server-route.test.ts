@@ -17,6 +17,7 @@ import { readDecision } from '../../lib/relay/decision.ts';
 import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { standInProxy } from '../fixtures/proxies.ts';
+import { v2Tcp } from '../fixtures/proxy-headers.ts';
 import { relayNetwork, start, talk } from '../fixtures/relay-network.ts';
 import { outcome } from '../fixtures/relay-world.ts';
 
@@ -223,6 +224,40 @@ await inNamespace(t, import.meta.url, async () => {
     await once(server, 'close');
     for (const step of undo) step();
     t.same(await socketsLeft(before), []);
+  });
+
+  t.test('lasting, for connections of a proxy in front', async (t) => {
+    const client = { address: '203.0.113.9', port: 40000 };
+    for (const [to, data, preserveSource] of [
+      [undefined, 'words', false],
+      [
+        { address: '192.0.2.2', port: 7002 },
+        /^PROXY TCP4 203\.0\.113\.9 192\.0\.2\.2 40000 7000\r\nwords/,
+        false,
+      ],
+    ] as const) {
+      const server = await start({
+        mark: 7,
+        preserveSource,
+        proxyProtocol: { from },
+        decide: () => ({ action: 'relay', ttl: 60_000, ...(to && { to, proxyProtocol: 1 }) }),
+      });
+      const records: ConnectionRecord[] = [];
+      server.on('records', (some) => records.push(...some));
+      const header = v2Tcp(client, { address: '192.0.2.2', port: 7000 });
+      for (let i = 0; i < 3; i++)
+        t.match((await talk('127.0.0.1', 15001, Buffer.concat([header, Buffer.from('words')]))).data, data);
+      t.match(server.stats, { accepted: 3, undecided: 1, relayed: 3, proxy: 3, redirect: 0 });
+      server.close();
+      await once(server, 'close');
+      const one = {
+        kind: 'proxy',
+        client,
+        destination: { address: '192.0.2.2', port: 7000 },
+        outcome: 'end',
+      };
+      t.match(records, [one, one, one]);
+    }
   });
 
   t.test('from another namespace', async (t) => {

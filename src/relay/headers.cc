@@ -1,0 +1,88 @@
+// The part of a relay thread that takes PROXY protocol headers off accepted connections.
+#include "relay/headers.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "relay/counter.h"
+#include "relay/inspect.h"
+#include "relay/listener.h"
+#include "relay/thread.h"
+#include "socket/proxy_header.h"
+#include "socket/socket_options.h"
+
+namespace original_dst {
+
+bool ExpectedHeaders::are_from(const Endpoint& peer) const {
+  return std::any_of(from.begin(), from.end(), [&peer](const Range& range) {
+    return range.family == peer.family &&
+           memcmp(range.first, peer.bytes, sizeof(peer.bytes)) <= 0 &&
+           memcmp(peer.bytes, range.last, sizeof(peer.bytes)) <= 0;
+  });
+}
+
+// Looks, without taking anything: the last byte of a header is known before the next one is read.
+// `over`: there is no more time.
+void RelayThread::look_for_header(Waiting* one, bool over) {
+  const ssize_t got =
+      recv(one->fd.get(), tools_.scratch, kMostProxyHeader, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && errno != EAGAIN && errno != EINTR) return forget_gone(one);
+  if (one->looks < UINT16_MAX) one->looks++;
+  const size_t size = got > 0 ? static_cast<size_t>(got) : 0;
+  ProxyHeader header;
+  const int need = parse_proxy_header(tools_.scratch, size, &header);
+  if (need == 0) return take_header(one, header);
+  const bool ended = one->ended || got == 0;
+  if (need < 0 || ended || over || !wait_for(one, static_cast<size_t>(need), size)) {
+    return refuse_header(one);
+  }
+}
+
+// None, not in time, or not one that is to be believed.
+void RelayThread::refuse_header(Waiting* one) {
+  add_to(&one->listener->stats->refused[kNoHeader - 1], 1);
+  record_refusal(one->listener, one->facts, nullptr, nullptr, Record::kNotAdmitted, kNoHeader);
+  reset_on_close(one->fd.get());
+  forget(one);
+}
+
+// The rest is the client's, and is decided about as any other connection.
+void RelayThread::take_header(Waiting* one, const ProxyHeader& header) {
+  if (one->low_water != 1) set_low_water(one->fd.get(), 1);
+  one->low_water = 1;
+  auto proxied = std::make_unique<Proxied>();
+  proxied->client = header.client;
+  proxied->destination = header.destination;
+  proxied->size = header.length;
+  proxied->bytes.reset(new uint8_t[header.length]);
+  if (recv(one->fd.get(), proxied->bytes.get(), header.length, MSG_DONTWAIT) != header.length) {
+    return forget_gone(one);
+  }
+  one->awaits_header = false;
+  one->proxied = std::move(proxied);
+  // All the facts, as of a connection without one: what they say of loops holds.
+  one->certain = one->listener->destination(one->fd.get(), &one->facts, &one->destination);
+  const bool told = header.destination.family != 0;
+  if (told) one->destination = header.destination;
+  one->certain = one->certain || told;
+  const uint16_t port = one->certain ? one->destination.port : likely_destination(one->facts).port;
+  if (one->listener->inspection.covers(port)) {
+    one->looks = 0;
+    one->deadline = now_ + one->listener->inspection.timeout_ms;
+    waiting_timers_.disarm(one);
+    return look(one, false);
+  }
+  Seen seen;
+  seen.looked = false;
+  seen.proxied = std::move(one->proxied);
+  seen.accepted_us = one->accepted_us(now_us_);
+  decide(one->listener, std::move(one->fd), &one->facts, one->certain ? &one->destination : nullptr,
+         &seen, one->watched, std::move(one->admission));
+  forget(one);
+}
+
+}  // namespace original_dst
