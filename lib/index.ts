@@ -88,6 +88,7 @@ export type { InspectLimits } from './names/limits.ts';
 export type { RelayInspectOptions } from './relay/inspection.ts';
 export type { RelayListenOptions, RevokedVerdicts } from './relay/listener.ts';
 export { createRelayServer } from './relay/relay-server.ts';
+export type { DrainError, DrainOptions } from './relay/draining.ts';
 export type { RelayServer, RelayServerEvents } from './relay/types.ts';
 export type { AdmissionOptions } from './relay/admission.ts';
 export type { RelayServerOptions } from './relay/server-options.ts';

@@ -4,17 +4,16 @@
 // does not answer, a client that says nothing. Every few seconds something befalls all of them: the proxy has no descriptor
 // left, the upstream stands still, conntrack forgets every connection. Descriptors and memory are to be back where they were
 // after the first tenth; no client may be given bytes that were not sent, or an end that nobody has made.
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { ensureTools } from './native.ts';
 import { type Fate, visit, type Way } from './soak/client.ts';
+import { inWorld, sh, startWorld } from './soak/world.ts';
 import type { Held } from './soak/proxy.ts';
 import { type Outcome, summary } from './summary.ts';
 
-const INSIDE = 'ORIGINAL_DST_SOAK_INSIDE';
 const { values } = parseArgs({
   options: { minutes: { type: 'string', default: '30' }, clients: { type: 'string', default: '24' } },
 });
@@ -22,38 +21,11 @@ const minutes = Number(values.minutes);
 const clients = Number(values.clients);
 if (!(minutes > 0) || !(clients >= 1)) throw new Error('usage: soak [--minutes N] [--clients N]');
 
-if (process.env[INSIDE] !== '1') {
-  ensureTools('nft', 'ip', 'unshare', 'setpriv', 'conntrack', 'prlimit');
-  const unshare = ['KILL', 'unshare', '-Urnmpf', '--kill-child', '--mount-proc', '--propagation', 'private'];
-  const { status } = spawnSync('setpriv', ['--pdeathsig', ...unshare, ...process.argv], {
-    stdio: 'inherit',
-    env: { ...process.env, [INSIDE]: '1' },
-  });
-  process.exit(status ?? 1);
-}
+inWorld();
 
-const sh = (script: string): string =>
-  execFileSync('sh', ['-ec', script], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const program = (name: string): string => fileURLToPath(new URL(`./soak/${name}.js`, import.meta.url));
 
-sh(`
-  mount -t tmpfs tmpfs /run && mkdir -p /run/netns && ip link set lo up
-  ip netns add far
-  ip link add near type veth peer name far netns far
-  ip addr add 192.0.2.1/24 dev near && ip addr add 192.0.2.11/24 dev near && ip link set near up
-  ip -n far addr add 192.0.2.2/24 dev far && ip -n far addr add 198.51.100.7/32 dev far
-  ip -n far link set far up && ip -n far link set lo up
-  ip route add default via 192.0.2.2
-  ip netns exec far nft 'add table ip f; add chain ip f i { type filter hook prerouting priority 0; };
-    add rule ip f i ip daddr 203.0.113.0/24 drop'
-  nft 'add table ip t; add chain ip t o { type nat hook output priority -100; };
-    add rule ip t o meta mark != 7 tcp dport 7000 redirect to :15001'
-`);
-
-const far = spawn('ip', ['netns', 'exec', 'far', process.execPath, program('far')], {
-  stdio: ['ignore', 'pipe', 'inherit'],
-});
-await once(far.stdout, 'data');
+const far = await startWorld();
 const proxy: ChildProcess = spawn(process.execPath, ['--expose-gc', program('proxy')], {
   stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
 });

@@ -16,6 +16,7 @@ import { type ProxyHeader, setProxyHeader } from '../recover/proxy-header.ts';
 import { hasNames, withAddresses } from './by-name.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
+import { drain, type DrainOptions } from './draining.ts';
 import { DialFrom } from './dial-from.ts';
 import { outcomeText, type RelayOutcome } from './outcome.ts';
 import { RelayObject } from './relay-object.ts';
@@ -135,8 +136,12 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     return this;
   }
 
+  drain(options?: DrainOptions): Promise<void> {
+    return drain(this, () => this.stats.open + this.#undecided.size, options);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await new Promise<void>((resolve) => this.close(() => resolve()));
+    await this.drain();
   }
 
   #stop(destroy: boolean): void {

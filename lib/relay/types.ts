@@ -4,6 +4,7 @@ import type { InterceptedSocket } from '../accept/intercept.ts';
 import type { Endpoint } from '../address.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import type { DrainOptions } from './draining.ts';
 import type { RelayListenOptions, RevokedVerdicts } from './listener.ts';
 import type { ConnectionRecord } from './records.ts';
 import type { Relay } from './relay-object.ts';
@@ -33,6 +34,13 @@ export interface RelayServer extends EventEmitter<RelayServerEvents>, AsyncDispo
   /** Where it listens; null while it does not. */
   address(): Endpoint | null;
 
+  /**
+   * The listening descriptor while it listens, else undefined. It stays this server's: pass it to the next start of the
+   * program (`stdio` of `spawn()`), which listens with `{ fd }`, and `drain()`. Unlike with `reusePort` both have one
+   * queue then, and nothing is in it that only one of them could accept.
+   */
+  readonly fd: number | undefined;
+
   /** Live numbers, partly read from shared memory. */
   readonly stats: RelayServerStats;
 
@@ -47,6 +55,13 @@ export interface RelayServer extends EventEmitter<RelayServerEvents>, AsyncDispo
    * given to `'connection'` is not waited for. `callback` is called then, or with an error `ERR_SERVER_NOT_RUNNING`.
    */
   close(callback?: (error?: Error) => void): this;
+
+  /**
+   * {@link RelayServer.close} as a promise: fulfilled when it has closed, also if it did not listen.
+   *
+   * @throws `ERR_DRAIN_ABORTED` ({@link DrainError}) when `signal` is aborted before that: how many are left is in `left`
+   */
+  drain(options?: DrainOptions): Promise<void>;
 
   /** As {@link RelayServer.close}, and ends every relay and every connection that is not decided about. */
   destroy(): this;

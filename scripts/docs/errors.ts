@@ -57,6 +57,10 @@ const CODES: Record<string, readonly [string, string]> = {
     '`decide` had no answer in time; the client was sent RST',
     'answer sooner, or raise `decisionTimeout`',
   ],
+  ERR_DRAIN_ABORTED: [
+    'The signal of `drain()` was aborted with connections left, as many as `left` says; they go on',
+    '`destroy()` ends them; or wait for longer',
+  ],
   ERR_DLOPEN_DISABLED: [
     'Node was started to load no addons: the `cause` of `ERR_BINDING_NOT_LOADED`',
     'start it without `--no-addons`; with `--permission` add `--allow-addons`',
