@@ -15,7 +15,8 @@ export interface FirstBytes {
   /**
    * The server_name of the ClientHello (RFC 6066), or the host of the request: of its Host field, and of an
    * absolute-form or CONNECT target, which must agree. A DNS name as it was sent, but in lower case and without the
-   * one dot that may end it; never an IP address. Absent wherever there could be two opinions about it.
+   * one dot that may end it; never an IP address. Absent wherever there could be two opinions about it, and for `'http2'`,
+   * whose requests are compressed and may each ask for another.
    */
   readonly name?: string;
   /** The protocols of the ClientHello's ALPN extension (RFC 7301), in its order. */

@@ -40,6 +40,13 @@ function readAlpn(text: Buffer, length: number): string[] {
   return protocols;
 }
 
+/** In a loop: with Array.from and a view it takes as long as all the rest. */
+function readVersions(text: Buffer, count: number): string[] {
+  const names: string[] = [];
+  for (let at = VERSIONS; at < VERSIONS + count; at++) names.push(VERSION_NAMES[text[at]!]!);
+  return names;
+}
+
 /** The machine's own byte order, as the addon's. */
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
@@ -66,11 +73,7 @@ export function readFirstBytes(bytes: Buffer): FirstBytes {
   };
   if (nameLength > 0) first.name = text.toString('latin1', NAME, NAME + nameLength);
   if (alpnLength > 0) first.alpn = readAlpn(text, alpnLength);
-  if (versions > 0)
-    first.tlsVersions = Array.from(
-      text.subarray(VERSIONS, VERSIONS + versions),
-      (version) => VERSION_NAMES[version]!,
-    );
+  if (versions > 0) first.tlsVersions = readVersions(text, versions);
   if (methodLength > 0) {
     const methodAt = view.getUint32(METHOD_AT, LITTLE_ENDIAN);
     const targetAt = view.getUint32(TARGET_AT, LITTLE_ENDIAN);

@@ -12,7 +12,7 @@ export interface RelayInspectOptions extends InspectLimits {
 /** The same as the addon takes it. */
 export interface Inspection {
   /** Where it leaves the bytes. */
-  readonly memory: Uint8Array;
+  readonly memory: Buffer;
   /** In order. */
   readonly ports: Uint16Array | undefined;
   readonly timeout: number;
@@ -35,7 +35,7 @@ export function readInspection(options: unknown): Inspection {
   ports?.forEach((port, at) => checkInteger(`options.inspect.ports[${at}]`, port, 1, 65535));
   const { timeout, maxBytes } = readInspectLimits(limits, 'options.inspect');
   return {
-    memory: new Uint8Array(maxBytes),
+    memory: Buffer.alloc(maxBytes),
     ports: ports && Uint16Array.from(ports).sort(),
     timeout,
   };
