@@ -5,6 +5,8 @@
  * @module original-dst/doctor
  */
 import { checkBoolean, checkInteger, invalidType, outOfRange } from '../arguments.ts';
+import { codedError } from '../errors.ts';
+import { checkNamespace, type Namespace } from '../namespace/namespace.ts';
 import { binary } from './checks/binary.ts';
 import { bridges } from './checks/bridges.ts';
 import { capabilities } from './checks/capabilities.ts';
@@ -37,6 +39,7 @@ import { wsl } from './checks/wsl.ts';
 import { type Check, Context, type Subject } from './context.ts';
 import type { Finding } from './finding.ts';
 import { type Host, thisHost } from './host.ts';
+import { diagnoseInside } from './inside.ts';
 import { selfTest } from './self-test.ts';
 
 export { worst, type Finding, type Level } from './finding.ts';
@@ -54,7 +57,12 @@ export interface DiagnoseOptions {
   direction?: 'outbound' | 'inbound' | 'gateway';
   /** Also send connections and datagrams through each mode in a private network namespace. Default false. */
   selfTest?: boolean;
-  /** Where the facts are read. Default: the machine this process runs on. */
+  /**
+   * The network namespace that the diagnosis is about, as its root sees it: it is made by a process of Node in there.
+   * Default: the one this process is in.
+   */
+  namespace?: Namespace;
+  /** Where the facts are read. Default: the machine this process runs on. Not beside `namespace`. */
   host?: Host;
 }
 
@@ -118,20 +126,27 @@ function subjectOf(options: DiagnoseOptions): Subject {
 
 /**
  * Explains the environment of a transparent proxy: kernel, rights, connection tracking, rules, routes and listener
- * of the network namespace that this process is in.
+ * of the network namespace that this process is in, or of another.
  *
  * Reads, and never changes anything: what has to be tried is tried in a scratch namespace that ends with the trial.
  * (Reading netfilter's tables can make the kernel load the modules that hold them.) Takes well under a second,
  * with `selfTest` about one.
  *
  * @returns findings from the ground up; each `id` is a stable name. A question that does not arise has no finding.
- * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE` (as a rejection). What is wrong with the machine is never thrown.
+ * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE` (as a rejection); with `namespace` also
+ *   `ERR_DOCTOR_INSIDE` (the process in there did not run to its end). What is wrong with the machine is never thrown.
  * Capability: none; without CAP_NET_ADMIN the rules cannot be read, which is a finding.
  */
 export async function diagnose(options: DiagnoseOptions = {}): Promise<Finding[]> {
   const subject = subjectOf(options);
-  const { host = thisHost, selfTest: withSelfTest = false } = options;
+  const { host = thisHost, selfTest: withSelfTest = false, namespace } = options;
   checkBoolean('options.selfTest', withSelfTest);
+  if (namespace !== undefined) {
+    checkNamespace('options.namespace', namespace);
+    if (options.host !== undefined)
+      throw codedError('ERR_INVALID_ARG_VALUE', 'Give either "options.namespace" or "options.host"');
+    return diagnoseInside(namespace, { ...subject, selfTest: withSelfTest });
+  }
   const context = new Context(host, subject);
   if (host.platform !== 'linux') return [...(await kernel(context))];
   const findings = (await Promise.all(CHECKS.map((check) => check(context)))).flat();

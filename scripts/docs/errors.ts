@@ -69,6 +69,10 @@ const CODES: Record<string, readonly [string, string]> = {
     'A resolver has not answered; the client of the DNS forwarder is told SERVFAIL',
     'see whether the resolver can be reached',
   ],
+  ERR_DOCTOR_INSIDE: [
+    'The diagnosis of another network namespace did not run to its end',
+    'let whoever is root in there read this package and run node',
+  ],
   ERR_EGRESS_DENIED: [
     'The egress policy does not let the dial go there',
     'extend `allow`, or shorten `deny`',

@@ -2,6 +2,7 @@
 import { codedError } from '../../errors.ts';
 import { checkBoolean } from '../../arguments.ts';
 import type { Family } from '../config/config.ts';
+import { checkNamespace, type Namespace } from '../../namespace/namespace.ts';
 import { checkName } from '../config/settings.ts';
 import type { Backend, Difference, RulePlan, RunStep, Step } from '../types.ts';
 import { bridgeInTheWay, refuseBridges } from './bridges.ts';
@@ -11,12 +12,17 @@ import { installSteps } from './install-steps.ts';
 import { readInstalled, type Installed, type Needs } from './installed.ts';
 import { locked } from './lock.ts';
 import { removeSteps } from './remove-steps.ts';
-import { runStep, stepError } from './run.ts';
+import { runStep, runStepIn, stepError } from './run.ts';
 import { targetBefore, targetOf, type Target } from './target.ts';
 import { firstDifference } from './verify.ts';
 
 export interface RemoveOptions {
-  /** Runs the commands; default: as child processes of this one, in its network namespace. */
+  /**
+   * Where the rules are or go, as `Namespace.of` or `Namespace.create` of `original-dst` gives it: the tools run in there, as its root.
+   * Default: the network namespace of this process.
+   */
+  namespace?: Namespace;
+  /** Runs the commands; default: as child processes of this one, in its network namespace. Not beside `namespace`. */
   run?: RunStep;
   /** Do it also while another process holds the rules of that name. Default false. */
   takeOver?: boolean;
@@ -36,18 +42,27 @@ export interface ApplyOptions extends RemoveOptions {
 /** {@link ApplyOptions} with every default filled in. */
 interface Settings {
   run: RunStep;
+  namespace: Namespace | undefined;
   backend: Backend;
   takeOver: boolean;
   hold: boolean;
 }
 
 function readOptions(options: ApplyOptions): Settings {
-  const { backend = 'nftables', run = runStep, takeOver = false, hold = false } = options;
+  const { backend = 'nftables', namespace, takeOver = false, hold = false } = options;
   if (backend !== 'nftables' && backend !== 'iptables')
     throw codedError('ERR_RULES_OPTION', `backend: '${String(backend)}' is none of nftables, iptables`);
   checkBoolean('takeOver', takeOver);
   checkBoolean('hold', hold);
-  return { run, backend, takeOver, hold };
+  if (namespace !== undefined) {
+    checkNamespace('namespace', namespace);
+    if (options.run !== undefined)
+      throw codedError('ERR_RULES_OPTION', 'run: beside namespace, which says where the commands run', {
+        hint: 'give one of the two',
+      });
+  }
+  const run = options.run ?? (namespace ? runStepIn(namespace) : runStep);
+  return { run, namespace, backend, takeOver, hold };
 }
 
 async function runAll(steps: readonly Step[], run: RunStep): Promise<void> {
@@ -103,7 +118,7 @@ async function rollBack(before: Installed, backend: Backend, run: RunStep): Prom
  */
 export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}): Promise<Step[]> {
   const settings = readOptions(options);
-  return (await locked(() => planned(plan, settings))).steps;
+  return (await locked(() => planned(plan, settings), { namespace: settings.namespace })).steps;
 }
 
 /**
@@ -125,16 +140,19 @@ export async function applyCommands(plan: RulePlan, options: ApplyOptions = {}):
  */
 export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise<void> {
   const settings = readOptions(options);
-  const { backend, run } = settings;
-  await locked(async () => {
-    const { before, steps } = await planned(plan, settings);
-    try {
-      await runAll(steps, run);
-    } catch (error) {
-      await rollBack(before, backend, run).catch(() => {});
-      throw error;
-    }
-  });
+  const { backend, run, namespace } = settings;
+  await locked(
+    async () => {
+      const { before, steps } = await planned(plan, settings);
+      try {
+        await runAll(steps, run);
+      } catch (error) {
+        await rollBack(before, backend, run).catch(() => {});
+        throw error;
+      }
+    },
+    { namespace },
+  );
 }
 
 /**
@@ -146,13 +164,16 @@ export async function apply(plan: RulePlan, options: ApplyOptions = {}): Promise
  * Capability: CAP_NET_ADMIN.
  */
 export async function verify(plan: RulePlan, options: ApplyOptions = {}): Promise<Difference | undefined> {
-  const { backend, run } = readOptions(options);
+  const { backend, run, namespace } = readOptions(options);
   checkName(plan.name);
-  return locked(async () => {
-    const installed = await readInstalled(plan.name, needsOf(plan, backend), run);
-    const target = targetOf(await nameCgroups(plan, backend, run), backend);
-    return firstDifference(target, installed) ?? (await bridgeInTheWay(plan, run));
-  });
+  return locked(
+    async () => {
+      const installed = await readInstalled(plan.name, needsOf(plan, backend), run);
+      const target = targetOf(await nameCgroups(plan, backend, run), backend);
+      return firstDifference(target, installed) ?? (await bridgeInTheWay(plan, run));
+    },
+    { namespace },
+  );
 }
 
 async function removal(name: string, { run, takeOver }: Settings): Promise<Step[]> {
@@ -165,7 +186,7 @@ async function removal(name: string, { run, takeOver }: Settings): Promise<Step[
 export async function removeCommands(name: string, options: RemoveOptions = {}): Promise<Step[]> {
   checkName(name);
   const settings = readOptions(options);
-  return locked(() => removal(name, settings));
+  return locked(() => removal(name, settings), { namespace: settings.namespace });
 }
 
 /**
@@ -181,9 +202,12 @@ export async function removeCommands(name: string, options: RemoveOptions = {}):
 export async function remove(name: string, options: RemoveOptions = {}): Promise<boolean> {
   checkName(name);
   const settings = readOptions(options);
-  return locked(async () => {
-    const steps = await removal(name, settings);
-    await runAll(steps, settings.run);
-    return steps.length > 0;
-  });
+  return locked(
+    async () => {
+      const steps = await removal(name, settings);
+      await runAll(steps, settings.run);
+      return steps.length > 0;
+    },
+    { namespace: settings.namespace },
+  );
 }

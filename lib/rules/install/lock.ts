@@ -3,6 +3,8 @@ import { closeSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { binding } from '../../binding.ts';
 import { codedError } from '../../errors.ts';
+import type { Namespace } from '../../namespace/namespace.ts';
+import { lockInside } from './lock-inside.ts';
 
 /**
  * What is locked: a file that each network namespace has of its own and that only its root, or a process with
@@ -17,43 +19,58 @@ const LOCKED = '/proc/sys/net/ipv4/tcp_fastopen_key';
 const PATIENCE_MS = 60_000;
 const PAUSE_MS = 20;
 
-/** Undefined: this process may not open it, so it may not change rules either, whatever runs its commands for it. */
-function openLocked(path: string): number | undefined {
+/** How to unlock, in the end. */
+type Unlock = () => Promise<void> | void;
+
+/**
+ * The lock of this network namespace. Undefined: this process may not open the file, so it may not change rules either,
+ * whatever runs its commands for it.
+ */
+async function lockHere(path: string, patience: number): Promise<Unlock | 'busy' | undefined> {
+  let fd: number;
   try {
-    return openSync(path, 'r');
+    fd = openSync(path, 'r');
   } catch {
     return undefined;
   }
+  const deadline = performance.now() + patience;
+  // It fails for no other reason than that somebody has it.
+  while (binding().lockFile(fd) !== 0) {
+    if (performance.now() >= deadline) {
+      closeSync(fd);
+      return 'busy';
+    }
+    await delay(PAUSE_MS);
+  }
+  return () => closeSync(fd);
+}
+
+export interface LockOptions {
+  /** Where the rules are; undefined: where this process is. */
+  namespace?: Namespace | undefined;
+  path?: string;
+  patience?: number;
 }
 
 /**
- * Runs the body while no other process of this network namespace runs one.
+ * Runs the body while no other process runs one for the same network namespace.
  *
  * @throws `ERR_RULES_BUSY` after a minute of waiting
  */
 export async function locked<T>(
   body: () => Promise<T>,
-  { path = LOCKED, patience = PATIENCE_MS }: { path?: string; patience?: number } = {},
+  { namespace, path = LOCKED, patience = PATIENCE_MS }: LockOptions = {},
 ): Promise<T> {
-  const fd = openLocked(path);
-  if (fd === undefined) return body();
+  const unlock = await (namespace ? lockInside(namespace, path, patience) : lockHere(path, patience));
+  if (unlock === undefined) return body();
+  if (unlock === 'busy') {
+    throw codedError('ERR_RULES_BUSY', `another process has been changing rules for ${patience / 1000} s`, {
+      hint: `find it: lsof ${path}`,
+    });
+  }
   try {
-    const deadline = performance.now() + patience;
-    // It fails for no other reason than that somebody has it.
-    while (binding().lockFile(fd) !== 0) {
-      if (performance.now() >= deadline) {
-        throw codedError(
-          'ERR_RULES_BUSY',
-          `another process has been changing rules for ${patience / 1000} s`,
-          {
-            hint: `find it: lsof ${path}`,
-          },
-        );
-      }
-      await delay(PAUSE_MS);
-    }
     return await body();
   } finally {
-    closeSync(fd);
+    await unlock();
   }
 }

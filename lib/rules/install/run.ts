@@ -1,19 +1,29 @@
 // Runs the tools that install rules.
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { codedError, type CodedError } from '../../errors.ts';
+import type { Namespace } from '../../namespace/namespace.ts';
 import { programPath, searchPath } from '../../programs.ts';
-import type { Step, StepResult } from '../types.ts';
+import type { RunStep, Step, StepResult } from '../types.ts';
 
 /** What a terminal sends to its process group. */
 const OF_A_TERMINAL = new Set<NodeJS.Signals | null>(['SIGINT', 'SIGQUIT', 'SIGHUP']);
 const ATTEMPTS = 20;
 
 /** Runs one command as a child process. */
-export async function runStep(step: Step): Promise<StepResult> {
+export function runStep(step: Step): Promise<StepResult> {
+  return runAgain(step, undefined);
+}
+
+/** The same in another network namespace, as its root. */
+export function runStepIn(namespace: Namespace): RunStep {
+  return (step) => runAgain(step, namespace);
+}
+
+async function runAgain(step: Step, namespace: Namespace | undefined): Promise<StepResult> {
   let attempts = 0;
   let ran;
   do {
-    ran = await runOnce(step);
+    ran = await runOnce(step, namespace);
     attempts++;
     // A child leaves the process group only after fork(2). What reached it before that ended it ahead of execve(2):
     // the tool has not run. Seen with Ctrl-C held down, on a busy machine.
@@ -22,18 +32,22 @@ export async function runStep(step: Step): Promise<StepResult> {
   return result;
 }
 
-function runOnce({
-  command: [program, ...args],
-  stdin,
-}: Step): Promise<StepResult & { signal: NodeJS.Signals | null }> {
+function runOnce(
+  { command: [program, ...args], stdin }: Step,
+  namespace: Namespace | undefined,
+): Promise<StepResult & { signal: NodeJS.Signals | null }> {
   return new Promise((resolve) => {
-    const child = spawn(programPath(program), args, {
+    const options = {
       // A session of its own: Ctrl-C at the terminal is for this process, which may be about to clean up. In the same
       // process group the tool would die of it, half done.
       detached: true,
       // Messages are matched and shown: not in the user's language.
       env: { ...process.env, LC_ALL: 'C', PATH: searchPath() },
-    });
+    };
+    const path = programPath(program);
+    const child = namespace
+      ? (namespace.spawn(path, args, { ...options, root: true }) as ChildProcessWithoutNullStreams)
+      : spawn(path, args, options);
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
