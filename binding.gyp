@@ -81,6 +81,7 @@
             "src/relay/serve.cc",
             "src/relay/timers.cc",
             "src/host/route.cc",
+            "src/host/service_notify.cc",
             "src/socket/socket_diag.cc",
             "src/socket/socket_options.cc",
             "src/relay/verdicts.cc",

@@ -173,6 +173,8 @@ export interface Binding extends RelayBinding {
   ): number | BpfFailure;
   listenerCount(listener: number): number | undefined;
   listenerClose(listener: number): number;
+  /** A datagram to a Unix socket: a path, or an abstract name after `@`. 0 or a negative errno. */
+  notifyService(socket: string, text: string): number;
   /** flock(2), exclusive, without waiting. */
   lockFile(fd: number): number;
   /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */

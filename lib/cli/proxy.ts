@@ -129,6 +129,11 @@ allows its address. At inspected ports, a client that waits for the server to sp
 FTP) is decided about after three seconds: name with --inspect the ports of those that do not.`,
     },
     {
+      title: 'Service managers',
+      text: `Told by way of NOTIFY_SOCKET (systemd: Type=notify) when it listens and when it ends; with
+WATCHDOG_USEC (WatchdogSec=) also that its event loop turns.`,
+    },
+    {
       title: 'Socket activation',
       text: `A socket that systemd passes (LISTEN_FDS) takes the place of --listen; of several the one that has
 FileDescriptorName=proxy.`,

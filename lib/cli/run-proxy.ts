@@ -17,6 +17,7 @@ import { inheritedSocket } from './inherited-socket.ts';
 import { complaint, type Paint } from './output.ts';
 import { type LogFormat, ProxyOutput } from './proxy-output.ts';
 import { type ProxyCaptureOptions, startCapture } from './proxy-capture.ts';
+import { ServiceManager } from './service-manager.ts';
 import { ownMark, proxyPlan, unfit } from './proxy-rules.ts';
 import { RulesGuard } from './rules-guard.ts';
 
@@ -62,6 +63,7 @@ async function serve(
   let rules: ProxyRules | undefined;
   let capture: Capture | undefined;
   let metrics: MetricsServer | undefined;
+  const manager = new ServiceManager(process.env, process.pid);
   try {
     // Rules need more, and say so.
     if (!withRules) await checkDialRights(options.mark, options.preserveSource !== undefined);
@@ -87,11 +89,14 @@ async function serve(
     }
     if (options.capture === 'ebpf') capture = await startCapture({ ...options, listen }, address.port);
     const how = capture ? `ebpf, capturing ${options.cgroup}` : `${mode}${rules ? ', rules installed' : ''}`;
-    output.say(`listening on ${formatEndpoint(address)} (${how})`);
+    const status = `listening on ${formatEndpoint(address)} (${how})`;
+    output.say(status);
+    manager.ready(status);
     await ending.asked;
     if (ending.failed) return;
     // What comes from now on goes past this proxy, as with rules.
     capture?.close();
+    manager.stopping('waiting for open connections', grace * 1000 + LAST_MS);
     output.say(`ending: open connections have ${grace} s, a second signal ends them at once`);
     await Promise.race([drain(forwarder, rules, grace * 1000, ending.hurry), ending.fault]);
   } finally {
@@ -100,6 +105,7 @@ async function serve(
     // After a fault one of them may not tell of its end any more.
     await within(LAST_MS, forwarder.drain(0));
     metrics?.close();
+    manager.close();
     capture?.close();
     if (rules) {
       await remove(rules.plan.name);

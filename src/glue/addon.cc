@@ -24,6 +24,7 @@
 #include "host/cgroup_bpf.h"
 #include "host/file_lock.h"
 #include "host/interface_address.h"
+#include "host/service_notify.h"
 #include "namespace/inside.h"
 #include "socket/certain_destination.h"
 #include "socket/endpoint.h"
@@ -62,6 +63,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("closeFd", &Addon::CloseFd),
                              InstanceMethod("connectPrograms", &Addon::ConnectPrograms),
                              InstanceMethod("lockFile", &Addon::LockFile),
+                             InstanceMethod("notifyService", &Addon::NotifyService),
                              InstanceMethod("captureDatagram", &Addon::CaptureDatagram),
                          });
     init_dial(env, exports);
@@ -262,6 +264,15 @@ class Addon : public Napi::Addon<Addon> {
   // (fd) → 0 or -errno
   Napi::Value LockFile(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), lock_file(fd_argument(info)));
+  }
+
+  // (socket as NOTIFY_SOCKET has it, text) → 0 or -errno
+  Napi::Value NotifyService(const Napi::CallbackInfo& info) {
+    if (!info[0].IsString() || !info[1].IsString()) return Napi::Number::New(info.Env(), -EINVAL);
+    const std::string name = info[0].As<Napi::String>();
+    const std::string text = info[1].As<Napi::String>();
+    return Napi::Number::New(
+        info.Env(), notify_service(name.data(), name.size(), text.data(), text.size()));
   }
 
   LoopGlue loop_;
