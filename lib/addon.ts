@@ -153,6 +153,7 @@ export interface Binding extends RelayBinding {
     destinations: number,
     first: number,
     pin: string | null,
+    token: string | null,
   ): number | BpfFailure;
   /** captured, exempt, refused, exhausted, lost, aliases; undefined for a closed one. */
   captureCounts(capture: number): [number, number, number, number, number, number] | undefined;
@@ -170,6 +171,7 @@ export interface Binding extends RelayBinding {
     tcp6: number,
     udp4: number,
     udp6: number,
+    token: string | null,
   ): number | BpfFailure;
   listenerCount(listener: number): number | undefined;
   listenerClose(listener: number): number;

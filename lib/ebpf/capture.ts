@@ -49,6 +49,12 @@ export interface CaptureOptions {
    * (ECONNREFUSED) until somebody attaches with the same pin. Default: the end of the process ends the capture.
    */
   pin?: string;
+  /**
+   * A bpffs of this user namespace to which programs, maps and attachments have been delegated (`delegate_cmds` and the
+   * like, mount(8)): the rights are taken from there, by a BPF token, and CAP_BPF and CAP_NET_ADMIN of the user namespace
+   * are enough. Whether other programs are attached at the cgroup cannot be seen then. Linux 6.9.
+   */
+  token?: string;
 }
 
 /** What a capture has done so far. */
@@ -77,6 +83,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof CaptureOptions>([
   'pin',
   'port',
   'protocols',
+  'token',
 ]);
 
 function checkMembers(name: string, value: unknown, members: readonly string[]): void {
@@ -97,12 +104,14 @@ function checkOptions(options: CaptureOptions): void {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
   checkOptionNames('attachCapture', Object.keys(options), OPTIONS);
-  const { cgroup, port, families, protocols, destinations, pin } = options;
+  const { cgroup, port, families, protocols, destinations, pin, token } = options;
   if (typeof cgroup !== 'string') throw invalidType('options.cgroup', 'of type string', cgroup);
   checkInteger('options.port', port, 1, 65535);
   if (families !== undefined) checkMembers('options.families', families, ['IPv4', 'IPv6']);
   if (protocols !== undefined) checkMembers('options.protocols', protocols, ['tcp', 'udp']);
   if (pin !== undefined && typeof pin !== 'string') throw invalidType('options.pin', 'of type string', pin);
+  if (token !== undefined && typeof token !== 'string')
+    throw invalidType('options.token', 'of type string', token);
   if (destinations === undefined) return;
   checkInteger('options.destinations', destinations, 16, 65536);
   if ((destinations & (destinations - 1)) !== 0)
@@ -227,7 +236,7 @@ export class Capture {
  * @throws argument errors; `ERR_CAPTURE_CGROUP`, `ERR_CAPTURE_MATCH`, `ERR_RULES_ADDRESS`, `ERR_RULES_PORT`;
  *   `ERR_CAPTURE_SELF` (this process is in the cgroup and nothing is exempt), `ERR_CAPTURE_STACKED` (another program is
  *   attached there), `ERR_CAPTURE_PINNED`; system errors of bpf (`EPERM`; those of a kernel that lacks something name it)
- * Capability: CAP_BPF and CAP_NET_ADMIN. Kernel: 5.14. Source: bpf(2); Documentation/bpf/prog_cgroup_sockopt.rst and
+ * Capability: CAP_BPF and CAP_NET_ADMIN, or `token`. Kernel: 5.14. Source: bpf(2); Documentation/bpf/prog_cgroup_sockopt.rst and
  * net/core/filter.c, sock_addr_func_proto.
  */
 export function attachCapture(options: CaptureOptions): Capture {
@@ -251,7 +260,17 @@ export function attachCapture(options: CaptureOptions): Capture {
     // Not from 1: a program may still hold an alias of an earlier capture, by a socket of UDP.
     const first = randomInt(1, 2 ** 40);
     if (routed) claimRoute(port);
-    const id = native.captureOpen(cgroup, config, flows.ports, IPv4, IPv6, destinations, first, pin ?? null);
+    const id = native.captureOpen(
+      cgroup,
+      config,
+      flows.ports,
+      IPv4,
+      IPv6,
+      destinations,
+      first,
+      pin ?? null,
+      options.token ?? null,
+    );
     if (typeof id === 'number') {
       filterPorts(port);
       return new Capture(id, port, pin !== undefined, routed);

@@ -9,8 +9,15 @@ const RIGHTS =
   'needs CAP_BPF and CAP_NET_ADMIN in the first user namespace: run as root, or start it with ' +
   '`setpriv --inh-caps=+bpf,+net_admin --ambient-caps=+bpf,+net_admin …`; in a container add BPF and NET_ADMIN';
 
+const TOKEN_RIGHTS =
+  'needs CAP_BPF in this user namespace, which must not be the first one, and must be the one that mounts the bpffs';
+
 /** What must be in the kernel for a step to succeed, by how the step begins. The first that fits. */
 const FEATURES: readonly (readonly [step: RegExp, feature: string])[] = [
+  [
+    /TOKEN_CREATE/,
+    'BPF tokens (Linux 6.9), and is this a bpffs of this user namespace, with `delegate_cmds`',
+  ],
   [/SO_NETNS_COOKIE/, 'SO_NETNS_COOKIE (Linux 5.14)'],
   [/sk_lookup|LOAD lookup/, 'BPF programs for sk_lookup (Linux 5.9)'],
   [/MAP_CREATE.* (?:aliases|witnesses|counters|ring|led)/, 'BPF arrays that can be mapped (Linux 5.5)'],
@@ -32,6 +39,7 @@ function isUnknownToKernel(status: number): boolean {
 }
 
 function hintOf(status: number, step: string, log: string): string | undefined {
+  if (status === -EPERM && step.startsWith('BPF_TOKEN_CREATE')) return TOKEN_RIGHTS;
   if (status === -EPERM) return RIGHTS;
   const said = log === '' ? '' : `; the verifier: ${log.trim().replaceAll('\n', ' | ')}`;
   if (!isUnknownToKernel(status)) return said === '' ? undefined : said.slice(2);

@@ -23,9 +23,17 @@ export interface ListenerOptions {
   tcp?: Server | RelayServer;
   /** Gets the datagrams. */
   udp?: InterceptedDatagramSocket;
+  /** As of attachCapture. */
+  token?: string;
 }
 
-const OPTIONS: ReadonlySet<string> = new Set<keyof ListenerOptions>(['addresses', 'ports', 'tcp', 'udp']);
+const OPTIONS: ReadonlySet<string> = new Set<keyof ListenerOptions>([
+  'addresses',
+  'ports',
+  'tcp',
+  'token',
+  'udp',
+]);
 const EVERYWHERE = ['0.0.0.0/0', '::/0'];
 
 /** Calls `use` with the descriptor of a server, which throws if that has none. */
@@ -99,18 +107,20 @@ export class PortListener {
  * ends it. Listen on all addresses, of IPv6 too: a socket of one family gets that family's packets alone.
  *
  * @throws argument errors, `ERR_RULES_PORT`, `ERR_RULES_ADDRESS`, `ERR_SERVER_NOT_RUNNING`, system errors of bpf
- * Capability: CAP_BPF and CAP_NET_ADMIN. Kernel: 5.9. Source: Documentation/bpf/prog_sk_lookup.rst.
+ * Capability: CAP_BPF and CAP_NET_ADMIN, or `token`. Kernel: 5.9. Source: Documentation/bpf/prog_sk_lookup.rst.
  */
 export function attachListener(options: ListenerOptions): PortListener {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
   checkOptionNames('attachListener', Object.keys(options), OPTIONS);
-  const { tcp, udp } = options;
+  const { tcp, udp, token } = options;
   if (tcp === undefined && udp === undefined) throw invalidType('options.tcp', 'a server', tcp);
+  if (token !== undefined && typeof token !== 'string')
+    throw invalidType('options.token', 'of type string', token);
   const ports = readPorts(options.ports);
   const { IPv4, IPv6 } = readAddresses(options.addresses);
   const open = (stream: number, datagram: number) =>
-    binding().listenerOpen(ports, IPv4, IPv6, stream, stream, datagram, datagram);
+    binding().listenerOpen(ports, IPv4, IPv6, stream, stream, datagram, datagram, token ?? null);
   const withUdp = (stream: number) =>
     udp === undefined ? open(stream, -1) : withServer('options.udp', udp, (fd) => open(stream, fd));
   const id = tcp === undefined ? withUdp(-1) : withServer('options.tcp', tcp, withUdp);

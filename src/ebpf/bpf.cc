@@ -1,6 +1,7 @@
 #include "ebpf/bpf.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,8 +21,30 @@ constexpr size_t kLogSize = size_t{1} << 20;
 // As much of the log's end as an error message can bear.
 constexpr size_t kLogKept = 600;
 
+// Newer than some systems' headers: BPF_TOKEN_CREATE, BPF_F_TOKEN_FD, and where the descriptor of
+// the token lies in what two commands are given.
+constexpr int kTokenCreate = 36;
+constexpr uint32_t kTokenFlag = 1U << 16;
+constexpr size_t kMapToken = 76;
+constexpr size_t kProgramToken = 144;
+
+// With room for what the headers do not know.
+union Attributes {
+  bpf_attr known;
+  uint8_t bytes[kProgramToken + 8];
+};
+
 int call(int command, bpf_attr* attributes) {
   const long result = syscall(SYS_bpf, command, attributes, sizeof(*attributes));
+  return result < 0 ? -errno : static_cast<int>(result);
+}
+
+// `at`: where the token lies, unless that is -1. Older kernels are shown nothing that they do not
+// know.
+int call_with_token(int command, Attributes* attributes, int token, size_t at) {
+  if (token < 0) return call(command, &attributes->known);
+  memcpy(attributes->bytes + at, &token, sizeof(token));
+  const long result = syscall(SYS_bpf, command, attributes, sizeof(attributes->bytes));
   return result < 0 ? -errno : static_cast<int>(result);
 }
 
@@ -49,15 +72,26 @@ int owned(int answer, OwnedFd* fd) {
 
 }  // namespace
 
-int bpf_map_create(const BpfMapImage& image, OwnedFd* map) {
-  bpf_attr attributes = {};
+int bpf_token_create(const std::string& bpffs, OwnedFd* token) {
+  const OwnedFd directory(open(bpffs.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) return -errno;
+  // token_create: flags, bpffs_fd
+  Attributes attributes = {};
+  const uint32_t words[] = {0, static_cast<uint32_t>(directory.get())};
+  memcpy(attributes.bytes, words, sizeof(words));
+  return owned(call(kTokenCreate, &attributes.known), token);
+}
+
+int bpf_map_create(const BpfMapImage& image, int token, OwnedFd* map) {
+  Attributes wide = {};
+  bpf_attr& attributes = wide.known;
   attributes.map_type = image.type;
   attributes.key_size = image.key_size;
   attributes.value_size = image.value_size;
   attributes.max_entries = image.max_entries;
-  attributes.map_flags = image.flags;
+  attributes.map_flags = image.flags | (token < 0 ? 0 : kTokenFlag);
   name(attributes.map_name, image.name);
-  return owned(call(BPF_MAP_CREATE, &attributes), map);
+  return owned(call_with_token(BPF_MAP_CREATE, &wide, token, kMapToken), map);
 }
 
 int bpf_map_update(int map, const void* key, const void* value) {
@@ -68,7 +102,7 @@ int bpf_map_update(int map, const void* key, const void* value) {
   return call(BPF_MAP_UPDATE_ELEM, &attributes);
 }
 
-int bpf_prog_load(const BpfProgramImage& image, uint32_t type, uint32_t attach_type,
+int bpf_prog_load(const BpfProgramImage& image, uint32_t type, uint32_t attach_type, int token,
                   const OwnedFd* maps, OwnedFd* program, std::string* log) {
   static_assert(sizeof(bpf_insn) == sizeof(uint64_t), "an instruction is one word");
   std::unique_ptr<bpf_insn[]> code(new bpf_insn[image.count]);
@@ -78,14 +112,16 @@ int bpf_prog_load(const BpfProgramImage& image, uint32_t type, uint32_t attach_t
     load.src_reg = BPF_PSEUDO_MAP_FD;
     load.imm = maps[image.references[i].map].get();
   }
-  bpf_attr attributes = {};
+  Attributes wide = {};
+  bpf_attr& attributes = wide.known;
   attributes.prog_type = type;
+  if (token >= 0) attributes.prog_flags = kTokenFlag;
   attributes.expected_attach_type = attach_type;
   attributes.insns = address_of(code.get());
   attributes.insn_cnt = static_cast<uint32_t>(image.count);
   attributes.license = address_of("Dual MIT/GPL");
   name(attributes.prog_name, image.name);
-  int answer = call(BPF_PROG_LOAD, &attributes);
+  int answer = call_with_token(BPF_PROG_LOAD, &wide, token, kProgramToken);
   if (answer < 0) {
     // Once more for the log, which costs too much to have it written each time.
     std::unique_ptr<char[]> text(new char[kLogSize]);
@@ -93,7 +129,7 @@ int bpf_prog_load(const BpfProgramImage& image, uint32_t type, uint32_t attach_t
     attributes.log_buf = address_of(text.get());
     attributes.log_size = kLogSize;
     attributes.log_level = 1;
-    const int again = call(BPF_PROG_LOAD, &attributes);
+    const int again = call_with_token(BPF_PROG_LOAD, &wide, token, kProgramToken);
     if (again >= 0) answer = again;
     const size_t length = strnlen(text.get(), kLogSize);
     const size_t kept = std::min(length, kLogKept);

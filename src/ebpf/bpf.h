@@ -20,11 +20,16 @@ struct BpfFailure {
   std::string log;
 };
 
-int bpf_map_create(const BpfMapImage& image, OwnedFd* map);
+// BPF_TOKEN_CREATE, Linux 6.9: rights that the one who has mounted a bpffs has delegated to this
+// user namespace. `bpffs`: its directory.
+int bpf_token_create(const std::string& bpffs, OwnedFd* token);
+
+// `token`: -1: this thread's own rights.
+int bpf_map_create(const BpfMapImage& image, int token, OwnedFd* map);
 int bpf_map_update(int map, const void* key, const void* value);
 
 // `maps`: the descriptors, by the numbers that the image refers to.
-int bpf_prog_load(const BpfProgramImage& image, uint32_t type, uint32_t attach_type,
+int bpf_prog_load(const BpfProgramImage& image, uint32_t type, uint32_t attach_type, int token,
                   const OwnedFd* maps, OwnedFd* program, std::string* log);
 
 // BPF_LINK_CREATE to a cgroup's directory or a network namespace: the program is attached for as

@@ -92,13 +92,13 @@ int Capture::make_maps(const CaptureOptions& options, BpfFailure* failure) {
         continue;
       }
       if (status != -ENOENT) return fail(failure, "BPF_OBJ_GET", image.name, status);
-      status = bpf_map_create(image, &maps_[i]);
+      status = bpf_map_create(image, token_.get(), &maps_[i]);
       if (status != 0) return fail(failure, "BPF_MAP_CREATE", image.name, status);
       status = bpf_pin(maps_[i].get(), path);
       if (status != 0) return fail(failure, "BPF_OBJ_PIN", image.name, status);
       continue;
     }
-    const int status = bpf_map_create(image, &maps_[i]);
+    const int status = bpf_map_create(image, token_.get(), &maps_[i]);
     if (status != 0) return fail(failure, "BPF_MAP_CREATE", image.name, status);
   }
   return 0;
@@ -178,6 +178,8 @@ int Capture::check_alone(const CaptureOptions& options, BpfFailure* failure) con
     if (!rewrites(one) || !wanted(one, options.config)) continue;
     uint32_t programs[64] = {};
     const int found = bpf_prog_query(options.cgroup, one.place, true, programs, 64);
+    // A token gives no right to look: whoever has delegated it answers for the cgroup.
+    if (found == -EPERM && token_.valid()) return 0;
     if (found < 0) return fail(failure, "BPF_PROG_QUERY", one.name, found);
     for (int k = 0; k < std::min(found, 64); k++) {
       if (programs[k] == adopted_[i]) continue;
@@ -192,7 +194,7 @@ int Capture::attach(const CaptureOptions& options, BpfFailure* failure) {
   if (options.config.udp != 0) {
     const int status =
         bpf_prog_load(kCapturePrograms[kCaptureProgram_filter], BPF_PROG_TYPE_SOCKET_FILTER, 0,
-                      maps_, &filter_, &failure->log);
+                      token_.get(), maps_, &filter_, &failure->log);
     if (status != 0) return fail(failure, "BPF_PROG_LOAD", "filter", status);
   }
   for (size_t i = 0; i < kAttachmentCount; i++) {
@@ -200,8 +202,8 @@ int Capture::attach(const CaptureOptions& options, BpfFailure* failure) {
     if (!wanted(one, options.config)) continue;
     OwnedFd program;
     const uint32_t place = rewrites(one) ? one.place : 0;
-    int status = bpf_prog_load(kCapturePrograms[one.program], one.type, place, maps_, &program,
-                               &failure->log);
+    int status = bpf_prog_load(kCapturePrograms[one.program], one.type, place, token_.get(), maps_,
+                               &program, &failure->log);
     if (status != 0) return fail(failure, "BPF_PROG_LOAD", one.name, status);
     if (links_[i].valid()) {
       status = bpf_link_update(links_[i].get(), program.get());
@@ -220,6 +222,10 @@ int Capture::attach(const CaptureOptions& options, BpfFailure* failure) {
 int Capture::open(const CaptureOptions& options, BpfFailure* failure) {
   static_assert(kMostLinks == kAttachmentCount, "a link for each");
   pin_ = options.pin;
+  if (!options.token.empty()) {
+    const int answer = bpf_token_create(options.token, &token_);
+    if (answer != 0) return fail(failure, "BPF_TOKEN_CREATE", "bpffs", answer);
+  }
   int status = adopt_links(options, failure);
   if (status == 0) status = check_alone(options, failure);
   if (status == 0) status = make_maps(options, failure);

@@ -42,6 +42,7 @@ struct CaptureOptions {
   uint32_t destinations;  // how many aliases there are; a power of two
   uint64_t first;         // the number of the first alias
   std::string pin;        // a directory of a bpffs, or empty
+  std::string token;      // a bpffs with rights delegated, or empty
 };
 
 struct CaptureCounts {
@@ -80,6 +81,7 @@ class Capture {
   std::string pin_of(const char* kind, const char* name) const;
 
   std::string pin_;
+  OwnedFd token_;
   OwnedFd maps_[kMaps];
   OwnedFd links_[kMostLinks];
   OwnedFd filter_;

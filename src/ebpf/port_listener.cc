@@ -7,9 +7,15 @@
 namespace original_dst {
 
 int PortListener::open(const PortListenerOptions& options, BpfFailure* failure) {
+  OwnedFd token;
+  if (!options.token.empty()) {
+    failure->step = "BPF_TOKEN_CREATE bpffs";
+    const int answer = bpf_token_create(options.token, &token);
+    if (answer != 0) return answer;
+  }
   for (size_t i = 0; i < kMaps; i++) {
     failure->step = std::string("BPF_MAP_CREATE ") + kListenerMaps[i].name;
-    const int status = bpf_map_create(kListenerMaps[i], &maps_[i]);
+    const int status = bpf_map_create(kListenerMaps[i], token.get(), &maps_[i]);
     if (status != 0) return status;
   }
   failure->step = "mmap maps";
@@ -43,7 +49,7 @@ int PortListener::open(const PortListenerOptions& options, BpfFailure* failure) 
   failure->step = "BPF_PROG_LOAD lookup";
   OwnedFd program;
   status = bpf_prog_load(kListenerPrograms[kListenerProgram_lookup], BPF_PROG_TYPE_SK_LOOKUP,
-                         BPF_SK_LOOKUP, maps_, &program, &failure->log);
+                         BPF_SK_LOOKUP, token.get(), maps_, &program, &failure->log);
   if (status != 0) return status;
   // This thread's: /proc/self is the process.
   failure->step = "open /proc/thread-self/ns/net";

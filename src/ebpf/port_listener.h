@@ -20,6 +20,7 @@ struct PortListenerOptions {
   size_t prefix4_count;
   const CapturePrefix6* prefixes6;
   size_t prefix6_count;
+  std::string token;              // a bpffs with rights delegated, or empty
   int sockets[kListenerSockets];  // or -1: that protocol and family is left alone
 };
 

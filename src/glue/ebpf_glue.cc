@@ -105,7 +105,7 @@ Napi::Value FilterSocket(const Napi::CallbackInfo& info) {
 
 // (fd of the cgroup's directory, struct CaptureConfig, flows of each port | null, struct
 // CapturePrefix4s, struct CapturePrefix6s, how many destinations, number of the first alias, path
-// of the pins | null) → id or [-errno, step, log]
+// of the pins | null, of the bpffs of a token | null) → id or [-errno, step, log]
 Napi::Value EbpfGlue::CaptureOpen(const Napi::CallbackInfo& info) {
   auto* const self = static_cast<EbpfGlue*>(info.Data());
   const size_t id = free_place(self->captures_);
@@ -126,6 +126,7 @@ Napi::Value EbpfGlue::CaptureOpen(const Napi::CallbackInfo& info) {
   options.first =
       info[6].IsNumber() ? static_cast<uint64_t>(info[6].As<Napi::Number>().DoubleValue()) : 1;
   if (info[7].IsString()) options.pin = info[7].As<Napi::String>().Utf8Value();
+  if (info[8].IsString()) options.token = info[8].As<Napi::String>().Utf8Value();
   if (options.pin.size() >= kPathSize) return failed(info, -ENAMETOOLONG, failure);
 
   std::unique_ptr<Capture> capture(new Capture);
@@ -193,6 +194,7 @@ Napi::Value EbpfGlue::ListenerOpen(const Napi::CallbackInfo& info) {
   options.prefixes4 = items<CapturePrefix4>(bytes_argument(info, 1), &options.prefix4_count);
   options.prefixes6 = items<CapturePrefix6>(bytes_argument(info, 2), &options.prefix6_count);
   for (size_t i = 0; i < kListenerSockets; i++) options.sockets[i] = fd_argument(info, 3 + i);
+  if (info[7].IsString()) options.token = info[7].As<Napi::String>().Utf8Value();
   std::unique_ptr<PortListener> listener(new PortListener);
   const int status = listener->open(options, &failure);
   if (status != 0) return failed(info, status, failure);

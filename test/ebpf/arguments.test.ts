@@ -21,6 +21,7 @@ t.test('attachCapture', (t) => {
     [{ ...good, families: ['IPX'] }, 'ERR_OUT_OF_RANGE'],
     [{ ...good, protocols: ['sctp'] }, 'ERR_OUT_OF_RANGE'],
     [{ ...good, pin: 7 }, 'ERR_INVALID_ARG_TYPE'],
+    [{ ...good, token: 7 }, 'ERR_INVALID_ARG_TYPE'],
     [{ ...good, destinations: 8 }, 'ERR_OUT_OF_RANGE'],
     [{ ...good, destinations: 1000 }, 'ERR_OUT_OF_RANGE'],
     [{ ...good, exempt: { uids: 7 } }, 'ERR_INVALID_ARG_TYPE'],
@@ -44,6 +45,7 @@ t.test('attachListener', (t) => {
     [{ ports: [80], addresses: '::/0', tcp: {} }, 'ERR_INVALID_ARG_TYPE'],
     [{ ports: [80], addresses: ['nowhere'], tcp: {} }, 'ERR_RULES_ADDRESS'],
     [{ ports: [80], sctp: {} }, 'ERR_INVALID_ARG_VALUE'],
+    [{ ports: [80], tcp: {}, token: 7 }, 'ERR_INVALID_ARG_TYPE'],
   ] as const) {
     t.throws(() => attachListener(options as never), { code }, JSON.stringify(options));
   }
@@ -102,7 +104,9 @@ t.test('the kernel refuses', (t) => {
     message: /^bpf BPF_MAP_CREATE config EPERM/,
     hint: /CAP_BPF and CAP_NET_ADMIN/,
   });
+  t.match(attachError([-EPERM, 'BPF_TOKEN_CREATE', '']), { hint: /CAP_BPF in this user namespace/ });
   for (const [step, feature] of [
+    ['BPF_TOKEN_CREATE', 'BPF tokens (Linux 6.9)'],
     ['BPF_MAP_CREATE aliases', 'can be mapped (Linux 5.5)'],
     ['BPF_MAP_CREATE trie6', 'tries (Linux 4.11'],
     ['BPF_MAP_CREATE config', 'bpf(2) (CONFIG_BPF_SYSCALL)'],

@@ -34,7 +34,9 @@ function obstacles(host: Host): [why: string, remedy?: string][] {
   if (missing.length > 0) found.push([`this process lacks ${missing.join(' and ')}`]);
   // Of the first user namespace, which maps every id to itself.
   if (!/^\s*0\s+0\s+4294967295\s*$/.test(host.read('/proc/self/uid_map') ?? ''))
-    found.push(['this is a user namespace, whose rights bpf(2) does not take']);
+    found.push([
+      'this is a user namespace, whose rights bpf(2) does not take without a token (attachCapture: `token`)',
+    ]);
   return found;
 }
 
