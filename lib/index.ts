@@ -48,6 +48,7 @@ export {
   type InterceptServer,
   type InterceptVerdict,
 } from './accept/intercept.ts';
+export type { ClientLimitOptions } from './accept/client-limits.ts';
 export type { ProxyProtocolOptions } from './accept/proxy-protocol.ts';
 export { clientOf, proxyHeader, type ProxyHeader, type ProxyTlv } from './recover/proxy-header.ts';
 export type { InterceptListenOptions } from './accept/listen-inside.ts';

@@ -21,6 +21,7 @@ import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { acceptingServer, listenHandle, withFd } from '../node/socket-fd.ts';
 import { checkProxyProtocol, type ProxyProtocolOptions, sendsHeader, takeHeader } from './proxy-protocol.ts';
+import { type ClientLimitOptions, ClientLimits } from './client-limits.ts';
 import { countConnection, countLoop, countRefused, type InterceptStats, newInterceptStats } from './stats.ts';
 import { listenInside, type InterceptListenOptions } from './listen-inside.ts';
 import { makeTransparent } from './transparent-listener.ts';
@@ -31,7 +32,7 @@ export type InterceptVerdict = 'emit' | 'reset';
 export interface InterceptOptions<
   Direct extends InterceptVerdict = InterceptVerdict,
   Unknown extends InterceptVerdict = InterceptVerdict,
-> {
+> extends ClientLimitOptions {
   /** Set IP_TRANSPARENT on the listening socket, for TPROXY rules. Needs CAP_NET_ADMIN or CAP_NET_RAW. Default false. */
   transparent?: boolean;
   /** Connections that nobody redirected. Default `'emit'`. */
@@ -144,6 +145,7 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
   checkVerdict('options.direct', direct);
   checkVerdict('options.unknown', unknown);
   checkProxyProtocol(proxyProtocol);
+  const limits = ClientLimits.read(options);
   if (intercepted in server)
     throw codedError('ERR_ALREADY_INTERCEPTED', 'This server is intercepted already');
   binding(); // a missing binary is the caller's error, now, and not the first client's
@@ -219,6 +221,12 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     if (known !== undefined) {
       // A handler looked at the first bytes and emitted it once more, or another server's did.
       return acceptingServer(socket) === server || judge(socket, known, 0);
+    }
+    const refusal = limits && acceptingServer(socket) === server ? limits.admit(socket) : undefined;
+    if (refusal) {
+      countRefused(stats, refusal, { server, socket });
+      reset(socket);
+      return false;
     }
     if (proxyProtocol && acceptingServer(socket) === server && sendsHeader(proxyProtocol, socket)) {
       awaitHeader(socket, proxyProtocol.timeout ?? 5000);

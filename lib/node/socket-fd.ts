@@ -52,6 +52,17 @@ interface CountingServer {
   _emitCloseIfDrained(): void;
 }
 
+/** What is to happen when a connection ends that is counted by somebody else than its server. */
+const uncounts = new WeakMap<Socket, () => void>();
+
+/** Calls `uncount` when the connection of an accepted socket ends, whoever has it then; see {@link keepCounted}. */
+export function whenUncounted(socket: Socket, uncount: () => void): void {
+  uncounts.set(socket, uncount);
+  socket.once('close', () => {
+    if (uncounts.delete(socket)) uncount();
+  });
+}
+
 /**
  * Keeps a connection counted by the server that accepted it, although its socket is about to close: somebody else has the
  * connection now. Returns what ends that, to be called once.
@@ -60,10 +71,13 @@ export function keepCounted(socket: Socket): () => void {
   const counted = socket as unknown as { _server?: CountingServer | null };
   const server = counted._server;
   if (!server) return () => {};
+  const uncount = uncounts.get(socket);
+  uncounts.delete(socket);
   counted._server = null; // else the socket takes itself off the count when it closes
   return () => {
     server._connections--;
     server._emitCloseIfDrained();
+    uncount?.();
   };
 }
 

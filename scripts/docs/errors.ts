@@ -96,7 +96,7 @@ const CODES: Record<string, readonly [string, string]> = {
     'set `FileDescriptorName=proxy` in the socket unit that is the proxy’s',
   ],
   ERR_MAX_CONNECTIONS: [
-    'A relay server had as many connections as `maxConnections` allows: counted in `stats.refused`, never thrown',
+    'A server had as many connections as `maxConnections` allows: counted in `stats.refused`, never thrown',
     'raise the limit, or find out why so many are open',
   ],
   ERR_MAX_PENDING: [
