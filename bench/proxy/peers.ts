@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { haproxyByName, nginxByName } from './by-name.ts';
 import { haproxy } from './haproxy.ts';
 import { ensureStreamModule, nginxStream } from './nginx-stream.ts';
-import { CGROUP, type Mode, MODES, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
+import { CGROUP, HEADER_PORT, type Mode, MODES, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
 
 export interface Peer {
   name: string;
@@ -100,7 +100,27 @@ export const peers: Peer[] = [
     modes: ['redirect'],
     tools: ['microsocks'],
     viaSocks: true,
-    command: ownProxy('node-via.js'),
+    command: ownProxy('node-via.js', 'each'),
+  },
+  {
+    name: 'original-dst cached verdict, via SOCKS5',
+    modes: ['redirect'],
+    tools: ['microsocks'],
+    viaSocks: true,
+    command: ownProxy('node-via.js', 'lasting'),
+  },
+  {
+    // Not "HAProxy …", with whose plain forwarding all others are compared.
+    name: 'PROXY v2, HAProxy send-proxy-v2',
+    modes: ['redirect'],
+    tools: ['haproxy'],
+    command: (mode, directory) =>
+      haproxy('header', mode, directory, { listen: [`server only ${SERVER}:${HEADER_PORT} send-proxy-v2`] }),
+  },
+  {
+    name: 'PROXY v2, original-dst cached verdict',
+    modes: ['redirect'],
+    command: ownProxy('node-header.js'),
   },
   { name: 'HAProxy by name', modes: BOTH, tools: ['haproxy'], byName: true, command: haproxyByName },
   {

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Mode, NAME, on, PROXY, SERVER } from './topology.ts';
+import { HEADER_PORT, type Mode, NAME, on, PROXY, SERVER } from './topology.ts';
 
 const BIG_FILE_BYTES = 64 * 2 ** 20;
 
@@ -24,6 +24,7 @@ http {
   keepalive_requests 100000000; client_header_timeout 900s; keepalive_timeout 900s;
   server {
     listen 80 backlog=16384;
+    listen ${HEADER_PORT} proxy_protocol backlog=16384;
     listen 443 ssl backlog=16384;
     ssl_certificate ${directory}/cert.pem;
     ssl_certificate_key ${directory}/key.pem;

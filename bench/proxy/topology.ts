@@ -13,6 +13,8 @@ export const PROXY = '10.2.0.1';
 export const PROXY_PORT = 15001;
 /** On the server's host. */
 export const SOCKS_PORT = 1080;
+/** Where the server demands PROXY protocol headers. */
+export const HEADER_PORT = 81;
 const MARK = 1;
 const TABLE = 100;
 
