@@ -20,6 +20,7 @@ import type { RelayServer } from '../relay/types.ts';
 import { relay, type RelayOptions } from '../relay/relay.ts';
 import { type AccessRecord, begin } from './access-log.ts';
 import type { ListenAddress } from './arguments.ts';
+import type { ProxyLimits } from './proxy-limits.ts';
 
 export interface ForwarderOptions {
   transparent: boolean;
@@ -35,6 +36,7 @@ export interface ForwarderOptions {
   inspect?: RelayInspectOptions;
   /** With engine `pipe` Node's streams accept, dial and relay; else the addon does. */
   relay: Required<Pick<RelayOptions, 'engine' | 'idleTimeout'>>;
+  limits?: ProxyLimits;
   /** Called once for each connection, when it has ended. */
   onEnd: (record: AccessRecord) => void;
 }
@@ -53,7 +55,8 @@ export class Forwarder {
   }
 
   async listen(where: ListenAddress | { fd: number }): Promise<AddressInfo> {
-    this.server.listen(where);
+    const { backlog } = this.#options.limits ?? {};
+    this.server.listen(backlog === undefined ? where : { ...where, backlog });
     await once(this.server, 'listening');
     return this.server.address() as AddressInfo;
   }
@@ -71,8 +74,10 @@ export class Forwarder {
 
   #nativeServer(): RelayServer {
     const { transparent, dial, via, inspect, relay: limits } = this.#options;
+    const { backlog: _, ...most } = this.#options.limits ?? {};
     const server = createRelayServer({
       transparent,
+      ...most,
       ...dial,
       idleTimeout: limits.idleTimeout,
       ...(inspect === undefined ? {} : { inspect }),
@@ -102,10 +107,14 @@ export class Forwarder {
 
   #streamServer(): InterceptServer {
     // Half-open: a client that has said all it has to say still gets its answer.
-    return createServer(
-      { transparent: this.#options.transparent, allowHalfOpen: true },
+    const { transparent, limits = {} } = this.#options;
+    const { maxConnections = 0, maxPerClient = 0, maxRatePerClient = 0 } = limits;
+    const server = createServer(
+      { transparent, maxPerClient, maxRatePerClient, allowHalfOpen: true },
       (client) => void this.#pipe(client),
     );
+    if (maxConnections > 0) server.maxConnections = maxConnections;
+    return server;
   }
 
   /** Undefined where nobody looks. */

@@ -5,6 +5,7 @@ import { addSections, choice, common, EXIT_STATUS } from './help.ts';
 import { nameRule } from './name-rules.ts';
 import { paintFor } from './output.ts';
 import { addFlowOptions, checkFlow, OWN_MARK } from './rules-options.ts';
+import { addLimitOptions, unfitLimits } from './proxy-limits.ts';
 import type { ProxyOptions } from './run-proxy.ts';
 
 export function proxyCommand(): Command {
@@ -70,7 +71,8 @@ export function proxyCommand(): Command {
       '--metrics <[address:]port>',
       'serve metrics for Prometheus there, below /metrics (a port alone: on 127.0.0.1); needs the package prom-client',
       localAddress,
-    )
+    );
+  addLimitOptions(command)
     .optionsGroup('Rules:')
     .option('--with-rules', 'install rules that lead here, and remove them at the end')
     .addOption(
@@ -99,7 +101,7 @@ export function proxyCommand(): Command {
     if (options.via && options.preserveSource !== undefined) {
       command.error('error: --via and --preserve-source exclude each other', { exitCode: 2 });
     }
-    const reason = unfitCapture(options) ?? (options.withRules && unfit(options));
+    const reason = unfitLimits(options) ?? unfitCapture(options) ?? (options.withRules && unfit(options));
     if (reason) command.error(`error: ${reason}`, { exitCode: 2 });
     const { runProxy } = await import('./run-proxy.ts');
     await runProxy(options, paintFor(command));

@@ -17,11 +17,12 @@ import { inheritedSocket } from './inherited-socket.ts';
 import { complaint, type Paint } from './output.ts';
 import { type LogFormat, ProxyOutput } from './proxy-output.ts';
 import { type ProxyCaptureOptions, startCapture } from './proxy-capture.ts';
+import { limitsOf, type ProxyLimits } from './proxy-limits.ts';
 import { ServiceManager } from './service-manager.ts';
 import { ownMark, proxyPlan, unfit } from './proxy-rules.ts';
 import { RulesGuard } from './rules-guard.ts';
 
-export interface ProxyOptions extends ProxyCaptureOptions, NameOptions {
+export interface ProxyOptions extends ProxyCaptureOptions, ProxyLimits, NameOptions {
   via?: ProxyServer;
   deny?: Target[];
   relay: boolean;
@@ -131,6 +132,7 @@ export async function runProxy(options: ProxyOptions, paint: Paint): Promise<voi
     egress: egressPolicies(names === undefined ? options.allow : undefined, options.deny),
     ...(names === undefined ? {} : { names }),
     ...(inspect === undefined ? {} : { inspect }),
+    limits: limitsOf(options),
     relay: { engine: relay ? 'any' : 'pipe', idleTimeout: idle * 1000 },
     onEnd: (record) => output.record(record),
   });
