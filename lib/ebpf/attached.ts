@@ -111,7 +111,7 @@ function holders(program: number, files: Files): string[] {
         );
       }),
     )
-    .map((pid) => `${(files.read(`/proc/${pid}/comm`) ?? '').trim()} (${pid})`);
+    .map((pid) => `${(files.read(`/proc/${pid}/comm`) ?? '?').trim()} (${pid})`);
 }
 
 /** `programs 42 (to4), 43 (to6) at connect4, connect6 of /sys/fs/cgroup/app, held by agent (812)`: a text for each holder. */
