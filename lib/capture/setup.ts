@@ -19,10 +19,8 @@ export const OWN_ADDRESSES = { IPv4: '192.0.0.8', IPv6: 'fd00:6f64::8' } as cons
 const INTERFACES = `
 addr add ${OWN_ADDRESSES.IPv4}/32 dev lo
 route add default dev lo src ${OWN_ADDRESSES.IPv4}
-`;
-const INTERFACES_V6 = `
 addr add ${OWN_ADDRESSES.IPv6}/128 dev lo nodad
-route add default dev lo src ${OWN_ADDRESSES.IPv6}
+route add ::/0 dev lo src ${OWN_ADDRESSES.IPv6}
 `;
 
 /** DNS first: resolv.conf may name a resolver on a loopback address. What is not led here is refused, at once. */
@@ -72,9 +70,10 @@ export function checkTools(find?: (name: string) => string | undefined): void {
 
 /** Addresses, routes and rules. */
 export async function captureAll(namespace: Namespace, ports: CapturePorts): Promise<void> {
-  await run(namespace, ['ip', '-batch', '-'], INTERFACES);
-  await run(namespace, ['ip', '-6', '-batch', '-'], INTERFACES_V6);
-  await run(namespace, ['nft', '-f', '-'], rules(ports));
+  await Promise.all([
+    run(namespace, ['ip', '-batch', '-'], INTERFACES),
+    run(namespace, ['nft', '-f', '-'], rules(ports)),
+  ]);
 }
 
 /** @throws the system error of socket(2) */
