@@ -53,6 +53,8 @@ export interface FoundRules extends Found {
   nativeTables: boolean;
   /** Are there rules of iptables-nft? */
   compatTables: boolean;
+  /** What each iptables-save printed. */
+  saved: { program: 'iptables' | 'ip6tables'; text: string }[];
   /** The tables of the legacy iptables kernel interface: `nat`, `mangle`. */
   legacyTables: string[];
 }
@@ -81,6 +83,7 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
       : { rules: [], cgroups: [], native: false, compat: false };
   let { compat } = nft;
   const found: Found[] = [nft];
+  const saved: FoundRules['saved'] = [];
   for (const [family, prefix] of [
     [4, 'iptables'],
     [6, 'ip6tables'],
@@ -88,11 +91,15 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
     const plain = `${prefix}-save`;
     // Without nft(8) the rules of iptables-nft are not seen; then its own program is asked instead.
     if (nft.compat || listed.status === null) {
-      const saved = await save(host, `${prefix}-nft-save`, ...(isLegacy ? [] : [plain]));
-      compat ||= saved.includes(' -A ');
-      found.push(parseIptables(saved, family));
+      const text = await save(host, `${prefix}-nft-save`, ...(isLegacy ? [] : [plain]));
+      compat ||= text.includes(' -A ');
+      found.push(parseIptables(text, family));
+      saved.push({ program: prefix, text });
     }
-    if (isLegacy) found.push(parseIptables(await save(host, `${prefix}-legacy-save`, plain), family));
+    if (!isLegacy) continue;
+    const text = await save(host, `${prefix}-legacy-save`, plain);
+    found.push(parseIptables(text, family));
+    saved.push({ program: prefix, text });
   }
   const rules = found.flatMap((each) => each.rules);
   return {
@@ -101,6 +108,7 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
     cgroups: found.flatMap((each) => each.cgroups),
     nativeTables: nft.native,
     compatTables: compat,
+    saved,
     legacyTables: [...new Set(legacyTables)],
   };
 }

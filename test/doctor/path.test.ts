@@ -7,6 +7,7 @@ import { iptablesFilters } from '../../lib/doctor/found-filters.ts';
 import { diagnose, type DiagnoseOptions, type Finding } from '../../lib/doctor/index.ts';
 import { createServer } from '../../lib/index.ts';
 import { fakeHost } from '../fixtures/fake-host.ts';
+import { takenAhead } from '../../lib/doctor/found-ahead.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { unmeasured } from '../fixtures/unmeasured.ts';
 
@@ -159,6 +160,29 @@ await inNamespace(t, import.meta.url, async () => {
     t.same(await said('rules-order', { port: 8080 }), [], 'not the other way round');
     nft('flush ruleset');
   });
+
+  for (const [what, ahead] of [
+    ['a rule', 'iptables -t nat -I PREROUTING -p tcp -j ACCEPT'],
+    [
+      'a chain',
+      'iptables -t nat -N OTHER; iptables -t nat -A OTHER -p tcp -j ACCEPT; iptables -t nat -I PREROUTING -j OTHER',
+    ],
+  ] as const) {
+    await t.test(`${what} of another’s takes all first, iptables`, async (t) => {
+      await listen(t, false);
+      sh(`iptables -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports ${PORT}`);
+      t.ok(await arrives());
+      t.same(await said('rules-order'), []);
+      sh(ahead);
+      t.notOk(await arrives());
+      const [found] = await said('rules-order');
+      t.match(found, { level: 'problem', title: /^iptables: a rule of table nat takes every connection/ });
+      sh(found!.remedy!);
+      t.ok(await arrives(), 'healed');
+      t.same(await said('rules-order'), []);
+      nft('flush ruleset');
+    });
+  }
 });
 
 t.test('ports and marks that iptables accepts', async (t) => {
@@ -206,6 +230,22 @@ t.test('interfaces', async (t) => {
   t.same(await said('interfaces', machine(tproxied, [bare])), [], 'TPROXY needs none');
   const elsewhere = [chain({ hook: 'output' }), rule(iif(5), { redirect: { port: PORT } })];
   t.same(await said('interfaces', machine(elsewhere, [bare])), []);
+});
+
+t.test('order within a chain of iptables', async (t) => {
+  const saved = (...lines: string[]): string => `*nat\n${lines.join('\n')}\nCOMMIT\n`;
+  const own = '-A OUTPUT -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 15001';
+  const titles = (...lines: string[]): string[] => takenAhead(saved(...lines), PORT).map(({ rule }) => rule);
+  t.same(titles(own, '-A OUTPUT -j ACCEPT'), [], 'behind it');
+  t.same(titles('-A OUTPUT -d 192.0.2.1/32 -j ACCEPT', own), [], 'some of them');
+  t.same(titles('-A OUTPUT -m comment --comment "x" -j RETURN', own), [
+    'OUTPUT -m comment --comment "x" -j RETURN',
+  ]);
+  t.same(titles('-A OUTPUT -j DNAT --to-destination 192.0.2.1:8080', own).length, 1, 'another’s port');
+  t.same(titles('-A OUTPUT -j X', '-A X -j Y', '-A Y -j X', own), [], 'round and round');
+  t.same(titles('-A OUTPUT -j X', '-A X -j RETURN', own), [], 'comes back');
+  t.same(titles('-A OUTPUT -j X', `-A X -p tcp -j DNAT --to-destination 127.0.0.1:${PORT}`), []);
+  t.same(titles('-A OUTPUT -j ACCEPT'), [], 'no rule leads there');
 });
 
 t.test('order', async (t) => {

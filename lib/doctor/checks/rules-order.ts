@@ -1,5 +1,6 @@
 // Does another rule take the connections first?
 import type { Check } from '../context.ts';
+import { takenAhead } from '../found-ahead.ts';
 import { Findings } from '../finding.ts';
 
 const finding = new Findings('rules-order');
@@ -8,7 +9,7 @@ const finding = new Findings('rules-order');
 export const rulesOrder: Check = async (context) => {
   const { port } = context.subject;
   if (port === undefined) return [];
-  const { rules } = await context.rules();
+  const { rules, saved } = await context.rules();
   const own = rules.filter((rule) => rule.port === port && rule.priority !== undefined);
   const earlier = rules.filter(
     (rule) =>
@@ -21,10 +22,22 @@ export const rulesOrder: Check = async (context) => {
           rule.families.some((family) => families.includes(family)),
       ),
   );
-  return earlier.map(({ place, kind, port: other }) =>
-    finding.warning(
-      `${kind} in ${place} comes before the rules for port ${port}`,
-      `Whatever it matches goes to ${other === undefined ? 'where it says' : `port ${other}`} and never comes here.`,
-    ),
+  const ahead = saved.flatMap(({ program, text }) =>
+    takenAhead(text, port).map((found) => ({ ...found, program })),
   );
+  return [
+    ...earlier.map(({ place, kind, port: other }) =>
+      finding.warning(
+        `${kind} in ${place} comes before the rules for port ${port}`,
+        `Whatever it matches goes to ${other === undefined ? 'where it says' : `port ${other}`} and never comes here.`,
+      ),
+    ),
+    ...ahead.map(({ program, table, rule }) =>
+      finding.problem(
+        `${program}: a rule of table ${table} takes every connection before the rules for port ${port}`,
+        `It stands in front of them: ${rule}. If they are this package’s, \`rules apply\` once more puts them first.`,
+        `${program} -t ${table} -D ${rule}`,
+      ),
+    ),
+  ];
 };

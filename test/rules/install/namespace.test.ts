@@ -95,7 +95,7 @@ await inNamespace(t, import.meta.url, async () => {
       { namespace: made },
     );
     t.equal(await free(), 'free\n');
-    t.equal(await locked(async () => 2, { namespace: made, path: '/nonexistent' }), 2);
+    t.equal(await locked(async () => 2, { namespace: made, path: '/nonexistent/lock' }), 2);
     const path = process.env['PATH'];
     const failed = locked(() => Promise.reject(new Error('of the body')), { namespace: made });
     t.match(await failure(failed), { message: 'of the body' });
