@@ -15,7 +15,7 @@ import type { Finding } from '../../lib/doctor/index.ts';
 import { apply, planRules, remove, type RulesConfig } from '../../lib/rules/index.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import type { Flow } from '../fixtures/rule-model.ts';
-import { Network } from '../fixtures/rule-network.ts';
+import { makeBridge, Network } from '../fixtures/rule-network.ts';
 
 const PARENT = `original-dst-doctor-${process.pid}`;
 const CGROUP = `/sys/fs/cgroup/${PARENT}/proxy.service`;
@@ -131,20 +131,14 @@ await inNamespace(
 
     t.test('bridges', async (t) => {
       await remove('default');
-      // The addresses of lan0 move to a bridge, and lan0 becomes a port of it; a neighbour has another.
+      makeBridge();
+      // A neighbour at another port of it.
       sh(`
-        ip link add br0 type bridge forward_delay 0
-        ip addr flush dev lan0
-        ip link set lan0 master br0
-        ip addr add 10.1.0.1/24 dev br0
-        ip addr add fd01::1/64 dev br0 nodad
-        ip link set br0 up
         ip netns add neighbour
         ip link add port type veth peer name eth0 netns neighbour
         ip link set port master br0 up
         ip -n neighbour addr add 10.1.0.3/24 dev eth0
         ip -n neighbour link set eth0 up
-        modprobe br_netfilter 2>/dev/null || :
       `);
       const server = spawn('ip', [
         'netns',

@@ -7,6 +7,7 @@ import { beliefsExpired, redirectChain, rules } from '../fixtures/connections.ts
 import type { OriginalDst } from '../../lib/index.ts';
 import { defaultRoutes, inNamespace } from '../fixtures/netns.ts';
 import { startInherited } from '../fixtures/inherited.ts';
+import { without } from '../fixtures/unprivileged.ts';
 
 const IPPROTO_MPTCP = 262;
 const PORT = 15001;
@@ -21,7 +22,7 @@ client.recv(10)
 `;
 
 /** The command that takes the right to ask away. */
-const UNPRIVILEGED = ['setpriv', '--bounding-set=-net_admin,-net_raw', '--inh-caps=-net_admin,-net_raw'];
+const UNPRIVILEGED = without('net_admin', 'net_raw');
 
 async function start(
   t: Test,

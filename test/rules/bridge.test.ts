@@ -6,7 +6,7 @@ import { apply, applyCommands, planRules, remove, verify, type RulesConfig } fro
 import { bridgeInTheWay } from '../../lib/rules/install/bridges.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import type { Flow } from '../fixtures/rule-model.ts';
-import { Network } from '../fixtures/rule-network.ts';
+import { makeBridge, Network } from '../fixtures/rule-network.ts';
 
 const gateway = (more: Partial<NonNullable<RulesConfig['gateway']>>, families?: ['IPv4' | 'IPv6']) =>
   planRules({
@@ -29,17 +29,7 @@ await inNamespace(
   async () => {
     const network = await Network.start();
     t.teardown(() => network.stop());
-    // The addresses of lan0 move to a bridge, and lan0 becomes a port of it.
-    sh(`
-      ip link add br0 type bridge forward_delay 0
-      ip addr flush dev lan0
-      ip link set lan0 master br0
-      ip addr add 10.1.0.1/24 dev br0
-      ip addr add fd01::1/64 dev br0 nodad
-      ip link set br0 up
-      modprobe br_netfilter 2>/dev/null || :
-      test -e /proc/sys/net/bridge/bridge-nf-call-iptables
-    `);
+    makeBridge();
 
     for (const backend of ['nftables', 'iptables'] as const) {
       t.test(backend, async (t) => {
