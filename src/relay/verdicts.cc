@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "relay/timers.h"
 #include "socket/mutex.h"
 
 namespace original_dst {
@@ -33,12 +34,41 @@ bool Verdicts::Entry::is(const Endpoint& place, const Wanted& wanted) const {
 }
 
 Verdicts::Entry* Verdicts::entry(const Endpoint& destination, const Wanted& wanted) {
+  if (room_ == 0) return nullptr;
   const size_t first = hash(destination, wanted);
   for (size_t i = 0; i < kTries; i++) {
-    Entry* const at = &entries_[(first + i) % kRoom];
+    Entry* const at = &entries_[(first + i) % room_];
     if (at->is(destination, wanted)) return at;
   }
   return nullptr;
+}
+
+// One that is free has ended before all others.
+Verdicts::Entry* Verdicts::place_for(size_t hash) {
+  Entry* place = &entries_[hash % room_];
+  for (size_t i = 1; i < kTries; i++) {
+    Entry* const at = &entries_[(hash + i) % room_];
+    if (at->until < place->until) place = at;
+  }
+  return place;
+}
+
+bool Verdicts::grow(uint64_t now_ms) {
+  if (room_ == kMostRoom) return false;
+  const size_t before = room_;
+  const std::unique_ptr<Entry[]> old = std::move(entries_);
+  const size_t room = before == 0 ? kFirstRoom : before * 2;
+  entries_.reset(new Entry[room]());
+  room_ = room;
+  for (size_t i = 0; i < before; i++) {
+    Entry& one = old[i];
+    if (one.until <= now_ms) continue;
+    Wanted wanted;
+    wanted.name_length = one.name_length;
+    wanted.name = one.name.get();
+    *place_for(hash(one.destination, wanted)) = std::move(one);
+  }
+  return true;
 }
 
 void Verdicts::set(const Endpoint& destination, const Wanted& wanted, Verdict verdict,
@@ -51,13 +81,11 @@ void Verdicts::set(const Endpoint& destination, const Wanted& wanted, Verdict ve
   const Locked locked(&mutex_);
   Entry* place = entry(destination, wanted);
   if (place == nullptr) {
-    // The one of those in reach that ends first; one that is free or over has ended before all.
+    const uint64_t now_ms = monotonic_ms();
     const size_t first = hash(destination, wanted);
-    place = &entries_[first % kRoom];
-    for (size_t i = 1; i < kTries; i++) {
-      Entry* const at = &entries_[(first + i) % kRoom];
-      if (at->until < place->until) place = at;
-    }
+    if (room_ == 0) grow(now_ms);
+    place = place_for(first);
+    while (place->until > now_ms && grow(now_ms)) place = place_for(first);
   }
   *place = {destination, until_ms,           verdict,         tproxy,          wanted.protocol,
             wanted.ech,  wanted.name_length, std::move(name), std::move(route)};
@@ -65,21 +93,23 @@ void Verdicts::set(const Endpoint& destination, const Wanted& wanted, Verdict ve
 
 void Verdicts::revoke(const Endpoint& destination) {
   const Locked locked(&mutex_);
-  for (Entry& one : entries_) {
+  for (size_t i = 0; i < room_; i++) {
+    Entry& one = entries_[i];
     if (same(one.destination, destination)) one = {};
   }
 }
 
 void Verdicts::revoke(const char* name, size_t length) {
   const Locked locked(&mutex_);
-  for (Entry& one : entries_) {
+  for (size_t i = 0; i < room_; i++) {
+    Entry& one = entries_[i];
     if (one.name_length == length && memcmp(one.name.get(), name, length) == 0) one = {};
   }
 }
 
 void Verdicts::revoke_all() {
   const Locked locked(&mutex_);
-  for (Entry& one : entries_) one = {};
+  for (size_t i = 0; i < room_; i++) entries_[i] = {};
 }
 
 Verdict Verdicts::find(const Endpoint& destination, const Wanted& wanted, uint64_t now_ms,

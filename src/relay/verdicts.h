@@ -33,8 +33,8 @@ struct Wanted {
   const char* name = nullptr;
 };
 
-// By exact destination and what is wanted there, each for a limited time, at most kRoom of them.
-// One that is pushed out is only asked for again. May be used from several threads.
+// By exact destination and what is wanted there, each for a limited time, at most kMostRoom of
+// them. One that is pushed out is only asked for again. May be used from several threads.
 class Verdicts {
  public:
   // `tproxy`: how the connection came here that the verdict was made on, for those who count; else
@@ -50,7 +50,9 @@ class Verdicts {
                Route::Ref* route);
 
  private:
-  static constexpr size_t kRoom = 4096;
+  // Powers of two.
+  static constexpr size_t kFirstRoom = 256;
+  static constexpr size_t kMostRoom = 65536;
   static constexpr size_t kTries = 8;
   struct Entry {
     Endpoint destination;
@@ -68,9 +70,14 @@ class Verdicts {
 
   // The entry of those two, or null.
   Entry* entry(const Endpoint& destination, const Wanted& wanted);
+  // Where one of that hash may be put: the one of those in reach that ends first.
+  Entry* place_for(size_t hash);
+  // Twice the room, for those that are not over. False: there is all the room that there may be.
+  bool grow(uint64_t now_ms);
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
-  Entry entries_[kRoom] = {};
+  std::unique_ptr<Entry[]> entries_;
+  size_t room_ = 0;
 };
 
 }  // namespace original_dst

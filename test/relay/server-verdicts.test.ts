@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { binding } from '../../lib/binding.ts';
 import { type OriginalDst } from '../../lib/index.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { relayNetwork, start, talk, until } from '../fixtures/relay-network.ts';
@@ -10,6 +11,37 @@ import { closed } from '../fixtures/relay-world.ts';
 
 await inNamespace(t, import.meta.url, async () => {
   await relayNetwork(t);
+
+  t.test('a verdict is not forgotten for the many others that there are', async (t) => {
+    let asked = 0;
+    const server = await start({
+      mark: 7,
+      decide: () => {
+        asked++;
+        return { action: 'relay', ttl: 60_000 };
+      },
+    });
+    const visit = async (): Promise<void> =>
+      void t.same(await talk('198.51.100.7', 7000, 'x'), { data: 'x', end: 'fin' });
+    await visit();
+    const remember = (from: number, to: number): void => {
+      for (let at = from; at < to; at++) {
+        const address = `203.${at >> 16}.${(at >> 8) & 0xff}.${at & 0xff}`;
+        // The first listener of this process. These last longer: they would push out the others.
+        if (binding().relaySetVerdict(0, address, 80, 1, 3_600_000, false, -1, false, null, undefined) !== 0)
+          t.fail(address);
+      }
+    };
+    remember(0, 10_000);
+    await visit();
+    t.equal(asked, 1);
+    // There is an end to it, and then the one that ends first is asked for again.
+    remember(10_000, 300_000);
+    await visit();
+    t.equal(asked, 2);
+    server.close();
+    await once(server, 'close');
+  });
 
   t.test('decided in TypeScript every time', async (t) => {
     const asked: OriginalDst[] = [];
