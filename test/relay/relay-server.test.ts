@@ -127,7 +127,7 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('more listeners than the thread takes', async (t) => {
     const servers: RelayServer[] = [];
     const open = async (): Promise<void> => void servers.push(await start({ decide: () => 'reset' }, 0));
-    for (let i = 0; i < 64; i++) await open();
+    for (let i = 0; i < 256; i++) await open();
     await t.rejects(open(), { code: 'EMFILE' });
     for (const server of servers) server.close();
     await Promise.all(servers.map((server) => once(server, 'close')));
