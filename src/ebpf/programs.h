@@ -1,5 +1,5 @@
 // The BPF programs, made by `npm run build:bpf` of sources with this SHA-256:
-// 08ee507342d2e5ba981fe26329d028c631166f649391be5d355b88956a96c238
+// ac9f8e8bea331662ebec9ea29d26eda8ef0a7ddf47eed5742225b85c92f72aa8
 // clang-format off
 #ifndef ORIGINAL_DST_EBPF_PROGRAMS_H_
 #define ORIGINAL_DST_EBPF_PROGRAMS_H_
@@ -12,7 +12,7 @@
 
 namespace original_dst {
 
-constexpr uint64_t kBpfVersion = 0x08ee507342d2e5ba;
+constexpr uint64_t kBpfVersion = 0xac9f8e8bea331662;
 enum CaptureMap { kCaptureMap_config, kCaptureMap_forward, kCaptureMap_aliases, kCaptureMap_witnesses, kCaptureMap_counters, kCaptureMap_ring, kCaptureMap_ports, kCaptureMap_trie4, kCaptureMap_trie6 };
 constexpr BpfMapImage kCaptureMaps[] = {
     {"config", 2, 4, 264, 1, 0},

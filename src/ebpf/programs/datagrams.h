@@ -1,15 +1,18 @@
-// Who has sent a datagram to an alias: a program that is captured, or somebody who sends to the alias itself?
+// Who has sent a datagram to an alias: a program that is captured, or somebody who sends to the
+// alias itself?
 //
-// sendmsg(2) on a connected socket runs no program, and at connect(2) a socket of UDP has no port yet, so that there is
-// nothing that a witness could be known by. What is tagged is the packet: its priority, which lasts over the loopback
-// interface, is a random number. Others cannot give a packet a priority above 6 without CAP_NET_ADMIN or CAP_NET_RAW,
-// and do not know the number. (A mark would last too, but rules go by marks, with masks that any number may match.)
+// sendmsg(2) on a connected socket runs no program, and at connect(2) a socket of UDP has no port
+// yet, so that there is nothing that a witness could be known by. What is tagged is the packet: its
+// priority, which lasts over the loopback interface, is a random number. Others cannot give a
+// packet a priority above 6 without CAP_NET_ADMIN or CAP_NET_RAW, and do not know the number. (A
+// mark would last too, but rules go by marks, with masks that any number may match.)
 #ifndef ORIGINAL_DST_EBPF_PROGRAMS_DATAGRAMS_H_
 #define ORIGINAL_DST_EBPF_PROGRAMS_DATAGRAMS_H_
 
 #define UDP 17
 
-// A datagram for an alias? Headers between that of IPv6 and that of UDP are not looked behind: those come untagged.
+// A datagram for an alias? Headers between that of IPv6 and that of UDP are not looked behind:
+// those come untagged.
 INLINE int is_for_alias(struct __sk_buff *c, const struct CaptureConfig *g) {
   __u32 header[10] = {0}, a[4] = {0, 0, MAPPED, 0}, offset, protocol;
   __u16 port;
