@@ -8,7 +8,7 @@ import { canonicalName, writtenName } from '../../lib/host-name.ts';
 import { egressRefusal, checkEgress } from '../../lib/policy/egress.ts';
 import { arbitraryRules, arbitrarySubject, byTheBook } from '../fixtures/policy-model.ts';
 
-const runs = { numRuns: Number(process.env['FUZZ_RUNS'] ?? 2000) };
+const runs = { numRuns: Number(process.env['FUZZ_RUNS'] ?? 800) };
 
 t.test('the one spelling of a name', async (t) => {
   const label = 'x'.repeat(63);
