@@ -77,6 +77,7 @@ t.test('every flag that a setting comes from is in a message', async (t) => {
     '--family',
     '--drop-invalid',
     '--name',
+    '--otherwise',
     '--preserve-source',
   ]);
   for (const flag of flags.filter((each) => !choosing.has(each))) t.match(messages, flag, flag);
