@@ -39,9 +39,9 @@ async function ask(): Promise<Held> {
 }
 
 const FAULTS = ['resets', 'is reset', 'dials nobody', 'says nothing'] as const;
-const fates: Record<Fate, number> = { whole: 0, reset: 0, 'gave up': 0, wrong: 0 };
+const fates: Record<Fate, number> = { whole: 0, reset: 0, silence: 0, 'gave up': 0, wrong: 0 };
 /** Of clients that were no fault, while nothing befell all of them. */
-const undeserved: Record<Fate, number> = { whole: 0, reset: 0, 'gave up': 0, wrong: 0 };
+const undeserved: Record<Fate, number> = { whole: 0, reset: 0, silence: 0, 'gave up': 0, wrong: 0 };
 
 async function client(): Promise<void> {
   while (state.loading && !state.died) {
@@ -138,7 +138,10 @@ const outcomes: Outcome[] = [
   },
   {
     name: 'in calm',
-    problems: undeserved.reset + undeserved['gave up'] > 0 ? ['some that were no fault were not served'] : [],
+    problems:
+      undeserved.reset + undeserved.silence + undeserved['gave up'] > 0
+        ? ['some that were no fault were not served']
+        : [],
     details: list(undeserved),
   },
   { name: 'disasters', problems: [], details: list(befallen) },

@@ -7,11 +7,16 @@ const pattern = randomBytes(MOST);
 const head = Buffer.from('GET / HTTP/1.1\r\nHost: soak.example\r\n\r\n');
 
 export type Way = 'plain' | 'resets' | 'is reset' | 'dials nobody' | 'says nothing';
-/** `wrong`: bytes that were not sent, or an end that nobody has made. */
-export type Fate = 'whole' | 'reset' | 'gave up' | 'wrong';
+/**
+ * `silence`: nothing had come for so long that the proxy's limit has ended it. `wrong`: bytes that were not sent, or an end
+ * that nobody has made.
+ */
+export type Fate = 'whole' | 'reset' | 'silence' | 'gave up' | 'wrong';
 
 /** How long a client waits: longer than any limit of the proxy. */
 const PATIENCE_MS = 8000;
+/** Shorter than the proxy's idleTimeout and halfCloseTimeout. */
+const SILENCE_MS = 1900;
 
 function words(way: Way): Buffer {
   if (way === 'is reset') return Buffer.from('R and no more');
@@ -28,6 +33,7 @@ export async function visit(way: Way): Promise<Fate> {
   const socket = connect({ port: 7000, host, localAddress: '192.0.2.11', allowHalfOpen: true });
   return new Promise<Fate>((resolve) => {
     let got = 0;
+    let heard = performance.now();
     const over = (fate: Fate): void => {
       clearTimeout(timer);
       socket.destroy();
@@ -38,6 +44,7 @@ export async function visit(way: Way): Promise<Fate> {
     socket.on('data', (chunk: Buffer) => {
       const same = chunk.equals(sent.subarray(got, got + chunk.length));
       got += chunk.length;
+      heard = performance.now();
       if (!same) over('wrong');
       else if (way === 'resets') {
         socket.resetAndDestroy();
@@ -45,7 +52,11 @@ export async function visit(way: Way): Promise<Fate> {
       }
     });
     // A stream that was cut must not end in FIN, unless nothing had come yet.
-    socket.on('end', () => over(got === sent.length ? 'whole' : got === 0 ? 'reset' : 'wrong'));
+    socket.on('end', () => {
+      if (got === sent.length) over('whole');
+      else if (got === 0) over('reset');
+      else over(performance.now() - heard > SILENCE_MS ? 'silence' : 'wrong');
+    });
     if (way !== 'says nothing') socket.end(sent);
     else setTimeout(() => socket.end(), 300);
   });
