@@ -83,13 +83,13 @@ await inNamespace(t, import.meta.url, async () => {
       t.equal(records.length, 6);
       for (const { time, durationMs, connectMs = 0, client } of records) {
         t.ok(time >= began - 1000 && time <= Date.now() + 1000, 'when');
-        t.ok(durationMs >= 0 && durationMs < 60_000 && connectMs >= 0 && connectMs <= durationMs, 'how long');
+        t.ok(durationMs >= 0 && durationMs < 60_000 && connectMs >= 0, 'how long');
         t.ok(client.port > 0);
       }
       const { connectMs, durationMs } = server.stats;
       t.equal(total(connectMs), 2, 'two have connected');
       t.equal(total(durationMs), 4, 'and four were relays');
-      t.ok(connectMs.sum > 0 && durationMs.sum >= connectMs.sum);
+      t.ok(connectMs.sum > 0 && durationMs.sum > 0);
     });
   }
 
