@@ -35,11 +35,11 @@ const server = createRelayServer({
     const chance = Math.random();
     if (chance < 0.02) await delay(50);
     if (chance > 0.999) await delay(2000);
-    if (first?.protocol === 'http' && chance > 0.5) return { action: 'relay', ttl: 200 };
     // conntrack's answer is not taken for certain where a socket has had segments that it could not use, as on a machine that
     // is late with everything. Who is refused for that says nothing about what is soaked here.
     if (destination.kind === 'unknown')
       return { action: 'relay', to: { address: '198.51.100.7', port: 7000 } };
+    if (first?.protocol === 'http' && chance > 0.5) return { action: 'relay', ttl: 200 };
     return 'relay';
   },
 });
