@@ -44,6 +44,7 @@ using original_dst::RelayListener;
 using original_dst::RelaySlot;
 using original_dst::RelayThread;
 using original_dst::reset_on_close;
+using original_dst::Route;
 
 namespace {
 
@@ -168,6 +169,19 @@ class Decider {
   uint64_t recorded_ = 0;
 };
 
+// By a port where nobody listens, then by a SOCKS5 proxy: the echo server is one to whom says what
+// he wants to hear.
+Route::Ref by_socks(const Endpoint& destination) {
+  auto* const route = new Route;
+  route->protocol = original_dst::ProxyProtocol::kSocks5;
+  route->greeting = {5, 0};
+  route->requests = {{5, 0, 0, 1, 127, 0, 0, 1, 0, 80}};
+  Endpoint nobody = destination;
+  nobody.port = 1;
+  route->hops = {{nobody, 0, 0}, {destination, 0, 0}};
+  return Route::Ref(route);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -238,7 +252,8 @@ int main(int argc, char** argv) {
     }
     switch (random_below(8)) {
       case 0:
-        group->verdicts.set(destination, wanted, kRelayIt, monotonic_ms() + 5);
+        group->verdicts.set(destination, wanted, kRelayIt, monotonic_ms() + 5, false,
+                            random_below(2) == 0 ? Route::Ref() : by_socks(destination));
         break;
       case 1:
         group->verdicts.set(destination, wanted, kResetIt, monotonic_ms() + 1);
