@@ -23,6 +23,7 @@ function median(values: number[]): number {
 
 /** What is called: says a word and ends, or as many bytes as are asked for. */
 function serve(): void {
+  process.on('disconnect', () => process.exit());
   const bytes = Buffer.alloc(1 << 20);
   createServer((socket) => socket.end('hello')).listen(SHORT);
   const long = createServer((socket) => {
