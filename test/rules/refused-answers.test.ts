@@ -118,6 +118,18 @@ const refused: [string, RulesConfig, string, RegExp][] = [
     /::1 is no part/,
   ],
   [
+    'localhost of no IPv4 destination',
+    inbound({ mode: 'tproxy', include: { destinations: ['2001:db8::/32'] } }, { localhost: '127.0.0.0/8' }),
+    'ERR_RULES_CONTRADICTION',
+    /nothing is asked/,
+  ],
+  [
+    'the proxy’s own port, tproxy',
+    inbound({ mode: 'tproxy', include: { ports: [15006] } }),
+    'ERR_RULES_CONTRADICTION',
+    /nothing of what it names/,
+  ],
+  [
     'localhost of no IPv4',
     inbound({ mode: 'tproxy', include: { sources: ['2001:db8::/32'] } }, { localhost: '127.0.0.0/8' }),
     'ERR_RULES_CONTRADICTION',
