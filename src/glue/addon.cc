@@ -271,8 +271,8 @@ class Addon : public Napi::Addon<Addon> {
     if (!info[0].IsString() || !info[1].IsString()) return Napi::Number::New(info.Env(), -EINVAL);
     const std::string name = info[0].As<Napi::String>();
     const std::string text = info[1].As<Napi::String>();
-    return Napi::Number::New(
-        info.Env(), notify_service(name.data(), name.size(), text.data(), text.size()));
+    return Napi::Number::New(info.Env(),
+                             notify_service(name.data(), name.size(), text.data(), text.size()));
   }
 
   LoopGlue loop_;
