@@ -1,13 +1,11 @@
 // `npm run test:peers`: other people's proxies, before and behind this package. Not part of the suite, which has
 // stand-ins for them: it installs six packages. As root: Squid gives up its rights to another user.
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, BlockList, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import {
   clientOf,
@@ -22,6 +20,7 @@ import {
   type Relay,
   type RelayOutcome,
 } from '../../lib/index.ts';
+import { started } from '../fixtures/daemon.ts';
 import { closed, failure } from '../fixtures/dialling.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { echoServer } from '../fixtures/proxies.ts';
@@ -34,29 +33,6 @@ function file(name: string, content: string): string {
   const path = join(directory, name);
   writeFileSync(path, content);
   return path;
-}
-
-/** Starts a program and waits until its port answers. */
-async function started(t: Test, port: number, command: string, ...args: string[]): Promise<ChildProcess> {
-  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.setEncoding('utf8').on('data', (piece: string) => (said += piece));
-  // SIGKILL would leave the workers of some.
-  t.teardown(() => {
-    child.stderr.destroy();
-    child.kill('SIGTERM');
-  });
-  for (let i = 0; i < 100; i++) {
-    const socket = connect(port, '127.0.0.1');
-    const answers = await once(socket, 'connect').then(
-      () => true,
-      () => false,
-    );
-    socket.destroy();
-    if (answers) return child;
-    await delay(50);
-  }
-  throw new Error(`${command} does not answer: ${said}`);
 }
 
 async function until(socket: Socket, length: number): Promise<string> {
