@@ -66,18 +66,17 @@ class RelayGlue {
 
   // (address | null, port, listening fd that becomes the addon's | -1, backlog, transparent, mark |
   // null, enum DialPlan::Source, port fallback, struct RelayLimits as a Uint32Array, onUndecided:
-  // (token, status, origin, size, fd, header) => void, memory for first bytes as a Uint8Array | undefined,
-  // destination ports on which they are looked at as a sorted Uint16Array | undefined: all, for how
-  // many ms, network namespace to listen in | -1, network namespace to dial in | -1,
+  // (token, status, origin, size, fd, header) => void, memory for first bytes as a Uint8Array |
+  // undefined, destination ports on which they are looked at as a sorted Uint16Array | undefined:
+  // all, for how many ms, network namespace to listen in | -1, network namespace to dial in | -1,
   // struct AdmissionLimits as a Uint32Array, will ListenToo follow?, SO_REUSEPORT,
   // peers that send PROXY protocol headers | undefined: family, first and last address of each
   // range in 33 bytes, ms for a header) → [listener, memory of its struct ListenerStats] and the
-  // bound address in scratch, or [-errno, enum DialStep]. Each connection that there is no verdict about is given to
-  // onUndecided, with what readFacts answers and fills, what originOf answers, and how many first
-  // bytes there are, which parseFirstBytes has been asked about, or -1: nobody has looked; and the
-  // PROXY protocol's header that was taken off. Its
-  // token goes to Dial, Refuse or Take; -1 says that the listener was closed and no relay of its is
-  // left.
+  // bound address in scratch, or [-errno, enum DialStep]. Each connection that there is no verdict
+  // about is given to onUndecided, with what readFacts answers and fills, what originOf answers,
+  // and how many first bytes there are, which parseFirstBytes has been asked about, or -1: nobody
+  // has looked; and the PROXY protocol's header that was taken off. Its token goes to Dial, Refuse
+  // or Take; -1 says that the listener was closed and no relay of its is left.
   Napi::Value Listen(const Napi::CallbackInfo& info);
 
   // (listener that ListenToo was to follow, thread, onUndecided) → as Listen. Another thread
@@ -91,8 +90,8 @@ class RelayGlue {
   Napi::Value ListenerFd(const Napi::CallbackInfo& info);
 
   // (listener, address, port, verdict: 1 relay | 2 reset, for how many ms, did the connection come
-  // by TPROXY?, enum Protocol | -1: nobody has looked, ECH, name | null, what MakeRoute has returned
-  // | undefined: straight to the destination) → 0 or -errno
+  // by TPROXY?, enum Protocol | -1: nobody has looked, ECH, name | null, what MakeRoute has
+  // returned | undefined: straight to the destination) → 0 or -errno
   Napi::Value SetVerdict(const Napi::CallbackInfo& info);
 
   // (listener, address | null, port, name | null) → 0 or -errno. Those of the address, of the name,

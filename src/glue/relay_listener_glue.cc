@@ -224,8 +224,8 @@ Napi::Value RelayGlue::Dial(const Napi::CallbackInfo& info) {
       relay->onward = std::make_unique<Onward>(
           std::move(route), decided->plan.dial(decided->client), decided->client);
     } else {
-      relay->dial = std::make_unique<original_dst::Dial>(
-          decided->plan.dial(destination, decided->client));
+      relay->dial =
+          std::make_unique<original_dst::Dial>(decided->plan.dial(destination, decided->client));
     }
     relay->note = decided->plan.note(decided->path);
     relay->admission = std::move(decided->admission);

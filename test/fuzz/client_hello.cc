@@ -1,6 +1,6 @@
-// sources: src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc src/names/http_head.cc
-// Any bytes that begin as a TLS record: a name only where it stands byte for byte, none before the
-// hello is whole, and the same one however the hello is cut into records.
+// sources: src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc
+// src/names/http_head.cc Any bytes that begin as a TLS record: a name only where it stands byte for
+// byte, none before the hello is whole, and the same one however the hello is cut into records.
 #include "names/client_hello.h"
 
 #include <stdlib.h>

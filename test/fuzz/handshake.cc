@@ -1,6 +1,6 @@
 // sources: src/relay/handshake.cc
-// What proxies answer, whatever that is: it is taken in pieces as it is in one, no byte behind it is
-// taken, and it comes to an end.
+// What proxies answer, whatever that is: it is taken in pieces as it is in one, no byte behind it
+// is taken, and it comes to an end.
 #include "relay/handshake.h"
 
 #include <stdlib.h>
@@ -85,8 +85,8 @@ void check_answer(ProxyProtocol protocol, bool password, const std::string& answ
   }
 }
 
-constexpr const char* kPieces[] = {"HTTP/1.", "0 ", "1 ",  "200", "100", "407", "502", " ",
-                                   "OK",      "\r", "\n", "\r\n", "\r\n\r\n", "A: b", "2", "x"};
+constexpr const char* kPieces[] = {"HTTP/1.", "0 ", "1 ", "200",  "100",      "407",  "502", " ",
+                                   "OK",      "\r", "\n", "\r\n", "\r\n\r\n", "A: b", "2",   "x"};
 
 }  // namespace
 

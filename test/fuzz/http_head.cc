@@ -1,6 +1,6 @@
-// sources: src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc src/names/http_head.cc
-// Any text: a name only of a Host field or target that is there, none before the head is whole, and
-// nothing behind the head changes the answer.
+// sources: src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc
+// src/names/http_head.cc Any text: a name only of a Host field or target that is there, none before
+// the head is whole, and nothing behind the head changes the answer.
 #include "names/http_head.h"
 
 #include <stdlib.h>
