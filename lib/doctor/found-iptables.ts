@@ -25,6 +25,11 @@ function note(conditions: string, passed: Passed): void {
   if (bare === '-m addrtype ! --dst-type LOCAL') passed.localOnly = true;
 }
 
+/** The tables that `iptables-save` says it cannot show. */
+export function hiddenIn(saved: string): string[] {
+  return [...saved.matchAll(/^# Table `(\w+)' is incompatible/gm)].map(([, table]) => table!);
+}
+
 /** Reads `iptables-save -c` or `ip6tables-save -c`. */
 export function parseIptables(saved: string, family: 4 | 6): Found {
   const found: Found = { rules: [], cgroups: [] };

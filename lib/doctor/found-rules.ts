@@ -1,5 +1,5 @@
 // The rules of this network namespace that lead connections to a port of this host.
-import { parseIptables } from './found-iptables.ts';
+import { hiddenIn, parseIptables } from './found-iptables.ts';
 import { parseNftables } from './found-nftables.ts';
 import type { Host } from './host.ts';
 import type { StepResult } from '../rules/types.ts';
@@ -57,6 +57,8 @@ export interface FoundRules extends Found {
   saved: { program: 'iptables' | 'ip6tables'; text: string }[];
   /** The tables of the legacy iptables kernel interface: `nat`, `mangle`. */
   legacyTables: string[];
+  /** The tables that an iptables-save leaves out, as nft names them (`ip nat`): a rule of nft's own is in them. */
+  hiddenTables: string[];
 }
 
 /** The first of some commands that is there and works. */
@@ -84,6 +86,7 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
   let { compat } = nft;
   const found: Found[] = [nft];
   const saved: FoundRules['saved'] = [];
+  const hiddenTables: string[] = [];
   for (const [family, prefix] of [
     [4, 'iptables'],
     [6, 'ip6tables'],
@@ -94,6 +97,7 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
       const text = await save(host, `${prefix}-nft-save`, ...(isLegacy ? [] : [plain]));
       compat ||= text.includes(' -A ');
       found.push(parseIptables(text, family));
+      hiddenTables.push(...hiddenIn(text).map((table) => `${family === 4 ? 'ip' : 'ip6'} ${table}`));
       saved.push({ program: prefix, text });
     }
     if (!isLegacy) continue;
@@ -110,5 +114,6 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
     compatTables: compat,
     saved,
     legacyTables: [...new Set(legacyTables)],
+    hiddenTables,
   };
 }

@@ -242,6 +242,17 @@ await inNamespace(t, import.meta.url, async () => {
     nft('flush ruleset');
   });
 
+  t.test('a rule of nft’s own in a table of iptables', async (t) => {
+    sh('iptables-nft -t nat -A OUTPUT -p tcp --dport 81 -j REDIRECT --to-ports 3');
+    nft('add rule ip nat OUTPUT tcp dport 82 dnat to numgen inc mod 2 map { 0 : 192.0.2.8, 1 : 192.0.2.9 }');
+    const [found] = await said('iptables-backends');
+    t.match(found, { level: 'warning', title: 'iptables cannot show its table ip nat' });
+    const [, handle] = /numgen.*# handle (\d+)/.exec(sh(found!.remedy!))!;
+    nft(`delete rule ip nat OUTPUT handle ${handle}`);
+    t.notMatch(await said('iptables-backends'), [{ title: /cannot show/ }]);
+    nft('flush ruleset');
+  });
+
   t.test('connections that conntrack does not see', async (t) => {
     redirectTo(1);
     nft(`table inet n {
