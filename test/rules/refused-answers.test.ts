@@ -1,10 +1,9 @@
 // Configurations that are refused: owners, ports of one's own, the way back of answers, localhost.
 import t from 'tap';
-import { planRules, type RulesConfig } from '../../lib/rules/index.ts';
-import type { CodedError } from '../../lib/index.ts';
 import { inbound, matching, outbound, untyped } from '../fixtures/plan-configs.ts';
+import { type Refused, testRefused } from '../fixtures/refused-plans.ts';
 
-const refused: [string, RulesConfig, string, RegExp][] = [
+const refused: Refused[] = [
   [
     'own user is captured',
     matching({ uids: [1000, 1337] }),
@@ -143,11 +142,4 @@ const refused: [string, RulesConfig, string, RegExp][] = [
   ],
 ];
 
-for (const [name, config, code, reason] of refused) {
-  t.test(`refused: ${name}`, async (t) => {
-    const error = t.throws(() => planRules(config)) as unknown as CodedError;
-    t.equal(error.code, code);
-    t.match(error.message, reason);
-    if (/OVERLAP|LOOP|SSH|EMPTY/.test(code)) t.type(error.hint, 'string', 'says what to do');
-  });
-}
+testRefused(t, refused);

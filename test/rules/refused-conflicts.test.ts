@@ -1,12 +1,12 @@
 // Configurations that are refused: hairpins, exclusions, DNS and SSH sessions; and some that look like those.
 import t from 'tap';
 import { planRules, sidecar, type RulesConfig } from '../../lib/rules/index.ts';
-import type { CodedError } from '../../lib/index.ts';
 import { inbound, matching, outbound, untyped } from '../fixtures/plan-configs.ts';
+import { type Refused, testRefused } from '../fixtures/refused-plans.ts';
 
 const SSH = '192.0.2.9 50123 192.0.2.1 22';
 
-const refused: [string, RulesConfig, string, RegExp][] = [
+const refused: Refused[] = [
   [
     'hairpin loops',
     inbound({}, outbound({ hairpin: {} }, { exempt: { uids: [1337], sources: ['127.0.0.6'] } })),
@@ -288,14 +288,7 @@ const refused: [string, RulesConfig, string, RegExp][] = [
   ],
 ];
 
-for (const [name, config, code, reason] of refused) {
-  t.test(`refused: ${name}`, async (t) => {
-    const error = t.throws(() => planRules(config)) as unknown as CodedError;
-    t.equal(error.code, code);
-    t.match(error.message, reason);
-    if (/OVERLAP|LOOP|SSH|EMPTY/.test(code)) t.type(error.hint, 'string', 'says what to do');
-  });
-}
+testRefused(t, refused);
 
 const accepted: [string, RulesConfig][] = [
   ['ssh is excluded by port', inbound({ exclude: { ports: [22] } }, { sshConnection: SSH })],

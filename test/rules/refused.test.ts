@@ -1,10 +1,10 @@
 // Configurations that are refused: fields, addresses, and what could never match.
 import t from 'tap';
-import { planRules, sidecar, type FlowMatch, type RulesConfig } from '../../lib/rules/index.ts';
-import type { CodedError } from '../../lib/index.ts';
+import { sidecar, type FlowMatch } from '../../lib/rules/index.ts';
 import { exempt, inbound, matching, outbound, untyped } from '../fixtures/plan-configs.ts';
+import { type Refused, testRefused } from '../fixtures/refused-plans.ts';
 
-const refused: [string, RulesConfig, string, RegExp][] = [
+const refused: Refused[] = [
   ['nothing', {}, 'ERR_RULES_EMPTY', /no direction/],
   ['no object', untyped('all'), 'ERR_INVALID_ARG_TYPE', /"config"/],
   ['null', untyped(null), 'ERR_INVALID_ARG_TYPE', /"config"/],
@@ -239,11 +239,4 @@ const refused: [string, RulesConfig, string, RegExp][] = [
   ['hairpin nowhere', outbound({ hairpin: {} }), 'ERR_RULES_CONTRADICTION', /no inbound listener/],
 ];
 
-for (const [name, config, code, reason] of refused) {
-  t.test(`refused: ${name}`, async (t) => {
-    const error = t.throws(() => planRules(config)) as unknown as CodedError;
-    t.equal(error.code, code);
-    t.match(error.message, reason);
-    if (/OVERLAP|LOOP|SSH|EMPTY/.test(code)) t.type(error.hint, 'string', 'says what to do');
-  });
-}
+testRefused(t, refused);
