@@ -89,7 +89,7 @@ await inNamespace(t, import.meta.url, async () => {
       const { connectMs, durationMs } = server.stats;
       t.equal(total(connectMs), 2, 'two have connected');
       t.equal(total(durationMs), 4, 'and four were relays');
-      t.ok(connectMs.sum > 0 && durationMs.sum > 0);
+      t.ok(durationMs.sum >= connectMs.sum, 'dials are a part of them');
     });
   }
 
