@@ -36,7 +36,7 @@ export interface ForwarderOptions {
   inspect?: RelayInspectOptions;
   /** With engine `pipe` Node's streams accept, dial and relay; else the addon does. */
   relay: Required<Pick<RelayOptions, 'engine' | 'idleTimeout'>>;
-  limits?: ProxyLimits;
+  limits: ProxyLimits;
   /** Called once for each connection, when it has ended. */
   onEnd: (record: AccessRecord) => void;
 }
@@ -55,7 +55,7 @@ export class Forwarder {
   }
 
   async listen(where: ListenAddress | { fd: number }): Promise<AddressInfo> {
-    const { backlog } = this.#options.limits ?? {};
+    const { backlog } = this.#options.limits;
     this.server.listen(backlog === undefined ? where : { ...where, backlog });
     await once(this.server, 'listening');
     return this.server.address() as AddressInfo;
@@ -74,7 +74,7 @@ export class Forwarder {
 
   #nativeServer(): RelayServer {
     const { transparent, dial, via, inspect, relay: limits } = this.#options;
-    const { backlog: _, ...most } = this.#options.limits ?? {};
+    const { backlog: _, ...most } = this.#options.limits;
     const server = createRelayServer({
       transparent,
       ...most,
@@ -107,7 +107,7 @@ export class Forwarder {
 
   #streamServer(): InterceptServer {
     // Half-open: a client that has said all it has to say still gets its answer.
-    const { transparent, limits = {} } = this.#options;
+    const { transparent, limits } = this.#options;
     const { maxConnections = 0, maxPerClient = 0, maxRatePerClient = 0 } = limits;
     const server = createServer(
       { transparent, maxPerClient, maxRatePerClient, allowHalfOpen: true },

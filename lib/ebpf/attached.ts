@@ -86,6 +86,7 @@ export function attachedPrograms(
 const thisHost: Files = {
   read: (path) => attempt(() => readFileSync(path, 'utf8')),
   link: (path) => attempt(() => readlinkSync(path)),
+  /* c8 ignore next -- a process that ends between two looks */
   list: (path) => attempt(() => readdirSync(path)) ?? [],
 };
 

@@ -38,9 +38,9 @@ struct RelaySlot {
   uint8_t side;
   uint8_t step;  // DialStep, of an error before there was a connection to the upstream
   uint8_t unused;
-  int32_t error;  // -errno or 0
-  float dial_ms;  // until there was a connection; -1: there was none, or it was there before
-  uint32_t unused_too;
+  int32_t error;      // -errno or 0
+  float dial_ms;      // until there was a connection; -1: there was none, or it was there before
+  float duration_ms;  // since it was dialled, or came to the thread
 };
 static_assert(sizeof(RelaySlot) == 32, "lib/relay/engine.ts knows this layout");
 

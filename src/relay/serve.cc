@@ -244,6 +244,9 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   relay->slot->side = side;
   relay->slot->error = -error;
   relay->slot->dial_ms = relay->dial_us < 0 ? -1 : static_cast<float>(relay->dial_us) / 1000;
+  // One that has not come as far as to be watched took no time.
+  const uint64_t began = relay->began_us == 0 ? now_us_ : relay->began_us;
+  relay->slot->duration_ms = static_cast<float>(now_us_ - began) / 1000;
 
   relay->next = nullptr;
   const Locked locked(&mutex_);

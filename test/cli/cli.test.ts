@@ -72,6 +72,7 @@ t.test('wrong command lines end with 2 and say why', async (t) => {
     ),
     ['proxy --with-rules --listen 192.0.2.1:1', /outbound connections come in at 127\.0\.0\.1/],
     ['proxy --with-rules --direction inbound --loopback', /--loopback is about outbound connections/],
+    ['rules print --port 1 --exempt-uid 3 --preserve-source', /about inbound and gateway connections/],
     ['rules print --port 1 --direction gateway --exempt-uid 3', /--exempt-uid is about outbound/],
     [
       'rules print --port 1 --direction inbound --otherwise reject',
@@ -300,6 +301,8 @@ t.test('names and addresses of a proxy', async (t) => {
   const denying = namePolicy({ denyName: ['b.test'] })!;
   t.same([denying.test('b.test'), denying.test('c.test'), denying.test({})], [false, true, true]);
   t.equal(namePolicy({ allowName: ['b.test'] })!.test({}), false, 'no name');
+  const without = namePolicy({ allow: addresses, denyName: ['b.test'] })!;
+  t.same([without.test({ address: '10.0.0.1' }), without.test({ address: '192.0.2.9' })], [true, false]);
   t.same(
     [
       {},

@@ -49,6 +49,7 @@ t.test('from whose address it dials', async (t) => {
       'the answers find their way',
     );
     t.notMatch(answers(at('::', { direction })), /answer/);
+    t.notMatch(answers(at('::', preserve)), /answer/, 'of one host');
   }
   t.equal(unfit(at('::', preserve)), undefined);
   t.equal(unfit(at('::', port)), undefined);

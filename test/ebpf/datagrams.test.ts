@@ -1,5 +1,6 @@
 // createDatagramSocket() behind a capture: datagrams with and without connect(2), and answers that come from where the
 // program has sent to.
+import { once } from 'node:events';
 import t from 'tap';
 import { attachCapture } from '../../lib/ebpf/index.ts';
 import { createDatagramSocket, type DatagramInfo } from '../../lib/index.ts';
@@ -115,6 +116,30 @@ s.sendto(b'q', ('127.0.0.1', ${PORT})); answer = s.recv(99).decode()`;
         await client(`socket.socket(2, 2).sendto(b'forged', ('${alias}', ${PORT}))`),
         { error: 'EPERM' },
         'a program of the cgroup is told',
+      );
+    });
+
+    await t.test('an alias that is another destination’s before its datagram is read', async (t) => {
+      const port = PORT + 2;
+      const inner = makeCgroup(t);
+      const program = startClient(t, { cgroup: inner });
+      await using few = attachCapture({ cgroup: inner, port, protocols: ['udp'], destinations: 16 });
+      const waiting = createDatagramSocket({ port }).pause();
+      t.teardown(() => waiting.close());
+      const read: unknown[] = [];
+      waiting.on('message', (_, info) =>
+        read.push(info.kind === 'unknown' ? [info.kind, info.cause] : info.destination.port),
+      );
+      await program(`
+s = socket.socket(2, 2)
+for i in range(20): s.sendto(b'q', ('192.0.2.1', 8000 + i))`);
+      t.equal(few.stats.aliases, 20);
+      waiting.resume();
+      while (read.length < 20) await once(waiting, 'message');
+      const reused = ['unknown', { code: 'ERR_ALIAS_REUSED' }];
+      t.match(
+        read,
+        Array.from({ length: 20 }, (_, i) => (i < 4 ? reused : 8000 + i)),
       );
     });
 

@@ -9,6 +9,8 @@ import {
   type RelayServer,
   type RelayServerOptions,
 } from '../../lib/index.ts';
+import { HISTOGRAM_SIZE, observe, sumOf } from '../../lib/relay/histogram.ts';
+import { type OpenRecord, RecordBatches } from '../../lib/relay/records.ts';
 import { inNamespace, sh } from '../fixtures/netns.ts';
 import { hello, serverName } from '../fixtures/hellos.ts';
 import { relayNetwork, start, talk, until } from '../fixtures/relay-network.ts';
@@ -41,6 +43,29 @@ async function recorded(t: Test, options: Partial<RelayServerOptions>): Promise<
 async function visit(port = 7000, words = 'words', to = FAR): Promise<void> {
   await talk(to, port, words);
 }
+
+const unknown = { kind: 'unknown', cause: Object.assign(new Error('none'), { code: 'ENOENT' }) };
+
+t.test('a batch that is full is told at once', (t) => {
+  const told: ConnectionRecord[][] = [];
+  const batches = new RecordBatches((records) => told.push(records));
+  const begin = (): OpenRecord | undefined =>
+    batches.begin({ address: '192.0.2.1', port: 1, family: 'IPv4' }, unknown as never, undefined);
+  t.equal(begin(), undefined, 'nobody wants them');
+  batches.wanted = true;
+  for (let i = 0; i < 256; i++) begin()!.end(undefined, 'ENOENT');
+  t.equal(told.length, 1);
+  t.match(told[0]![255], { kind: 'unknown', destination: undefined, outcome: 'ENOENT' });
+  t.end();
+});
+
+t.test('what took longer than anything', (t) => {
+  const memory = new Float64Array(HISTOGRAM_SIZE);
+  observe('connectMs', memory, 1e9);
+  const { bounds, counts } = sumOf('connectMs', [memory]);
+  t.same([counts.length, counts.at(-1)], [bounds.length + 1, 1]);
+  t.end();
+});
 
 const total = ({ counts }: Histogram): number => counts.reduce((sum, count) => sum + count, 0);
 
@@ -89,7 +114,7 @@ await inNamespace(t, import.meta.url, async () => {
       const { connectMs, durationMs } = server.stats;
       t.equal(total(connectMs), 2, 'two have connected');
       t.equal(total(durationMs), 4, 'and four were relays');
-      t.ok(durationMs.sum >= connectMs.sum, 'dials are a part of them');
+      t.ok(durationMs.sum >= connectMs.sum, `dials are a part of them: ${durationMs.sum}, ${connectMs.sum}`);
     });
   }
 
@@ -157,6 +182,33 @@ await inNamespace(t, import.meta.url, async () => {
     const [gone] = await take(1);
     t.match(gone, { outcome: 'ERR_CLIENT_GONE', kind: 'redirect', destination: { address: FAR } });
     t.notOk('protocol' in gone!);
+  });
+
+  t.test('how a relay by lasting verdict ended', async (t) => {
+    const { take } = await recorded(t, {
+      decide: () => ({ action: 'relay', ttl: 60_000 }),
+      idleTimeout: 100,
+    });
+    await visit();
+    await take(1);
+    const idle = connect(7000, FAR).on('error', () => {});
+    t.match(await take(1), [{ lasting: true, outcome: 'idle' }]);
+    idle.destroy();
+    const resets = connect(7000, FAR).on('error', () => {});
+    resets.write('words');
+    await once(resets, 'data');
+    resets.resetAndDestroy();
+    t.match(await take(1), [{ lasting: true, outcome: 'reset by client' }]);
+  });
+
+  t.test('a loop', async (t) => {
+    const { take } = await recorded(t, { mark: 0 });
+    await visit();
+    const records = await take(2);
+    t.match(
+      records.find(({ verdict }) => verdict === undefined),
+      { outcome: 'ERR_INTERCEPT_LOOP', destination: { address: FAR } },
+    );
   });
 
   t.test('nobody wants them; somebody does; nobody any more', async (t) => {

@@ -309,6 +309,10 @@ const accepted: [string, RulesConfig][] = [
     outbound({ loopback: 'capture', include: { destinations: ['127.0.0.53'], interfaces: ['lo'] } }),
   ],
   [
+    'and by whatever it goes out',
+    outbound({ loopback: 'capture', include: { destinations: ['127.0.0.53'] } }),
+  ],
+  [
     'the proxy’s own calls, captured by interface',
     inbound(
       { mode: 'tproxy', include: { interfaces: ['lo'] } },
