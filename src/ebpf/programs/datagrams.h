@@ -15,7 +15,12 @@
 // those come untagged.
 INLINE int is_for_alias(struct __sk_buff *c, const struct CaptureConfig *g) {
   __u32 header[10] = {0}, a[4] = {0, 0, MAPPED, 0}, offset, protocol;
-  __u16 port;
+  // Without CAP_PERFMON the verifier of Linux 6.1 lets no helper write into eight bytes of the
+  // stack that the compiler has put something else into.
+  union {
+    __u64 all;
+    __u16 port;
+  } to = {0};
   __u64 number;
   if (load_bytes(c, 0, header, 20, BPF_HDR_START_NET) != 0) return 0;
   if ((header[0] & 0xf0) == 0x40) {
@@ -31,8 +36,10 @@ INLINE int is_for_alias(struct __sk_buff *c, const struct CaptureConfig *g) {
     a[2] = header[8];
     a[3] = header[9];
   }
-  if (protocol != UDP || load_bytes(c, offset + 2, &port, 2, BPF_HDR_START_NET) != 0) return 0;
-  return is_alias(g, a, port, &number);
+  if (protocol != UDP || load_bytes(c, offset + 2, &to.port, 2, BPF_HDR_START_NET) != 0) {
+    return 0;
+  }
+  return is_alias(g, a, to.port, &number);
 }
 
 // At the captured cgroup.
