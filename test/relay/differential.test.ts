@@ -3,10 +3,10 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { connectVia, relay, type RelayOutcome } from '../../lib/index.ts';
+import { connectVia, createRelayServer, relay, type RelayOutcome } from '../../lib/index.ts';
 import { standInProxy } from '../fixtures/proxies.ts';
 import { connections, type Connection } from '../fixtures/relay-world.ts';
 
@@ -180,6 +180,13 @@ interface Result {
   reason: string | undefined;
 }
 
+function parameters(runs: number): { seed: number; numRuns: number } {
+  return {
+    seed: Number(process.env['ORIGINAL_DST_SEED'] ?? 20261123),
+    numRuns: Number(process.env['ORIGINAL_DST_RUNS'] ?? runs),
+  };
+}
+
 async function compare(t: Test, runs: number, dial?: (port: number) => Socket): Promise<void> {
   const make = await connections(t);
   const onward = dial ? await connections(t, { dial }) : make;
@@ -203,17 +210,45 @@ async function compare(t: Test, runs: number, dial?: (port: number) => Socket): 
         throw new Error(`native ${native.reason}, pipe ${pipe.reason}`);
       conversations++;
     }),
-    {
-      seed: Number(process.env['ORIGINAL_DST_SEED'] ?? 20261123),
-      numRuns: Number(process.env['ORIGINAL_DST_RUNS'] ?? runs),
-    },
+    parameters(runs),
   );
   t.ok(conversations >= 1, `${conversations} conversations`);
 }
 
 t.test('a direct connection, streams and the relay: nobody sees a difference', (t) => compare(t, 60));
 
-t.test('the same, by way of a SOCKS5 proxy', async (t) => {
-  const { asked: _, ...proxy } = await standInProxy(t, 'socks5', { faithful: true });
-  await compare(t, 15, (port) => connectVia(proxy, { address: '127.0.0.1', port }, { allowHalfOpen: true }));
-});
+for (const protocol of ['socks5', 'http'] as const) {
+  t.test(`the same, by way of a proxy: connectVia(), ${protocol}`, async (t) => {
+    const { asked: _, ...proxy } = await standInProxy(t, protocol, { faithful: true });
+    const dial = (port: number): Socket =>
+      connectVia(proxy, { address: '127.0.0.1', port }, { allowHalfOpen: true });
+    await compare(t, 15, dial);
+  });
+
+  t.test(`by way of a proxy, in the relay thread: ${protocol}`, async (t) => {
+    const { asked: _, ...via } = await standInProxy(t, protocol, { faithful: true });
+    let to = { address: '127.0.0.1', port: 0 };
+    const server = createRelayServer({ decide: () => ({ action: 'relay', via, to }) }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.teardown(() => server.destroy());
+    const make = await connections(t);
+    const through = await connections(t, {
+      dial: (port) => {
+        to = { ...to, port };
+        return connect({ port: server.address()!.port, host: '127.0.0.1', allowHalfOpen: true });
+      },
+    });
+    await fc.assert(
+      fc.asyncProperty(script, async (script) => {
+        const [direct, relayed] = (await Promise.all([
+          perform('direct', script, make, make),
+          perform('direct', script, through, through),
+        ])) as [Result, Result];
+        if (JSON.stringify(relayed.saw) !== JSON.stringify(direct.saw))
+          throw new Error(`relayed: ${JSON.stringify(relayed.saw)} direct: ${JSON.stringify(direct.saw)}`);
+      }),
+      parameters(15),
+    );
+    t.ok(server.stats.relayed > 0);
+  });
+}
