@@ -87,9 +87,9 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
   const found: Found[] = [nft];
   const saved: FoundRules['saved'] = [];
   const hiddenTables: string[] = [];
-  for (const [family, prefix] of [
-    [4, 'iptables'],
-    [6, 'ip6tables'],
+  for (const [family, prefix, tables] of [
+    [4, 'iptables', 'ip'],
+    [6, 'ip6tables', 'ip6'],
   ] as const) {
     const plain = `${prefix}-save`;
     // Without nft(8) the rules of iptables-nft are not seen; then its own program is asked instead.
@@ -97,7 +97,7 @@ export async function findRules(host: Host, listed: StepResult): Promise<FoundRu
       const text = await save(host, `${prefix}-nft-save`, ...(isLegacy ? [] : [plain]));
       compat ||= text.includes(' -A ');
       found.push(parseIptables(text, family));
-      hiddenTables.push(...hiddenIn(text).map((table) => `${family === 4 ? 'ip' : 'ip6'} ${table}`));
+      hiddenTables.push(...hiddenIn(text).map((table) => `${tables} ${table}`));
       saved.push({ program: prefix, text });
     }
     if (!isLegacy) continue;

@@ -308,6 +308,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     const began = performance.now();
     const finish = (outcome: RelayOutcome): void => {
       joined.finish(outcome);
+      /* c8 ignore next -- none: no memory for a command to the thread */
       const durationMs = joined.durationMs ?? performance.now() - began;
       this.#counts.end(joined, outcome, durationMs);
       one.record?.end('relay', outcomeText(outcome), joined, began + durationMs);
