@@ -46,6 +46,12 @@ export function checkBoolean(name: string, value: unknown): asserts value is boo
   if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
 }
 
+/** Throws unless `value` is an AbortSignal, or nothing. */
+export function checkSignal(name: string, value: unknown): asserts value is AbortSignal | undefined {
+  if (value !== undefined && !(value instanceof AbortSignal))
+    throw invalidType(name, 'an instance of AbortSignal', value);
+}
+
 /** Throws unless `value` is a string with something in it. */
 export function checkString(name: string, value: unknown): asserts value is string {
   if (typeof value !== 'string' || value === '') throw invalidType(name, 'a non-empty string', value);

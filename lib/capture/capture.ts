@@ -20,6 +20,7 @@ import { createDatagramSocket } from '../udp/datagram-socket.ts';
 import { type CaptureOptions, checkCaptureOptions } from './options.ts';
 import { hostResolver } from './resolver.ts';
 import { captureAll, checkTools, openRefusals, OWN_ADDRESSES } from './setup.ts';
+import { SPOKEN } from './spoken.ts';
 import { type CapturedFlow, UdpRelay } from './udp-relay.ts';
 
 /** What was refused, as far as it is known. */
@@ -52,9 +53,6 @@ export interface CaptureEvents {
 
 /** From all addresses that programs in there can ask from: they are one client. */
 const CLIENTS = ['127.0.0.1', '::1', ...Object.values(OWN_ADDRESSES)];
-
-/** What a policy calls what inspect has seen. */
-const SPOKEN = { tls: 'tls', http: 'http', http2: 'http', other: 'tcp', silent: 'tcp' } as const;
 
 /** A namespace whose traffic comes to a policy. Made by {@link createCapture}. */
 export class Capture extends EventEmitter<CaptureEvents> {

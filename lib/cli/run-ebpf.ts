@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Endpoint } from '../address.ts';
 import type { CaptureEvents } from '../capture/index.ts';
+import { SPOKEN } from '../capture/spoken.ts';
 import type { ProxyServer } from '../dial/proxy-server.ts';
 import { attachCapture, type Capture } from '../ebpf/index.ts';
 import { cgroupMount } from '../ebpf/cgroup.ts';
@@ -28,9 +29,6 @@ export function unfitForCgroup({ udp, hostPort, publish }: RunOptions): string |
     return '--capture ebpf makes no namespace, the command has this host’s localhost: leave --host-port and --publish out';
   return undefined;
 }
-
-/** What the name policy calls what the first bytes are. */
-const SPOKEN = { tls: 'tls', http: 'http', http2: 'http', other: 'tcp', silent: 'tcp' } as const;
 
 function makeCgroup(): string {
   // Below this process' own, so that what limits this process limits the command too.

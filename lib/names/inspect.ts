@@ -1,6 +1,6 @@
 // What the client of a net.Socket says first, without taking it from who reads the socket afterwards.
 import { Socket } from 'node:net';
-import { checkOptionNames, invalidType } from '../arguments.ts';
+import { checkOptionNames, checkSignal, invalidType } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import type { FirstBytes } from './first-bytes.ts';
 import { type InspectLimits, readInspectLimits } from './limits.ts';
@@ -28,8 +28,7 @@ function check(socket: Socket, options: InspectOptions): void {
   if (!(socket instanceof Socket)) throw invalidType('socket', 'an instance of net.Socket', socket);
   checkOptionNames('inspect', Object.keys(options), OPTIONS);
   const { signal } = options;
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('options.signal', 'an instance of AbortSignal', signal);
+  checkSignal('options.signal', signal);
   if (socket.readableEncoding !== null)
     throw unreadable('the socket has an encoding, its bytes cannot be had back', 'do not call setEncoding()');
   // Also one that is paused: read() emits 'data'.

@@ -1,5 +1,5 @@
 // The end of a relay server as a promise, for as long as somebody will wait.
-import { invalidType } from '../arguments.ts';
+import { checkSignal } from '../arguments.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import type { RelayServer } from './types.ts';
 
@@ -21,8 +21,7 @@ export async function drain(
   left: () => number,
   { signal }: DrainOptions = {},
 ): Promise<void> {
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('options.signal', 'an instance of AbortSignal', signal);
+  checkSignal('options.signal', signal);
   await new Promise<void>((resolve, reject) => {
     const onAbort = (): void => {
       const count = left();

@@ -2,7 +2,7 @@
 import { constants } from 'node:os';
 import type { ProxyProtocolOptions } from '../accept/proxy-protocol.ts';
 import { canonicalAddress, type Endpoint } from '../address.ts';
-import { checkBoolean, checkFd, checkInteger, invalidType } from '../arguments.ts';
+import { checkBoolean, checkFd, checkInteger, checkSignal, invalidType } from '../arguments.ts';
 import { type Binding, binding } from '../binding.ts';
 import type { ConnectOriginalOptions } from '../dial/connect-original.ts';
 import { dialError } from '../dial/dial-error.ts';
@@ -76,8 +76,7 @@ export function checkListenOptions(options: RelayListenOptions): void {
   if (reusePort !== undefined) checkBoolean('reusePort', reusePort);
   if (backlog !== undefined) checkInteger('backlog', backlog, 0, 65535);
   if (namespace !== undefined) checkNamespace('namespace', namespace);
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('signal', 'an instance of AbortSignal', signal);
+  checkSignal('signal', signal);
 }
 
 /** Which lasting verdicts are taken back: those about a destination, or about a name, wherever it is wanted. */
@@ -93,7 +92,7 @@ function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' |
 }
 
 /** The connection's token, what readFacts answers and originOf, what was seen, its descriptor, and whose it is. */
-type OnUndecided = (
+export type OnUndecided = (
   token: number,
   status: number,
   origin: Origin,

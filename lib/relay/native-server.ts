@@ -5,17 +5,23 @@ import type { InterceptedSocket } from '../accept/intercept.ts';
 import type { Endpoint } from '../address.ts';
 import { NameResolver } from '../dial/name-resolver.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
+import { closeOnAbort } from '../node/close-on-abort.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
-import type { FirstBytes } from '../names/first-bytes.ts';
-import { type Origin, ownDialRefusal, setPath } from '../policy/own-dials.ts';
+import { ownDialRefusal, setPath } from '../policy/own-dials.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { annotate, type OriginalDst, recoverFromFacts } from '../recover/original-dst.ts';
 import { Place } from '../recover/place.ts';
-import { type ProxyHeader, setProxyHeader } from '../recover/proxy-header.ts';
+import { setProxyHeader } from '../recover/proxy-header.ts';
 import { hasNames, withAddresses } from './by-name.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
-import { checkListenOptions, Listener, type RelayListenOptions, type RevokedVerdicts } from './listener.ts';
+import {
+  checkListenOptions,
+  Listener,
+  type OnUndecided,
+  type RelayListenOptions,
+  type RevokedVerdicts,
+} from './listener.ts';
 import { drain, type DrainOptions } from './draining.ts';
 import { DialFrom } from './dial-from.ts';
 import { outcomeText, type RelayOutcome } from './outcome.ts';
@@ -71,13 +77,8 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     const listener =
       from instanceof Error
         ? from
-        : Listener.listen(
-            options,
-            this.#options,
-            this.#limits,
-            from,
-            (...question) => this.#onUndecided(...question),
-            () => this.#onListenerOver(),
+        : Listener.listen(options, this.#options, this.#limits, from, this.#onUndecided, () =>
+            this.#onListenerOver(),
           );
     if (listener instanceof Error) {
       if (from instanceof DialFrom) from.close();
@@ -92,13 +93,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     this.#counts.attach(listener.stats);
     this.#record(this.#records.wanted);
     process.nextTick(() => this.emit('listening'));
-    const { signal } = options;
-    if (signal) {
-      const onAbort = (): void => void this.close();
-      signal.addEventListener('abort', onAbort);
-      this.once('close', () => signal.removeEventListener('abort', onAbort));
-      if (signal.aborted) onAbort();
-    }
+    closeOnAbort(options.signal, this);
     return this;
   }
 
@@ -177,15 +172,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     process.nextTick(() => this.emit('close'));
   }
 
-  #onUndecided(
-    token: number,
-    status: number,
-    origin: Origin,
-    first: FirstBytes | undefined,
-    fd: number,
-    thread: number | undefined,
-    header: ProxyHeader | undefined,
-  ): void {
+  readonly #onUndecided: OnUndecided = (token, status, origin, first, fd, thread, header) => {
     const { address, namespace } = this.#listener!;
     const destination: OriginalDst =
       header?.destination === undefined
@@ -222,7 +209,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
       (later) => this.#settle(one, later),
       (error: Error) => this.#onPolicyError(one, error),
     );
-  }
+  };
 
   /** Nobody waits for this decision any more. */
   #end(one: Undecided, reason: CodedError): void {

@@ -2,7 +2,7 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { binding } from '../binding.ts';
-import { invalidType, outOfRange } from '../arguments.ts';
+import { checkSignal, invalidType, outOfRange } from '../arguments.ts';
 import { codedError, systemError, type SystemError } from '../errors.ts';
 import { engine } from './engine.ts';
 import {
@@ -217,8 +217,7 @@ export function relay(client: Socket, upstream: Socket, options: RelayOptions = 
     throw invalidType('options', 'of type object', options);
   const { signal, engine: which = 'native' } = options;
   const limits = readTimeouts(options);
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('options.signal', 'an instance of AbortSignal', signal);
+  checkSignal('options.signal', signal);
   if (which !== 'native' && which !== 'pipe' && which !== 'any') {
     throw outOfRange('options.engine', "'native', 'pipe' or 'any'", which);
   }

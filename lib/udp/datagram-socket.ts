@@ -5,9 +5,10 @@ import { getSystemErrorName } from 'node:util';
 import { canonicalAddress, type Endpoint } from '../address.ts';
 import { type DatagramDestination, DestinationFinder, isShared } from './destination.ts';
 import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
-import { checkBoolean, checkInteger, invalidType, MAX_MS, outOfRange } from '../arguments.ts';
+import { checkBoolean, checkInteger, checkSignal, invalidType, MAX_MS, outOfRange } from '../arguments.ts';
 import { systemError, type SystemError } from '../errors.ts';
 import { checkNamespace } from '../namespace/namespace.ts';
+import { closeOnAbort } from '../node/close-on-abort.ts';
 import { ReplySockets } from './reply-sockets.ts';
 import type {
   DatagramAddress,
@@ -85,8 +86,7 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
   if (namespace !== undefined) checkNamespace('options.namespace', namespace);
   checkInteger('options.maxReplySockets', maxReplySockets, 1, 65536);
   checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_MS);
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw invalidType('options.signal', 'an instance of AbortSignal', signal);
+  checkSignal('options.signal', signal);
   const socket = new DatagramSocket(
     {
       address,
@@ -103,12 +103,7 @@ export function createDatagramSocket(options: DatagramSocketOptions = {}): Inter
     maxReplySockets,
     replySocketTimeout,
   );
-  if (signal) {
-    const onAbort = (): void => void socket.close();
-    signal.addEventListener('abort', onAbort);
-    socket.once('close', () => signal.removeEventListener('abort', onAbort));
-    if (signal.aborted) onAbort();
-  }
+  closeOnAbort(signal, socket);
   return socket;
 }
 
