@@ -4,12 +4,13 @@ import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
-import { connect, type AddressInfo } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
+import { answers } from '../fixtures/daemon.ts';
 import { createRelayServer, type FirstBytes, inspectQuic, NamePolicy, NameTable } from '../../lib/index.ts';
 import { apply, planRules, remove } from '../../lib/rules/index.ts';
 import { makeCertificate } from '../fixtures/certificate.ts';
@@ -45,16 +46,7 @@ async function serve(t: Test, port: number, command: string, ...args: string[]):
     server.kill('SIGTERM');
     await once(server, 'exit');
   });
-  for (let i = 0; i < 200; i++) {
-    const socket = connect(port, '198.51.100.7').on('error', () => {});
-    const answers = await once(socket, 'connect').then(
-      () => true,
-      () => false,
-    );
-    socket.destroy();
-    if (answers) return;
-    await delay(100);
-  }
+  if (await answers(port, '198.51.100.7', { attempts: 200, pause: 100 })) return;
   throw new Error(`${command} does not answer at port ${port}`);
 }
 
