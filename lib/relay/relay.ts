@@ -92,7 +92,9 @@ class SocketRelay extends RelayObject {
     this.#stopWaiting?.();
     this.#stopWaiting = undefined;
     const sockets = this.#sockets!;
-    const lost = SIDES.find((side) => sockets[side].destroyed);
+    // A failed write has taken the error that the kernel had for the socket, before Node destroys it a tick later:
+    // whoever read from it now would be told of an orderly end.
+    const lost = SIDES.find((side) => sockets[side].destroyed || sockets[side].errored !== null);
     if (lost) {
       this.#onLost(lost, sockets[lost].errored as SystemError | null);
       return;
