@@ -70,6 +70,8 @@ int RelayThread::start() {
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   started_ = error == 0;
+  // Here, not by the thread itself: whoever looks for it by name finds it from now on.
+  if (started_) pthread_setname_np(thread_, "relay");
   return -error;
 }
 
@@ -196,7 +198,6 @@ void* RelayThread::entry(void* self) {
 }
 
 void RelayThread::run() {
-  pthread_setname_np(pthread_self(), "relay");
   epoll_event events[kEventsAtOnce];
   while (!stopping_) {
     const int count = epoll_wait(epoll_.get(), events, kEventsAtOnce, wait_ms());
