@@ -87,8 +87,7 @@ function decide(flow: Flow, { destination }: KnownInfo): 'allow' | 'deny' | 'wai
   const { complete, protocol, name, ech } = inspectQuic(flow.waiting);
   if (!complete) return 'wait';
   const { address, port } = destination;
-  const about = { address, port, name, ech, protocol: protocol === 'quic' ? protocol : ('udp' as const) };
-  const { allowed, because } = policy.explain(about);
+  const { allowed, because } = policy.explain({ address, port, name, ech, protocol });
   flow.name += ` ${name ?? 'no name'}`;
   if (!allowed) console.log(`${flow.name} denied: ${because}`);
   return allowed ? 'allow' : 'deny';

@@ -20,7 +20,6 @@ import { createDatagramSocket } from '../udp/datagram-socket.ts';
 import { type CaptureOptions, checkCaptureOptions } from './options.ts';
 import { hostResolver } from './resolver.ts';
 import { captureAll, checkTools, openRefusals, OWN_ADDRESSES } from './setup.ts';
-import { SPOKEN } from './spoken.ts';
 import { type CapturedFlow, UdpRelay } from './udp-relay.ts';
 
 /** What was refused, as far as it is known. */
@@ -240,9 +239,14 @@ export class Capture extends EventEmitter<CaptureEvents> {
     if (destination.kind === 'unknown') return 'reset';
     const name = this.#nameOf(destination, first);
     const { address, port } = destination;
-    const protocol = SPOKEN[first?.protocol ?? 'other'];
     const process = this.#whoDialled(client, destination);
-    const because = this.#explain({ name, address, port, protocol, ech: first?.ech });
+    const because = this.#explain({
+      name,
+      address,
+      port,
+      protocol: first?.protocol ?? 'tcp',
+      ech: first?.ech,
+    });
     if (because !== undefined) {
       this.#deny('tcp', name ?? first?.name, { address, port }, because, process);
       return 'reset';

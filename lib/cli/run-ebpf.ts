@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Endpoint } from '../address.ts';
 import type { CaptureEvents } from '../capture/index.ts';
-import { SPOKEN } from '../capture/spoken.ts';
 import type { ProxyServer } from '../dial/proxy-server.ts';
 import { attachCapture, type Capture } from '../ebpf/index.ts';
 import { cgroupMount } from '../ebpf/cgroup.ts';
@@ -127,7 +126,7 @@ export class CgroupCapture extends EventEmitter<CaptureEvents> {
     const { address, port }: Endpoint = destination;
     // Looked at in every connection, whatever its port.
     const { name, ech, protocol } = first!;
-    const found = this.#policy?.explain({ name, address, port, protocol: SPOKEN[protocol], ech });
+    const found = this.#policy?.explain({ name, address, port, protocol, ech });
     if (found?.allowed === false) {
       const { because } = found;
       this.emit('denied', {

@@ -7,8 +7,8 @@ import { ClientKeys, findInitials, type InitialPacket } from './quic-initial.ts'
 
 /** What is known of a UDP flow from the client's first datagrams. A claim of the client's, as {@link FirstBytes} are. */
 export interface QuicFirstBytes extends Pick<FirstBytes, 'name' | 'alpn' | 'tlsVersions' | 'ech'> {
-  /** `'quic'` when an Initial packet of version 1 or 2 is among them, whole and untouched. */
-  readonly protocol: 'quic' | 'other';
+  /** `'quic'` when an Initial packet of version 1 or 2 is among them, whole and untouched; else `'udp'`. */
+  readonly protocol: 'quic' | 'udp';
   /** 1 (RFC 9000) or 2 (RFC 9369). */
   readonly version?: 1 | 2;
   /** Would no further datagram change the answer? False: ask again when there is one more. */
@@ -132,6 +132,6 @@ export function inspectQuic(datagrams: readonly Uint8Array[]): QuicFirstBytes {
   if (answer) return { ...answer, complete: true };
   const complete = !known || datagrams.length >= MOST_DATAGRAMS;
   const [first] = attempts;
-  if (first === undefined) return { protocol: 'other', ech: false, complete };
+  if (first === undefined) return { protocol: 'udp', ech: false, complete };
   return { protocol: 'quic', version: first.version, ech: false, complete };
 }

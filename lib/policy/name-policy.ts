@@ -87,7 +87,8 @@ function nameKeys(name: string): string[] {
  *
  * A rule is `target[:port[-port]][/protocol]`. The target is a name (`example.com`, itself alone), `*.example.com`
  * (all names below it, however deep, and not itself), `*` (every name), an address or a prefix (IPv6 in brackets
- * where a port follows). Protocols are `tcp`, `udp`, and what {@link PolicyProtocol} names besides. A rule speaks of a
+ * where a port follows). Protocols are those of {@link PolicyProtocol}; `http` is `http2` too, `tcp`
+ * and `udp` are all that goes over them. A rule speaks of a
  * subject only when the subject has all that the rule asks for.
  *
  * **The most specific rule wins**, wherever it stands: first by the target (a name before `*.` and more labels, a

@@ -2,22 +2,28 @@
 import { addressBits, canonicalAddress, familyOf } from '../address.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import { writtenName } from '../host-name.ts';
+import type { FirstBytes } from '../names/first-bytes.ts';
+import type { QuicFirstBytes } from '../names/quic.ts';
 
-/** What a connection speaks, as far as it is known; all but `udp` and `quic` are TCP. */
-export type PolicyProtocol = 'tcp' | 'udp' | 'tls' | 'http' | 'http2' | 'quic' | 'other' | 'silent';
+/**
+ * What a connection speaks, as far as it is known: the words of {@link FirstBytes} and {@link QuicFirstBytes}, and
+ * `'tcp'` where nobody has looked.
+ */
+export type PolicyProtocol = 'tcp' | FirstBytes['protocol'] | QuicFirstBytes['protocol'];
 
-/** The transport that each protocol goes over; a rule for a transport speaks of all of its protocols. */
-const TRANSPORT: Readonly<Record<PolicyProtocol, 'tcp' | 'udp'>> = {
-  tcp: 'tcp',
-  udp: 'udp',
-  tls: 'tcp',
-  http: 'tcp',
-  http2: 'tcp',
-  quic: 'udp',
-  other: 'tcp',
-  silent: 'tcp',
+/** What else each protocol is, the narrowest first; a rule for one of these speaks of it too. */
+const ALSO: Readonly<Record<PolicyProtocol, readonly PolicyProtocol[]>> = {
+  tcp: [],
+  udp: [],
+  tls: ['tcp'],
+  http: ['tcp'],
+  // Whoever refuses HTTP in the clear does not mean one version of it.
+  http2: ['http', 'tcp'],
+  quic: ['udp'],
+  other: ['tcp'],
+  silent: ['tcp'],
 };
-export const PROTOCOLS = Object.keys(TRANSPORT) as PolicyProtocol[];
+export const PROTOCOLS = Object.keys(ALSO) as PolicyProtocol[];
 
 export interface Rule {
   action: 'allow' | 'deny';
@@ -82,7 +88,7 @@ function ports(written: string | undefined, text: string): [first: number, last:
 /** Reads `target[:port[-port]][/protocol]`. */
 export function parseRule(action: Rule['action'], text: string): Rule {
   const [, before = '', protocol] = /^(.*?)(?:\/([a-z]\w*))?$/s.exec(text.trim())!;
-  if (protocol !== undefined && !Object.hasOwn(TRANSPORT, protocol))
+  if (protocol !== undefined && !Object.hasOwn(ALSO, protocol))
     throw bad(text, `there is no protocol ${protocol}`, `known are ${PROTOCOLS.join(', ')}`);
   // Two colons or more without brackets are an IPv6 address alone.
   const [, bracketed, plain, written] = /^(?:\[(.*)\]|([^:]*))(?::([^:]*))?$/s.exec(before) ?? [];
@@ -104,17 +110,16 @@ export function parseRule(action: Rule['action'], text: string): Rule {
 export function speaksOf({ firstPort, lastPort, protocol: own }: Rule, { port, protocol }: Asked): boolean {
   const anyPort = firstPort === 0 && lastPort === 65535;
   if (!anyPort && (port === undefined || port < firstPort || port > lastPort)) return false;
-  return own === undefined || own === protocol || (protocol !== undefined && TRANSPORT[protocol] === own);
+  return own === undefined || own === protocol || (protocol !== undefined && ALSO[protocol].includes(own));
 }
 
 function width({ firstPort, lastPort }: Rule): number {
   return lastPort - firstPort;
 }
 
-/** 2: one protocol, 1: all of a transport, 0: any. */
+/** 0: any protocol, 1: all of a transport, and so on to the narrowest. */
 function detail({ protocol }: Rule): number {
-  if (protocol === undefined) return 0;
-  return protocol === TRANSPORT[protocol] ? 1 : 2;
+  return protocol === undefined ? 0 : 1 + ALSO[protocol].length;
 }
 
 /** Orders rules of one target: fewer ports, then the narrower protocol, and of two that are alike `deny`. */

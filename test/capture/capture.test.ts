@@ -100,6 +100,27 @@ await inCaptureWorld(t, import.meta.url, async () => {
     },
   );
 
+  await t.test('a policy: by protocol, in the words of what was found', async (t) => {
+    const world = await startWorld(t);
+    const rules = ['http2', 'silent', 'other'].map((protocol) => `${WEB.v4}/${protocol}`);
+    const policy = new NamePolicy({ deny: rules });
+    const inside = await capture(t, { policy, inspect: { timeout: 20_000 } });
+    const say = (bytes: string) =>
+      `python3 -c 'import socket; s = socket.create_connection(("${WEB.v4}", ${PORT})); s.send(${bytes}); s.shutdown(1); s.recv(1)'`;
+    await output(inside, get(`${WEB.v4}:${PORT}`, '--http2-prior-knowledge'));
+    await output(inside, say('b""'));
+    await output(inside, say('b"SSH-2.0-x\\r\\n"'));
+    t.same(
+      inside.denials.map(({ because }) => because),
+      rules.map((rule) => `deny ${rule}`),
+    );
+    t.match(await output(inside, get(`${WEB.v4}:${PORT}`)), 'hello');
+    t.same(world.connections, [WEB.v4], 'nothing else has left');
+    const unseen = await capture(t, { policy: new NamePolicy({ deny: [`${WEB.v4}/tcp`] }) });
+    await output(unseen, get(`${WEB.v4}:${PORT}`));
+    t.match(unseen.denials, [{ because: `deny ${WEB.v4}/tcp` }], 'nobody has looked');
+  });
+
   await t.test('who has dialled', async (t) => {
     await startWorld(t);
     const inside = await capture(t, {

@@ -17,7 +17,7 @@ const RECORDED = Object.fromEntries(
   ).map(([name, datagrams]) => [name, datagrams.map((text) => Buffer.from(text, 'base64'))]),
 ) as Record<'rfc9001' | 'rfc9369' | 'ngtcp2' | 'chromium', Buffer[]>;
 
-const NOTHING: QuicFirstBytes = { protocol: 'other', ech: false, complete: true };
+const NOTHING: QuicFirstBytes = { protocol: 'udp', ech: false, complete: true };
 const WAITING: QuicFirstBytes = { protocol: 'quic', version: 1, ech: false, complete: false };
 const NAMELESS: QuicFirstBytes = { protocol: 'quic', version: 1, ech: false, complete: true };
 const HELLO = helloMessage({ extensions: [serverName('A.Example.'), alpn('h3', 'hq')] });

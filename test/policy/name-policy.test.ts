@@ -73,6 +73,30 @@ t.test('what a rule speaks of', async (t) => {
       ],
       [named('a.b')],
     ],
+    [
+      '192.0.2.0/24/http',
+      [
+        { ...at('192.0.2.1'), protocol: 'http' },
+        { ...at('192.0.2.1'), protocol: 'http2' },
+      ],
+      [at('192.0.2.1'), { ...at('192.0.2.1'), protocol: 'tls' }, { address: '192.0.2.1' }],
+    ],
+    [
+      '192.0.2.0/24/http2',
+      [{ ...at('192.0.2.1'), protocol: 'http2' }],
+      [{ ...at('192.0.2.1'), protocol: 'http' }, at('192.0.2.1')],
+    ],
+    [
+      '192.0.2.0/24/tcp',
+      (['tcp', 'tls', 'http', 'http2', 'other', 'silent'] as const).map((protocol) => ({
+        ...at('192.0.2.1'),
+        protocol,
+      })),
+      [
+        { ...at('192.0.2.1'), protocol: 'udp' },
+        { ...at('192.0.2.1'), protocol: 'quic' },
+      ],
+    ],
     ['10.0.0.0/8', [at('10.255.0.1'), at('::ffff:10.0.0.1')], [at('11.0.0.1'), at('a00::1'), named('a.b')]],
     ['::ffff:10.0.0.0/104', [at('10.255.0.1')], [at('11.0.0.1')]],
     ['10.1.2.3:22', [at('10.1.2.3', 22)], [at('10.1.2.3'), at('10.1.2.4', 22)]],
@@ -99,8 +123,9 @@ t.test('which rule wins, and what is said of it', async (t) => {
       '10.1.0.0/16',
       'same.net',
       '*.c.net:1-10/tcp',
+      '198.51.100.0/24/http2',
     ],
-    deny: ['*.example.com', '10.0.0.0/8', '*.c.net:1-9', 'same.net', 'a.c.net/tls'],
+    deny: ['*.example.com', '10.0.0.0/8', '*.c.net:1-9', 'same.net', 'a.c.net/tls', '198.51.100.0/24/http'],
     unnamed: 'allow',
   });
   for (const [subject, allowed, because] of [
@@ -118,6 +143,8 @@ t.test('which rule wins, and what is said of it', async (t) => {
     [{ name: 'a.example.com', address: '10.1.0.1' }, false, 'deny *.example.com'],
     [{ name: 'elsewhere.org', address: '10.1.0.1' }, true, 'allow 10.1.0.0/16'],
     [{ name: 'elsewhere.org', address: '192.0.2.1' }, false, 'default: deny'],
+    [{ address: '198.51.100.1', protocol: 'http2' }, true, 'allow 198.51.100.0/24/http2'],
+    [{ address: '198.51.100.1', protocol: 'http' }, false, 'deny 198.51.100.0/24/http'],
     [{ address: '192.0.2.1' }, true, 'unnamed: allow'],
     [{ name: 'example.com', ech: true }, true, 'unnamed: allow'],
     [{}, true, 'unnamed: allow'],
@@ -285,7 +312,9 @@ t.test('a name alone is allowed just where some port and protocol is', async () 
     fc.property(arbitraryRules, arbitrarySubject, (rules, { name = '' }) => {
       const policy = new NamePolicy(rules);
       const somewhere = [1, 79, 80, 81, 442, 443, 444, 65535].some((port) =>
-        (['tcp', 'udp', 'tls', 'quic'] as const).some((protocol) => policy.test({ name, port, protocol })),
+        (['tcp', 'udp', 'tls', 'http', 'http2', 'quic'] as const).some((protocol) =>
+          policy.test({ name, port, protocol }),
+        ),
       );
       return policy.allowsName(name) === (canonicalName(name) !== undefined && somewhere);
     }),
