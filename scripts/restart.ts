@@ -47,8 +47,8 @@ async function run(way: Way, times: number): Promise<Outcome> {
   const state = { on: true };
   const row = async (): Promise<void> => {
     while (state.on) {
-      const fate = await visit('plain');
-      fates[fate] = (fates[fate] ?? 0) + 1;
+      const { seen } = await visit('plain');
+      fates[seen] = (fates[seen] ?? 0) + 1;
     }
   };
   const rows = Array.from({ length: clients }, row);

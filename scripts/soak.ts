@@ -1,89 +1,93 @@
-// Usage: soak [--minutes N] [--clients N]
+// Usage: soak [--minutes N] [--clients N] [--pause MS]
 //
 // A relay server under a steady load, one in a hundred of whose clients is a fault: RST from either end, a destination that
 // does not answer, a client that says nothing. Every few seconds something befalls all of them: the proxy has no descriptor
 // left, the upstream stands still, conntrack forgets every connection. Descriptors and memory are to be back where they were
 // after the first tenth; no client may be given bytes that were not sent, or an end that nobody has made.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
+//
+// `--pause`: between two disasters, in milliseconds. By default until the last of those whom it has met has given up; below
+// that no client counts as one in calm.
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { type Fate, visit, type Way } from './soak/client.ts';
-import { inWorld, sh, startWorld } from './soak/world.ts';
+import { visit, type Visit, type Way } from './soak/client.ts';
+import { disastersOf } from './soak/disasters.ts';
+import { type Fate, fateOf } from './soak/judge.ts';
+import { ProxyProcess } from './soak/proxy-process.ts';
 import type { Held } from './soak/proxy.ts';
+import { inWorld, startWorld } from './soak/world.ts';
 import { type Outcome, summary } from './summary.ts';
 
 const { values } = parseArgs({
-  options: { minutes: { type: 'string', default: '30' }, clients: { type: 'string', default: '24' } },
+  options: {
+    minutes: { type: 'string', default: '30' },
+    clients: { type: 'string', default: '24' },
+    pause: { type: 'string', default: '9000' },
+  },
 });
-const minutes = Number(values.minutes);
-const clients = Number(values.clients);
-if (!(minutes > 0) || !(clients >= 1)) throw new Error('usage: soak [--minutes N] [--clients N]');
+const [minutes, clients, pause] = [values.minutes, values.clients, values.pause].map(Number) as [
+  number,
+  number,
+  number,
+];
+if (!(minutes > 0) || !(clients >= 1) || !(pause >= 0))
+  throw new Error('usage: soak [--minutes N] [--clients N] [--pause MS]');
 
 inWorld();
 
-const program = (name: string): string => fileURLToPath(new URL(`./soak/${name}.js`, import.meta.url));
-
 const far = await startWorld();
-const proxy: ChildProcess = spawn(process.execPath, ['--expose-gc', program('proxy')], {
-  stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-});
-await once(proxy, 'message');
-const state = { died: false, calm: true, loading: true };
-proxy.once('exit', () => (state.died = true));
-
-async function ask(): Promise<Held> {
-  proxy.send('?');
-  return ((await once(proxy, 'message')) as [Held])[0];
-}
+const proxy = await ProxyProcess.start();
+const state = { calm: true, loading: true, disaster: 'none yet', since: performance.now() };
 
 const FAULTS = ['resets', 'is reset', 'dials nobody', 'says nothing'] as const;
 const fates: Record<Fate, number> = { whole: 0, reset: 0, silence: 0, 'gave up': 0, wrong: 0 };
 /** Of clients that were no fault, while nothing befell all of them. */
 const undeserved: Record<Fate, number> = { whole: 0, reset: 0, silence: 0, 'gave up': 0, wrong: 0 };
+/** Of those that were not served in calm, so many are told. */
+const MOST_TOLD = 20;
+let told = 0;
+
+const disasterNow = (): string => `${state.disaster}, ${Math.round(performance.now() - state.since)} ms ago`;
+
+/** All that is known of a client, so that its fate can be explained. */
+async function tell(what: string, one: Visit, since: number, disasters: string[]): Promise<void> {
+  const record = one.port === undefined ? undefined : await proxy.recordOf(one.port, since);
+  console.log(`${new Date().toISOString()} ${what}: ${JSON.stringify({ ...one, disasters, record })}`);
+}
 
 async function client(): Promise<void> {
-  while (state.loading && !state.died) {
+  while (state.loading && !proxy.died) {
     const way: Way = Math.random() < 0.01 ? FAULTS[Math.floor(Math.random() * FAULTS.length)]! : 'plain';
     const calmAtFirst = state.calm;
-    const fate = await visit(way);
+    const since = Date.now();
+    const disasters = [disasterNow()];
+    const seen = await visit(way);
+    disasters.push(disasterNow());
+    const calm = way === 'plain' && state.calm && calmAtFirst;
+    const asked = seen.seen === 'cut' && seen.port !== undefined;
+    const fate = fateOf(seen, asked ? await proxy.recordOf(seen.port!, since) : undefined);
     fates[fate]++;
-    if (way === 'plain' && state.calm && calmAtFirst) undeserved[fate]++;
+    if (calm) undeserved[fate]++;
+    if (fate === 'wrong') await tell('wrong', seen, since, disasters);
+    else if (calm && fate !== 'whole' && told++ < MOST_TOLD)
+      await tell(`${fate} in calm`, seen, since, disasters);
     await delay(20 + Math.random() * 60);
   }
 }
 
-const disasters: Record<string, () => Promise<void>> = {
-  'no descriptor left': async () => {
-    const { descriptors, pipes } = await ask();
-    sh(`prlimit --pid ${proxy.pid} --nofile=${descriptors + pipes}:`);
-    await delay(300);
-    sh(`prlimit --pid ${proxy.pid} --nofile=65536: || prlimit --pid ${proxy.pid} --nofile=1024:`);
-  },
-  'the upstream stands still': async () => {
-    far.kill('SIGSTOP');
-    await delay(500);
-    far.kill('SIGCONT');
-  },
-  'conntrack forgets': async () => {
-    sh('conntrack -F >/dev/null 2>&1');
-    await delay(100);
-  },
-};
 const befallen: Record<string, number> = {};
 
 async function befall(): Promise<void> {
-  while (state.loading && !state.died) {
-    for (const [name, disaster] of Object.entries(disasters)) {
+  while (state.loading && !proxy.died) {
+    for (const [name, disaster] of Object.entries(disastersOf(proxy, far))) {
       state.calm = false;
+      state.disaster = name;
+      state.since = performance.now();
       await disaster();
       befallen[name] = (befallen[name] ?? 0) + 1;
-      // Until the last of those whom it has met has given up.
-      await delay(9000);
-      state.calm = true;
-      await delay(3000);
-      if (!state.loading || state.died) return;
+      await delay(pause);
+      state.calm = pause >= 9000;
+      await delay(pause / 3);
+      if (!state.loading || proxy.died) return;
     }
   }
 }
@@ -93,10 +97,10 @@ async function run(forMs: number): Promise<void> {
   state.calm = true;
   const all = [...Array.from({ length: clients }, client), befall()];
   const end = performance.now() + forMs;
-  while (performance.now() < end && !state.died) {
+  while (performance.now() < end && !proxy.died) {
     await delay(Math.min(60_000, end - performance.now()));
-    if (state.died) break;
-    const { descriptors, pipes, rss, open, accepted } = await ask();
+    if (proxy.died) break;
+    const { descriptors, pipes, rss, open, accepted } = await proxy.held();
     console.log(
       `${new Date().toISOString()} ${accepted} connections, ${open} open, ${descriptors + pipes} descriptors, ${(rss / 2 ** 20).toFixed(1)} MiB`,
     );
@@ -107,20 +111,20 @@ async function run(forMs: number): Promise<void> {
 
 /** When everything has come to its end. */
 async function atRest(): Promise<Held> {
-  let held = await ask();
+  let held = await proxy.held();
   for (let i = 0; i < 200 && held.open > 0; i++) {
     await delay(100);
-    held = await ask();
+    held = await proxy.held();
   }
   await delay(1000);
-  return ask();
+  return proxy.held();
 }
 
 const ms = minutes * 60_000;
 await run(ms / 10);
 const before = await atRest();
 await run((ms * 9) / 10);
-const after = state.died ? undefined : await atRest();
+const after = proxy.died ? undefined : await atRest();
 
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const list = (counts: Record<string, number>): string =>
@@ -167,5 +171,5 @@ if (after) {
   );
 }
 summary(outcomes);
-proxy.kill();
+proxy.child.kill();
 far.kill();

@@ -1,4 +1,4 @@
-// One client of the soak, from dial to end, and whether what it saw was true.
+// One client of the soak, from dial to end, and what it saw.
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 
@@ -7,16 +7,24 @@ const pattern = randomBytes(MOST);
 const head = Buffer.from('GET / HTTP/1.1\r\nHost: soak.example\r\n\r\n');
 
 export type Way = 'plain' | 'resets' | 'is reset' | 'dials nobody' | 'says nothing';
-/**
- * `silence`: nothing had come for so long that the proxy's limit has ended it. `wrong`: bytes that were not sent, or an end
- * that nobody has made.
- */
-export type Fate = 'whole' | 'reset' | 'silence' | 'gave up' | 'wrong';
+/** `cut`: FIN in the middle of the answer. `false bytes`: what was not sent. */
+export type Seen = 'whole' | 'reset' | 'cut' | 'gave up' | 'false bytes';
+
+export interface Visit {
+  way: Way;
+  seen: Seen;
+  /** Of the client's own end: the proxy knows it by that. */
+  port: number | undefined;
+  sent: number;
+  got: number;
+  /** Since the last byte was read, which a process that is late with everything may be late with too. */
+  silentMs: number;
+  tookMs: number;
+  error?: string | undefined;
+}
 
 /** How long a client waits: longer than any limit of the proxy. */
 const PATIENCE_MS = 8000;
-/** Shorter than the proxy's idleTimeout and halfCloseTimeout. */
-const SILENCE_MS = 1900;
 
 function words(way: Way): Buffer {
   if (way === 'is reset') return Buffer.from('R and no more');
@@ -26,37 +34,38 @@ function words(way: Way): Buffer {
   return Math.random() < 0.5 ? Buffer.concat([head, body]) : Buffer.concat([Buffer.from('-'), body]);
 }
 
-export async function visit(way: Way): Promise<Fate> {
+export async function visit(way: Way): Promise<Visit> {
   const sent = words(way);
   const host = way === 'dials nobody' ? '203.0.113.1' : '198.51.100.7';
   // Not the proxy's own address: it would take a client at the port of a recent dial for itself.
   const socket = connect({ port: 7000, host, localAddress: '192.0.2.11', allowHalfOpen: true });
-  return new Promise<Fate>((resolve) => {
+  const began = performance.now();
+  return new Promise<Visit>((resolve) => {
     let got = 0;
-    let heard = performance.now();
-    const over = (fate: Fate): void => {
+    let heard = began;
+    let port: number | undefined;
+    socket.once('connect', () => (port = socket.localPort));
+    const over = (seen: Seen, error?: string): void => {
       clearTimeout(timer);
       socket.destroy();
-      resolve(fate);
+      const now = performance.now();
+      const times = { silentMs: Math.round(now - heard), tookMs: Math.round(now - began) };
+      resolve({ way, seen, port, sent: sent.length, got, ...times, error });
     };
     const timer = setTimeout(() => over('gave up'), PATIENCE_MS);
-    socket.on('error', () => over('reset'));
+    socket.on('error', (error: NodeJS.ErrnoException) => over('reset', `${error.syscall} ${error.code}`));
     socket.on('data', (chunk: Buffer) => {
       const same = chunk.equals(sent.subarray(got, got + chunk.length));
       got += chunk.length;
       heard = performance.now();
-      if (!same) over('wrong');
+      if (!same) over('false bytes');
       else if (way === 'resets') {
         socket.resetAndDestroy();
-        over('reset');
+        over('reset', 'by itself');
       }
     });
     // A stream that was cut must not end in FIN, unless nothing had come yet.
-    socket.on('end', () => {
-      if (got === sent.length) over('whole');
-      else if (got === 0) over('reset');
-      else over(performance.now() - heard > SILENCE_MS ? 'silence' : 'wrong');
-    });
+    socket.on('end', () => over(got === sent.length ? 'whole' : got === 0 ? 'reset' : 'cut'));
     if (way !== 'says nothing') socket.end(sent);
     else setTimeout(() => socket.end(), 300);
   });

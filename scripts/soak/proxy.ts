@@ -1,7 +1,8 @@
-// The relay server that is soaked, in a process of its own; answers over IPC what it has and holds.
+// The relay server that is soaked, in a process of its own; answers over IPC what it has and holds, and what it has
+// recorded of a client.
 import { readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createRelayServer } from '../../lib/index.ts';
+import { type ConnectionRecord, createRelayServer } from '../../lib/index.ts';
 
 /** What the proxy says of itself. */
 export interface Held {
@@ -17,6 +18,21 @@ export interface Held {
   recordsDropped: number;
   refused: Record<string, number>;
 }
+
+/** `port`: of the client whose record is asked for. */
+export interface Question {
+  id: number;
+  port?: number;
+}
+
+export interface Answer {
+  id: number;
+  held?: Held;
+  record?: ConnectionRecord | undefined;
+}
+
+/** So many are remembered: more than the clients that can be waiting for theirs. */
+const REMEMBERED = 4096;
 
 const server = createRelayServer({
   mark: 7,
@@ -45,7 +61,19 @@ const server = createRelayServer({
 });
 
 let recorded = 0;
-server.on('records', (records) => (recorded += records.length));
+/** By the client's port, the latest last. */
+const records = new Map<number, ConnectionRecord>();
+server.on('records', (batch) => {
+  recorded += batch.length;
+  for (const one of batch) {
+    records.delete(one.client.port);
+    records.set(one.client.port, one);
+  }
+  for (const port of records.keys()) {
+    if (records.size <= REMEMBERED) break;
+    records.delete(port);
+  }
+});
 server.on('error', () => {});
 
 function held(): Held {
@@ -73,6 +101,9 @@ function held(): Held {
   };
 }
 
-process.on('message', () => process.send!(held()));
+process.on('message', ({ id, port }: Question) => {
+  const answer: Answer = port === undefined ? { id, held: held() } : { id, record: records.get(port) };
+  process.send!(answer);
+});
 server.listen(15001);
-server.once('listening', () => process.send!(held()));
+server.once('listening', () => process.send!('ready'));

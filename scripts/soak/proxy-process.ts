@@ -1,0 +1,61 @@
+// The proxy of the soak, seen from outside: started, asked.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { ConnectionRecord } from '../../lib/index.ts';
+import type { Answer, Held, Question } from './proxy.ts';
+
+/** How long a record may take: gathered by the thread, then by the event loop, of a process that may have no descriptor. */
+const PATIENCE_MS = 3000;
+/** By how much a record may seem to be earlier: made of two clocks. */
+const CLOCKS_MS = 50;
+
+export class ProxyProcess {
+  readonly child: ChildProcess;
+  died = false;
+  #questions = 0;
+  readonly #waiting = new Map<number, (answer: Answer) => void>();
+
+  private constructor() {
+    const program = fileURLToPath(new URL('./proxy.js', import.meta.url));
+    this.child = spawn(process.execPath, ['--expose-gc', program], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    this.child.once('exit', () => (this.died = true));
+  }
+
+  static async start(): Promise<ProxyProcess> {
+    const proxy = new ProxyProcess();
+    await once(proxy.child, 'message');
+    proxy.child.on('message', (answer: Answer) => {
+      proxy.#waiting.get(answer.id)?.(answer);
+      proxy.#waiting.delete(answer.id);
+    });
+    return proxy;
+  }
+
+  #ask(question: Omit<Question, 'id'>): Promise<Answer> {
+    const id = ++this.#questions;
+    return new Promise((resolve) => {
+      this.#waiting.set(id, resolve);
+      this.child.send({ id, ...question });
+    });
+  }
+
+  async held(): Promise<Held> {
+    return (await this.#ask({})).held!;
+  }
+
+  /** What it has recorded of the connection from this port that began after `since`, in milliseconds since the epoch. */
+  async recordOf(port: number, since: number): Promise<ConnectionRecord | undefined> {
+    const end = performance.now() + PATIENCE_MS;
+    while (!this.died) {
+      const { record } = await this.#ask({ port });
+      if (record && record.time >= since - CLOCKS_MS) return record;
+      if (performance.now() > end) break;
+      await delay(50);
+    }
+    return undefined;
+  }
+}
