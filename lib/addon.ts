@@ -92,6 +92,8 @@ export interface Binding extends RelayBinding {
   parseFirstBytes(bytes: Uint8Array): number;
   /** Another fd of the same socket, or a negative errno. */
   duplicateFd(fd: number): number;
+  /** `getsockopt(SO_ERROR)`: the errno that the connection has met and nobody has been told of, or 0; forgotten then. */
+  takeError(fd: number): number;
   /**
    * A PROXY protocol header at the beginning of the bytes (src/socket/proxy_header.h). A number: how many bytes there
    * must be at least, or a negative errno. Without addresses: of version 1's UNKNOWN, version 2's LOCAL and UNSPEC.

@@ -1,9 +1,10 @@
 // The relay over Node's streams, for sockets that the addon cannot take.
 import type { Socket } from 'node:net';
+import type { SystemError } from '../errors.ts';
+import { untoldError } from '../node/untold-error.ts';
 import { abandon } from './handover.ts';
 import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
 import type { RelayLimits } from './timeouts.ts';
-import type { SystemError } from '../errors.ts';
 
 /** One direction: what `source` says goes to `sink`, as fast as the sink takes it. */
 class Direction {
@@ -22,6 +23,12 @@ class Direction {
       onDone();
     };
     const end = (): void => {
+      // A stream that was cut must not look like a whole one.
+      const error = untoldError(source);
+      if (error) {
+        source.destroy(error);
+        return;
+      }
       // The caller may have ended it before the relay began.
       if (sink.writableFinished) finished();
       else sink.once('finish', finished).end();

@@ -1,6 +1,7 @@
 // One client of the soak, from dial to end, and what it saw.
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
+import { untoldError } from '../../lib/node/untold-error.ts';
 
 const MOST = 200_000;
 const pattern = randomBytes(MOST);
@@ -64,8 +65,13 @@ export async function visit(way: Way): Promise<Visit> {
         over('reset', 'by itself');
       }
     });
-    // A stream that was cut must not end in FIN, unless nothing had come yet.
-    socket.on('end', () => over(got === sent.length ? 'whole' : got === 0 ? 'reset' : 'cut'));
+    // A stream that was cut must not end in FIN, unless nothing had come yet. Node says that it has ended too where a RST
+    // came right behind the last bytes.
+    socket.on('end', () => {
+      const error = untoldError(socket);
+      if (error) over('reset', `${error.syscall} ${error.code}`);
+      else over(got === sent.length ? 'whole' : got === 0 ? 'reset' : 'cut');
+    });
     if (way !== 'says nothing') socket.end(sent);
     else setTimeout(() => socket.end(), 300);
   });

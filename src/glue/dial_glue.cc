@@ -6,6 +6,7 @@
 #include "socket/dial.h"
 #include "socket/endpoint.h"
 #include "socket/listen.h"
+#include "socket/socket_options.h"
 
 namespace original_dst {
 
@@ -72,6 +73,11 @@ Napi::Value DuplicateFd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), status == 0 ? duplicate.release() : status);
 }
 
+// (fd) → the errno that its connection has met and nobody has been told of, or 0; forgotten then
+Napi::Value TakeError(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), take_error(fd_argument(info)));
+}
+
 // (address | null, port, ipv6Only, network namespace) → a socket that is bound, or [-errno, enum
 // DialStep]
 Napi::Value BindListener(const Napi::CallbackInfo& info) {
@@ -94,6 +100,7 @@ void init_dial(Napi::Env env, Napi::Object exports) {
   exports["bindListener"] = Napi::Function::New<BindListener>(env);
   exports["openDialSocket"] = Napi::Function::New<OpenDialSocket>(env);
   exports["duplicateFd"] = Napi::Function::New<DuplicateFd>(env);
+  exports["takeError"] = Napi::Function::New<TakeError>(env);
 }
 
 }  // namespace original_dst

@@ -136,6 +136,20 @@ for (const engine of ['native', 'pipe'] as const) {
       }
     });
 
+    t.test('RST right behind bytes', async (t) => {
+      for (const side of ['client', 'upstream'] as const) {
+        const { left, client, upstream, right } = await world(t);
+        const joined = relay(client, upstream, { engine });
+        const [breaker, witness] = side === 'client' ? [left, right] : [right, left];
+        // An end that was taken for an orderly one would be answered with one.
+        witness.once('end', () => witness.end()).resume();
+        // Both are there when the proxy looks.
+        breaker.write('a part of it');
+        breaker.resetAndDestroy();
+        t.same(await outcome(joined), { reason: 'reset', side });
+      }
+    });
+
     t.test('RST after FIN of the same side', async (t) => {
       const { left, client, upstream, right } = await world(t);
       const joined = relay(client, upstream, { engine });
