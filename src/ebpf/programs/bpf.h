@@ -33,4 +33,36 @@ static long (*sk_release)(void *) = (void *)BPF_FUNC_sk_release;
 // without CAP_PERFMON.
 #define KEEP(x) __asm__ volatile("" : "+r"(x))
 
+// What lies on the stack (keys, what helpers write to) is made of these, each written as a whole.
+// To a program that is loaded without CAP_PERFMON, the verifier of Linux 6.1 refuses a store to a
+// part of eight bytes that hold something it knows (a constant, a number of 32 bits, a saved
+// register). test/package/bpf.test.ts looks for such stores in what clang has made.
+INLINE __u64 pair(__u32 first, __u32 second) { return (__u64)second << 32 | first; }
+
+// 128 bits in network byte order.
+struct Address {
+  __u64 high, low;
+};
+
+// Of a context's field, which is volatile because some contexts give out no more than 32 bits at
+// once.
+INLINE struct Address address6(const volatile __u32 *a) {
+  return (struct Address){pair(a[0], a[1]), pair(a[2], a[3])};
+}
+
+// A key of an LPM trie.
+struct Key6 {
+  __u64 word[3];
+};
+INLINE struct Key6 key6(struct Address a) {
+  return (struct Key6){{a.high << 32 | 128, a.low << 32 | a.high >> 32, a.low >> 32}};
+}
+INLINE __u64 key4(__u32 address) { return pair(32, address); }
+
+// For maps with keys of 32 bits: the index is the first half of a word.
+INLINE void *map_at(void *map, __u32 index) {
+  const __u64 key = pair(index, 0);
+  return map_lookup(map, &key);
+}
+
 #endif  // ORIGINAL_DST_EBPF_PROGRAMS_BPF_H_

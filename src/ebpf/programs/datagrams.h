@@ -14,27 +14,28 @@
 // A datagram for an alias? Headers between that of IPv6 and that of UDP are not looked behind:
 // those come untagged.
 INLINE int is_for_alias(struct __sk_buff *c, const struct CaptureConfig *g) {
-  __u32 header[10] = {0}, a[4] = {0, 0, MAPPED, 0}, offset, protocol;
-  // Without CAP_PERFMON the verifier of Linux 6.1 lets no helper write into eight bytes of the
-  // stack that the compiler has put something else into.
+  union {
+    __u64 all[5];
+    __u32 word[10];
+  } header = {{0}};
   union {
     __u64 all;
     __u16 port;
   } to = {0};
+  struct Address a;
+  __u32 offset, protocol;
   __u64 number;
-  if (load_bytes(c, 0, header, 20, BPF_HDR_START_NET) != 0) return 0;
-  if ((header[0] & 0xf0) == 0x40) {
-    offset = (header[0] & 0xf) * 4;
-    protocol = header[2] >> 8 & 0xff;
-    a[3] = header[4];
+  if (load_bytes(c, 0, &header, 20, BPF_HDR_START_NET) != 0) return 0;
+  if ((header.word[0] & 0xf0) == 0x40) {
+    offset = (header.word[0] & 0xf) * 4;
+    protocol = header.word[2] >> 8 & 0xff;
+    a = mapped(header.word[4]);
   } else {
     offset = 40;
-    protocol = header[1] >> 16 & 0xff;
-    if (protocol == UDP && load_bytes(c, 20, header + 5, 20, BPF_HDR_START_NET) != 0) return 0;
-    a[0] = header[6];
-    a[1] = header[7];
-    a[2] = header[8];
-    a[3] = header[9];
+    protocol = header.word[1] >> 16 & 0xff;
+    if (protocol == UDP && load_bytes(c, 20, &header.word[5], 20, BPF_HDR_START_NET) != 0) return 0;
+    a.high = header.all[3];
+    a.low = header.all[4];
   }
   if (protocol != UDP || load_bytes(c, offset + 2, &to.port, 2, BPF_HDR_START_NET) != 0) {
     return 0;
