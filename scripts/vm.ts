@@ -101,6 +101,7 @@ async function run(machine: Machine): Promise<Outcome[]> {
     ...outcomes.map((outcome) => ({
       name: `${name} ${outcome.name}`,
       problems: outcome.status === 'passed' ? [] : [outcome.status, outcome.detail],
+      details: outcome.status === 'passed' ? outcome.detail : '',
     })),
     {
       name: `${name} (all)`,
