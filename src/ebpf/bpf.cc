@@ -207,10 +207,13 @@ int bpf_prog_name(uint32_t program, std::string* name) {
   return status;
 }
 
-int bpf_filter(int socket, int program) {
+int bpf_filter(int socket, int program, bool* waits) {
   // SO_DETACH_BPF takes a value, and looks at none.
   const int option = program < 0 ? SO_DETACH_BPF : SO_ATTACH_BPF;
-  return setsockopt(socket, SOL_SOCKET, option, &program, sizeof(program)) == 0 ? 0 : -errno;
+  if (setsockopt(socket, SOL_SOCKET, option, &program, sizeof(program)) != 0) return -errno;
+  char byte = 0;
+  *waits = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+  return 0;
 }
 
 int netns_cookie(uint64_t* cookie) {

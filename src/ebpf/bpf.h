@@ -54,8 +54,8 @@ int bpf_prog_query(int cgroup, uint32_t attach_type, bool effective, uint32_t* p
 int bpf_prog_name(uint32_t program, std::string* name);
 
 // setsockopt(SO_ATTACH_BPF), in place of the filter that the socket had; -1: it has none from now
-// on.
-int bpf_filter(int socket, int program);
+// on. `waits`: does something wait in the socket that has come before, or may have?
+int bpf_filter(int socket, int program, bool* waits);
 
 // getsockopt(SO_NETNS_COOKIE), Linux 5.14: this thread's network namespace.
 int netns_cookie(uint64_t* cookie);

@@ -216,8 +216,8 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     int status = endpoint_argument(info, 2, &to);
     if (status == 0) status = endpoint_argument(info, 4, &source);
     if (status != 0) return Status(status);
-    const auto send = flag_argument(info, 5) ? send_from_alias : send_datagram;
-    return Status(send(slot->fd.get(), data.Data(), data.ByteLength(), to, source));
+    const auto transmit = flag_argument(info, 5) ? send_from_alias : send_datagram;
+    return Status(transmit(slot->fd.get(), data.Data(), data.ByteLength(), to, source));
   }
 
   // (slot) → its descriptor, which stays the slot's, or -EBADF

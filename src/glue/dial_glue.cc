@@ -1,7 +1,5 @@
 #include "glue/dial_glue.h"
 
-#include <fcntl.h>
-
 #include "glue/arguments.h"
 #include "socket/dial.h"
 #include "socket/endpoint.h"
@@ -52,9 +50,7 @@ Napi::Value OpenDialSocket(const Napi::CallbackInfo& info) {
   if (text_argument(info, 6, interface)) options.interface = interface;
 
   const int32_t net = int_argument(info[8], -1);
-  if (net >= 0) {
-    options.sockets = SuppliedFrom(new SocketSupply(OwnedFd(fcntl(net, F_DUPFD_CLOEXEC, 0)), 1));
-  }
+  if (net >= 0) options.sockets = SuppliedFrom(new SocketSupply(net, 1));
 
   OwnedFd opened;
   DialStep failed = kNoStep;

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <string>
@@ -93,12 +92,10 @@ Napi::Value ProgramName(const Napi::CallbackInfo& info) {
 // (UDP socket, program | -1) → 1: from now on the filter has seen whatever is read from the
 // socket, 0: that is true of what comes, and not of what waits there; or -errno
 Napi::Value FilterSocket(const Napi::CallbackInfo& info) {
-  const int socket = fd_argument(info, 0);
-  const int status = bpf_filter(socket, fd_argument(info, 1));
+  bool waits = false;
+  const int status = bpf_filter(fd_argument(info, 0), fd_argument(info, 1), &waits);
   if (status != 0) return number(info, status);
-  char byte = 0;
-  const bool waiting = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
-  return number(info, waiting ? 0 : 1);
+  return number(info, waits ? 0 : 1);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "glue/loop_glue.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "glue/arguments.h"
 #include "host/route.h"
@@ -37,7 +36,7 @@ int LoopGlue::join(uint32_t first_process) {
   joined_ = true;
   status_ = locks_.open(first_process);
   // Without the table ports are claimed all the same.
-  if (status_ == 0) dials_.join(&locks_, static_cast<uint32_t>(getpid()));
+  if (status_ == 0) dials_.join(&locks_);
   return status_;
 }
 

@@ -1,9 +1,6 @@
 #include "glue/namespace_glue.h"
 
 #include <errno.h>
-#include <linux/nsfs.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 // After <sys/socket.h>, in a block of its own.
@@ -40,11 +37,9 @@ Napi::Value NamespaceOfSocket(const Napi::CallbackInfo& info) {
 // (descriptor of a network namespace) → one of the user namespace that owns it, or -errno: ENOTTY
 // is no namespace at all, EINVAL is of another kind
 Napi::Value NamespaceOwner(const Napi::CallbackInfo& info) {
-  const int net = fd_argument(info);
-  const int type = ioctl(net, NS_GET_NSTYPE);
-  int owner = type == CLONE_NEWNET ? ioctl(net, NS_GET_USERNS) : -1;
-  if (owner < 0) owner = type < 0 || type == CLONE_NEWNET ? -errno : -EINVAL;
-  return Napi::Number::New(info.Env(), owner);
+  OwnedFd owner;
+  const int status = open_owner_of(fd_argument(info), &owner);
+  return Napi::Number::New(info.Env(), status == 0 ? owner.release() : status);
 }
 
 // (descriptor of a network namespace, a socket of it, or -1: this thread's) → its number or -errno

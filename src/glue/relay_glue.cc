@@ -1,13 +1,13 @@
 #include "glue/relay_glue.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include <utility>
 
 #include "glue/arguments.h"
 #include "glue/shared_memory.h"
+#include "socket/dial.h"
 
 namespace original_dst {
 
@@ -60,12 +60,12 @@ Napi::Value RelayGlue::Add(const Napi::CallbackInfo& info) {
   for (const RelaySide side : {kClient, kUpstream}) {
     if (status == 0) status = Hold(relay->flows[side], info[4 + side]);
   }
+  OwnedFd client;
+  OwnedFd upstream;
   if (status == 0) status = StartThread(index);
+  if (status == 0) status = duplicate_fd(fd_argument(info, 1), &client);
+  if (status == 0) status = duplicate_fd(fd_argument(info, 2), &upstream);
   if (status != 0) return Status(status);
-  OwnedFd client(fcntl(fd_argument(info, 1), F_DUPFD_CLOEXEC, 0));
-  if (!client.valid()) return Status(-errno);
-  OwnedFd upstream(fcntl(fd_argument(info, 2), F_DUPFD_CLOEXEC, 0));
-  if (!upstream.valid()) return Status(-errno);
   relay->open(std::move(client), std::move(upstream), false);
   return Status(Give(std::move(relay), index));
 }

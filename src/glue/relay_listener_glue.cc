@@ -1,6 +1,5 @@
 // The part of the relay's Node-API side that is about listeners and the connections to them.
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "glue/relay_glue.h"
 #include "glue/shared_memory.h"
 #include "relay/timers.h"
+#include "socket/dial.h"
 #include "socket/listen.h"
 #include "socket/socket_options.h"
 
@@ -82,9 +82,8 @@ Napi::Value RelayGlue::ListenToo(const Napi::CallbackInfo& info) {
   }
   if (id == kMostListeners) return Pair(-EMFILE, Status(kNoStep));
   std::unique_ptr<RelayListener> listener(new RelayListener);
-  listener->fd.reset(fcntl(first->fd.get(), F_DUPFD_CLOEXEC, 0));
-  if (!listener->fd.valid()) return Pair(-errno, Status(kNoStep));
-  const int status = StartThread(thread);
+  int status = duplicate_fd(first->fd.get(), &listener->fd);
+  if (status == 0) status = StartThread(thread);
   if (status != 0) return Pair(status, Status(kNoStep));
   listener->id = id;
   listener->thread = thread;
@@ -152,7 +151,7 @@ void RelayGlue::ExpectHeaders(const Napi::CallbackInfo& info, ExpectedHeaders* h
 
 SuppliedFrom RelayGlue::Sockets(int net) {
   if (net < 0) return {};
-  return SuppliedFrom(new SocketSupply(OwnedFd(fcntl(net, F_DUPFD_CLOEXEC, 0))));
+  return SuppliedFrom(new SocketSupply(net));
 }
 
 Napi::Value RelayGlue::Unlisten(const Napi::CallbackInfo& info) {

@@ -94,14 +94,14 @@ RecentDials::~RecentDials() {
   if (table_ != nullptr) munmap(table_, sizeof(Table));
 }
 
-int RecentDials::join(ProgramLocks* locks, uint32_t process) {
+int RecentDials::join(ProgramLocks* locks) {
   // One founder at a time. Whoever keeps the lock for longer is being debugged, and not waited for.
   for (int i = 0; i < 200 && locks->exclude() != 0; i++) poll(nullptr, 0, 1);
   int status = adopt(*locks);
   if (status != 0) status = found();
   if (status == 0) {
-    const uint64_t member =
-        kMembers | static_cast<uint64_t>(process) << kFdBits | static_cast<uint64_t>(memory_.get());
+    const auto process = static_cast<uint64_t>(getpid());
+    const uint64_t member = kMembers | process << kFdBits | static_cast<uint64_t>(memory_.get());
     status = locks->hold(member);
   }
   locks->include();

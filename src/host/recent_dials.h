@@ -39,7 +39,7 @@ class RecentDials {
 
   // Takes part in the program's table. Once; other threads may use the object already. Returns 0
   // or -errno, and then nothing is noted and nothing found.
-  int join(ProgramLocks* locks, uint32_t process);
+  int join(ProgramLocks* locks);
 
   // Notes a socket after connect(2), at a cost of two system calls. Returns what forget() takes.
   uint64_t note(int fd, const Endpoint& destination, Path path, bool transparent);

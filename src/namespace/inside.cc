@@ -165,6 +165,14 @@ int open_namespace_of(int socket, OwnedFd* net) {
   return net->valid() ? 0 : -errno;
 }
 
+int open_owner_of(int net, OwnedFd* owner) {
+  const int type = ioctl(net, NS_GET_NSTYPE);
+  if (type < 0) return -errno;
+  if (type != CLONE_NEWNET) return -EINVAL;
+  owner->reset(ioctl(net, NS_GET_USERNS));
+  return owner->valid() ? 0 : -errno;
+}
+
 int namespace_number(int where, uint64_t* number) {
   int status = where < 0 || is_own(where) ? cookie_of_thread(number) : cookie_of(where, number);
   if (status == -ENOTSOCK) {

@@ -39,6 +39,10 @@ int at(int where, Call call) {
 // CAP_NET_ADMIN in the user namespace that owns it.
 int open_namespace_of(int socket, OwnedFd* net);
 
+// ioctl(NS_GET_USERNS): the user namespace that owns a network namespace. Returns 0 or -errno:
+// -ENOTTY is no namespace at all, -EINVAL is of another kind.
+int open_owner_of(int net, OwnedFd* owner);
+
 // Which network namespace `where` is of: SO_NETNS_COOKIE, a number that no other namespace gets
 // until the next boot, or, before Linux 5.14, the number of its inode, of a socket that of this
 // thread's namespace where nothing else can be found out. Returns 0 or -errno.

@@ -1,6 +1,7 @@
 #include "namespace/socket_supply.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <utility>
@@ -18,6 +19,9 @@ int open_tcp(int domain, OwnedFd* opened) {
 }
 
 }  // namespace
+
+SocketSupply::SocketSupply(int net, int batch)
+    : net_(fcntl(net, F_DUPFD_CLOEXEC, 0)), batch_(batch) {}
 
 int SocketSupply::fill(int domain, Shelf* shelf) {
   int error = 0;

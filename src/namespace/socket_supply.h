@@ -13,9 +13,9 @@ namespace original_dst {
 // handful of system calls. For any thread.
 class SocketSupply {
  public:
-  // `net`: a descriptor of the namespace. `batch`: how many are opened at once.
-  explicit SocketSupply(OwnedFd net, int batch = kMost)
-      : net_(static_cast<OwnedFd&&>(net)), batch_(batch) {}
+  // `net`: a descriptor of the namespace, which is duplicated. `batch`: how many are opened at
+  // once.
+  explicit SocketSupply(int net, int batch = kMost);
   SocketSupply(const SocketSupply&) = delete;
   SocketSupply& operator=(const SocketSupply&) = delete;
 

@@ -106,6 +106,31 @@ t.test('includes in src/ only go down, and napi.h is the glue’s alone', (t) =>
   t.end();
 });
 
+t.test('the glue makes no system calls', (t) => {
+  // Headers of constants and of functions that ask the kernel nothing; of the first, calls too.
+  const headers = new Set([
+    'napi.h',
+    'sys/socket.h',
+    'linux/netlink.h',
+    'errno.h',
+    'string.h',
+    'stdint.h',
+    'stddef.h',
+  ]);
+  const call =
+    /(?<![\w.>:]|(?:int|void|bool|Value) )(?:::)?(accept4?|bind|connect|get(?:peer|sock)name|[gs]etsockopt|listen|recv\w*|send\w*|shutdown|socket(?:pair)?)\(/g;
+  const found = files
+    .filter(({ path }) => path.startsWith('src/glue/'))
+    .flatMap(({ path, text }) => [
+      ...[...text.matchAll(/^#include <([\w/]+\.h)>/gm)]
+        .filter(([, header]) => !headers.has(header!))
+        .map(([line]) => `${path}: ${line}`),
+      ...[...text.replace(/\/\/.*/g, '').matchAll(call)].map(([, name]) => `${path}: ${name}()`),
+    ]);
+  t.same(found, []);
+  t.end();
+});
+
 t.test('tests lie where their subject lies', (t) => {
   // What has no folder of lib/: several parts at once behind real rules, the package as such, the examples, C++.
   const apart = new Set(['pod', 'package', 'examples', 'fixtures', 'fuzz', 'native']);
