@@ -5,6 +5,16 @@
  * @module original-dst
  */
 export type { Endpoint } from './address.ts';
+export type { DiagnosticsMessages } from './diagnostics.ts';
+export type {
+  ConnectionMessage,
+  ConnectionSubject,
+  DecisionMessage,
+  ErrorMessage,
+} from './accept/channels.ts';
+export type { DialedPlaces, DialTarget, SocketDialMessage } from './dial/channel.ts';
+export type { RelayDialMessage, RelayMessage, RelaySubject } from './relay/channel.ts';
+export type { DatagramMessage } from './udp/channel.ts';
 export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-original.ts';
 export { connect, type ConnectOptions, type DialOptions, type DialSource } from './dial/connect.ts';
 export type { EgressLists, EgressPolicy } from './policy/egress.ts';

@@ -20,6 +20,7 @@ import { setProxyHeader } from '../recover/proxy-header.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName, unsupportedRuntime } from '../node/runtime.ts';
 import { acceptingServer, listenHandle, withFd } from '../node/socket-fd.ts';
+import { decisions } from './channels.ts';
 import { checkProxyProtocol, type ProxyProtocolOptions, sendsHeader, takeHeader } from './proxy-protocol.ts';
 import { type ClientLimitOptions, ClientLimits } from './client-limits.ts';
 import { countConnection, countLoop, countRefused, type InterceptStats, newInterceptStats } from './stats.ts';
@@ -192,7 +193,10 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
       countLoop(stats, loop, { server, socket });
     } else {
       if (origin > 0) setPath(socket, origin);
-      if (verdicts[decided.kind] === 'emit') return true;
+      const verdict = verdicts[decided.kind];
+      if (decisions.hasSubscribers)
+        decisions.publish({ server, socket, originalDst: decided, verdict, ttl: 0 });
+      if (verdict === 'emit') return true;
     }
     stats.reset++;
     reset(socket);

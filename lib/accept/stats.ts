@@ -1,9 +1,9 @@
 // What a server counts of the connections that it accepts, and says of them on the diagnostics channels.
-import { channel } from 'node:diagnostics_channel';
 import type { CodedError } from '../errors.ts';
 import { warnOfLoop } from '../policy/own-dials.ts';
 import { countRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
+import { connections, publishError } from './channels.ts';
 
 /** What an intercepted server has accepted so far. */
 export interface InterceptStats {
@@ -20,9 +20,6 @@ export interface InterceptStats {
   /** Connections that were not dialled on, by the error's code: `{ ERR_INTERCEPT_LOOP: 1 }`. */
   refused: Record<string, number>;
 }
-
-const connections = channel('original-dst:connection');
-const errors = channel('original-dst:error');
 
 export function newInterceptStats(): InterceptStats {
   return {
@@ -44,7 +41,7 @@ export function countConnection(stats: InterceptStats, originalDst: OriginalDst,
   if (originalDst.kind === 'unknown') {
     const { cause } = originalDst;
     stats.errors[cause.code!] = (stats.errors[cause.code!] ?? 0) + 1;
-    if (errors.hasSubscribers) errors.publish({ ...about, error: cause });
+    publishError(cause, about);
   }
   if (connections.hasSubscribers) connections.publish({ ...about, originalDst });
 }
@@ -53,12 +50,12 @@ export function countConnection(stats: InterceptStats, originalDst: OriginalDst,
 export function countRefused(stats: InterceptStats, error: CodedError, about: object): void {
   countRefusal(stats.refused, error);
   stats.reset++;
-  if (errors.hasSubscribers) errors.publish({ ...about, error });
+  publishError(error, about);
 }
 
 /** Counts a connection that is refused because this program has dialled it, and says so. */
 export function countLoop(stats: InterceptStats, error: CodedError, about: object): void {
   countRefusal(stats.refused, error);
-  if (errors.hasSubscribers) errors.publish({ ...about, error });
+  publishError(error, about);
   warnOfLoop(error);
 }

@@ -1,7 +1,7 @@
 // connectOriginal(): dials where an intercepted connection was going.
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
-import { checkDialOptions, dial, type DialOptions, type DialSource } from './connect.ts';
+import { checkDialOptions, dial, type DialOptions, type DialSource, told } from './connect.ts';
 import { checkProxyServer, type ProxyServer } from './proxy-server.ts';
 import { dialVia } from './via.ts';
 import { outOfRange } from '../arguments.ts';
@@ -94,8 +94,8 @@ export function connectOriginal(socket: Socket, options: ConnectOriginalOptions 
   const { address, port } = destination as KnownDst;
   const path = pathOf(acceptedUnder(socket));
   if (via !== undefined) return dialVia(via, { address, port }, how, path);
-  if (preserveSource === false) return dial({ ...how, address, port }, path);
+  if (preserveSource === false) return told(dial({ ...how, address, port }, path), { address, port });
   const source = clientSource(socket, preserveSource === 'port');
   if (!source) return failed(systemError(-ENOTCONN, { syscall: 'getpeername' }));
-  return dial({ transparent: true, ...how, source, address, port }, path);
+  return told(dial({ transparent: true, ...how, source, address, port }, path), { address, port });
 }

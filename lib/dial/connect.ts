@@ -10,6 +10,7 @@ import { noteDial, type Path } from '../policy/own-dials.ts';
 import { dns } from '../node/on-demand.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
+import { dials, publishDial } from './channel.ts';
 import { CONNECT_TIMEOUT, limitConnecting } from './connect-timeout.ts';
 import { isSpecial, noDescriptors, noteAttempts, optionsRefusal, prepareAttempts } from './attempt.ts';
 
@@ -165,7 +166,16 @@ function several({ autoSelectFamily, autoSelectFamilyAttemptTimeout }: ConnectOp
  * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent` and `mark`. Source: ip(7), socket(7), tcp(7).
  */
 export function connect(options: ConnectOptions): Socket {
-  return dial(options, 0);
+  return told(dial(options, 0), options);
+}
+
+/** Says that it is being dialled. */
+export function told(socket: Socket, { address, port }: Pick<ConnectOptions, 'address' | 'port'>): Socket {
+  if (dials.hasSubscribers) {
+    const literal = canonicalAddress(address);
+    publishDial({ socket }, [literal === undefined ? { name: address, port } : { address: literal, port }]);
+  }
+  return socket;
 }
 
 /** The same on behalf of a client that has come through the listeners of `path`; `lookup` in place of dns.lookup. */

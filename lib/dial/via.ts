@@ -9,6 +9,7 @@ import { aroundConnect, socketFd, type Attempt } from '../node/socket-fd.ts';
 import { egressRefusal } from '../policy/egress.ts';
 import type { Path } from '../policy/own-dials.ts';
 import { noDescriptors } from './attempt.ts';
+import { dials, publishDial } from './channel.ts';
 import { checkDialOptions, dial, type ConnectOptions } from './connect.ts';
 import { Conversation, malformedAnswer } from './handshake.ts';
 import { httpConnect } from './http-connect.ts';
@@ -164,5 +165,6 @@ export function dialVia(
     throw error;
   }
   talk(inner, new Conversation(PROTOCOLS[protocol](proxy, target)), handshakeTimeout, socket);
+  if (dials.hasSubscribers) publishDial({ socket }, [target], proxy);
   return socket;
 }

@@ -1,8 +1,10 @@
 // A relay server's life, and what becomes of each connection that its threads leave to the policy.
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
+import { decisions, publishError } from '../accept/channels.ts';
 import type { InterceptedSocket } from '../accept/intercept.ts';
 import type { Endpoint } from '../address.ts';
+import { dials, publishDial } from '../dial/channel.ts';
 import { NameResolver } from '../dial/name-resolver.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { closeOnAbort } from '../node/close-on-abort.ts';
@@ -14,6 +16,7 @@ import { annotate, type OriginalDst, recoverFromFacts } from '../recover/origina
 import { Place } from '../recover/place.ts';
 import { setProxyHeader } from '../recover/proxy-header.ts';
 import { hasNames, withAddresses } from './by-name.ts';
+import { relays } from './channel.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import {
   checkListenOptions,
@@ -213,7 +216,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
 
   /** Nobody waits for this decision any more. */
   #end(one: Undecided, reason: CodedError): void {
-    this.#counts.refused(reason);
+    this.#counts.refused(reason, this.#about(one));
     this.#undecided.delete(one);
     one.refuse(reason);
     one.record?.end(undefined, reason.code);
@@ -224,7 +227,13 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     if (one.over) return;
     this.#refuse(one);
     one.record?.end(undefined, (error as CodedError).code ?? error.name);
+    publishError(error, this.#about(one));
     process.nextTick(() => this.emit('error', error));
+  }
+
+  /** Whom a message on a diagnostics channel is about. */
+  #about({ question }: Undecided): { server: RelayServer; client: Endpoint } {
+    return { server: this, client: question.client };
   }
 
   #refuse(one: Undecided): void {
@@ -245,6 +254,10 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
       return;
     }
     const { action, ttl } = read;
+    if (decisions.hasSubscribers) {
+      const { destination: originalDst, first } = one.question;
+      decisions.publish({ ...this.#about(one), originalDst, verdict: action, ttl, first });
+    }
     if (action === 'emit') {
       this.#hand(one);
     } else if (action === 'reset' || this.#destroyed) {
@@ -283,7 +296,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     const rules = { options: this.#options, limits: this.#limits, place: this.#from!.place };
     const plan = planDial(one, decision, rules);
     if (plan instanceof Error) {
-      this.#counts.refused(plan);
+      this.#counts.refused(plan, this.#about(one));
       one.refuse();
       joined.finish({ reason: 'error', side: 'upstream', error: plan });
       one.record?.end('relay', plan.code);
@@ -292,6 +305,11 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     }
     this.#remember(one, 'relay', decision.ttl, plan.route);
     this.#counts.begin(joined);
+    if (dials.hasSubscribers || relays.hasSubscribers) {
+      const about = { ...this.#about(one), originalDst: destination, relay: joined };
+      if (dials.hasSubscribers) publishDial(about, plan.ways, plan.proxy);
+      relays.publish(about);
+    }
     const began = performance.now();
     const finish = (outcome: RelayOutcome): void => {
       joined.finish(outcome);

@@ -17,8 +17,8 @@ import type { RelayServer } from './types.ts';
  *
  * `decide` may take its time: the client waits, and is sent RST after `decisionTimeout`; see {@link PendingConnection}.
  *
- * Every connection that comes to `decide` is published on the diagnostics channels `original-dst:connection` and
- * `original-dst:error`, as those of createServer are, with `client` (an {@link Endpoint}) in place of `socket`.
+ * What becomes of every connection that comes to `decide` is published on the diagnostics channels
+ * ({@link DiagnosticsMessages}), as of those of createServer, with `client` (an {@link Endpoint}) in place of `socket`.
  *
  * Events: `'listening'`; `'relay'` (relay, destination, client, first) for connections that `decide` had relayed, whose
  * outcome tells too when the loop guard, the egress policy or the network refused the dial; `'connection'` for those

@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import { binding } from '../binding.ts';
 import { checkSignal, invalidType, outOfRange } from '../arguments.ts';
 import { codedError, systemError, type SystemError } from '../errors.ts';
+import { relays } from './channel.ts';
 import { engine } from './engine.ts';
 import {
   abandon,
@@ -65,6 +66,9 @@ class SocketRelay extends RelayObject {
       taken.add(sockets[side]);
       stopReaders(sockets[side]);
     }
+    // Ahead of everything that takes the sockets away.
+    if (relays.hasSubscribers) relays.publish({ relay: this, sockets });
+    if (this.outcome) return;
     if (signal?.aborted) {
       this.destroy();
       return;

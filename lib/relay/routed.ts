@@ -1,6 +1,6 @@
 // How a relay server's verdict is dialled by the thread: straight, or another way.
 import type { Endpoint } from '../address.ts';
-import { readDestination, type Target } from '../dial/proxy-server.ts';
+import { type ProxyServer, readDestination, type Target } from '../dial/proxy-server.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import type { Place } from '../recover/place.ts';
 import { ResolvedVia } from './by-name.ts';
@@ -18,6 +18,9 @@ export type Dial = (onClose: (outcome: RelayOutcome) => void) => Mover | number;
 /** What becomes of a connection that is relayed. */
 export interface DialPlan {
   dial: Dial;
+  /** In the order in which they are tried. */
+  ways: readonly (Candidate | Target)[];
+  proxy: ProxyServer | undefined;
   /** Another way than straight to the destination. */
   route: Route | undefined;
 }
@@ -106,11 +109,13 @@ export function planDial(one: Undecided, decision: ReadDecision, rules: DialRule
   if (proxy instanceof Error) return proxy;
   const found = waysOf(one.question, decision, rules);
   if (found instanceof Error) return found;
-  const [way] = found.ways;
+  const { ways } = found;
+  const [way] = ways;
+  const where = { ways, proxy: proxy?.server };
   // A route that nobody takes again is worth nothing where one dial does.
-  const once = found.ways.length === 1 && found.refusals.length === 0 && ttl === 0;
+  const once = ways.length === 1 && found.refusals.length === 0 && ttl === 0;
   if (via === undefined && proxyProtocol === undefined && (to === undefined || once))
-    return { dial: (onClose) => one.dial(way as Endpoint, onClose), route: undefined };
+    return { dial: (onClose) => one.dial(way as Endpoint, onClose), route: undefined, ...where };
   const route = Route.of({
     ...found,
     proxy,
@@ -118,5 +123,5 @@ export function planDial(one: Undecided, decision: ReadDecision, rules: DialRule
     timeout: rules.limits.connect,
   });
   if (typeof route === 'number') return systemError(route, { syscall: 'connect' });
-  return { dial: (onClose) => one.dialRoute(route, onClose), route };
+  return { dial: (onClose) => one.dialRoute(route, onClose), route, ...where };
 }

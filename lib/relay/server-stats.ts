@@ -1,4 +1,5 @@
 // What a relay server counts: some of it its thread, in memory of the addon, the rest here.
+import { publishError } from '../accept/channels.ts';
 import { countConnection, countLoop, type InterceptStats, newInterceptStats } from '../accept/stats.ts';
 import type { CodedError } from '../errors.ts';
 import { countRefusal } from '../policy/refusal.ts';
@@ -97,9 +98,10 @@ export class ServerCounts {
     this.#connections.reset++;
   }
 
-  refused(error: CodedError): void {
+  refused(error: CodedError, about: object): void {
     if (error.code === 'ERR_CLIENT_GONE') this.#gone++;
     else countRefusal(this.#connections.refused, error);
+    publishError(error, about);
   }
 
   begin(relay: Relay): void {

@@ -2,13 +2,15 @@
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { canonicalAddress, type Endpoint } from '../address.ts';
+import { publishError } from '../accept/channels.ts';
+import type { Endpoint } from '../address.ts';
+import { invalidType } from '../arguments.ts';
 import { type DatagramDestination, DestinationFinder, isShared } from './destination.ts';
-import { BATCH, DatagramPort, MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
-import { checkBoolean, checkInteger, checkSignal, invalidType, MAX_MS, outOfRange } from '../arguments.ts';
+import { BATCH, DatagramPort, type PortOptions } from './datagram-port.ts';
 import { systemError, type SystemError } from '../errors.ts';
-import { checkNamespace } from '../namespace/namespace.ts';
 import { closeOnAbort } from '../node/close-on-abort.ts';
+import { datagrams } from './channel.ts';
+import { bytesOf, checkDatagramAddress, readDatagramOptions } from './options.ts';
 import { ReplySockets } from './reply-sockets.ts';
 import type {
   DatagramAddress,
@@ -24,38 +26,6 @@ const { EAGAIN, EBADF, EINVAL } = constants.errno;
 /** How many batches are read before the event loop gets its turn: enough to share its cost, few enough to be fair. */
 const BATCHES_A_TURN = 4;
 
-/** Returns it in canonical form. */
-function checkAddress(name: string, value: unknown): string {
-  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
-  const canonical = canonicalAddress(value);
-  if (canonical === undefined) throw outOfRange(name, 'a literal IP address', value);
-  return canonical;
-}
-
-/** Returns it in canonical form. */
-function checkDatagramAddress(name: string, value: unknown): DatagramAddress {
-  if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value);
-  const { port } = value as DatagramAddress;
-  const address = checkAddress(`${name}.address`, (value as DatagramAddress).address);
-  // 0 included: datagrams can come from there, and answering one must not throw. The kernel refuses it.
-  checkInteger(`${name}.port`, port, 0, 65535);
-  return { address, port };
-}
-
-function checkZones(name: string, value: unknown): asserts value is readonly number[] {
-  if (!Array.isArray(value)) throw invalidType(name, 'an instance of Array', value);
-  if (value.length === 0 || value.length > 16)
-    throw outOfRange(`${name}.length`, '>= 1 && <= 16', value.length);
-  for (const zone of value as unknown[]) checkInteger(name, zone, 0, 65535);
-}
-
-function bytesOf(data: string | NodeJS.ArrayBufferView): Uint8Array {
-  if (typeof data === 'string') return Buffer.from(data);
-  if (data instanceof Uint8Array) return data;
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  throw invalidType('data', 'of type string or an instance of Buffer, TypedArray, or DataView', data);
-}
-
 /**
  * `bind(2)` with IP_RECVORIGDSTADDR and IPV6_RECVORIGDSTADDR, then `recvmmsg(2)`: a UDP socket whose messages come
  * with the destination that the client meant. Bound when this returns; literal addresses only.
@@ -70,39 +40,8 @@ function bytesOf(data: string | NodeJS.ArrayBufferView): Uint8Array {
  * Source: ip(7), ipv6(7), recvmmsg(2); Documentation/networking/tproxy.rst.
  */
 export function createDatagramSocket(options: DatagramSocketOptions = {}): InterceptedDatagramSocket {
-  if (typeof options !== 'object' || options === null)
-    throw invalidType('options', 'of type object', options);
-  const { address = '::', port = 0, ipv6Only = false, transparent = false, mark = 0 } = options;
-  const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0, 1, 2] } = options;
-  const { maxReplySockets = 256, replySocketTimeout = 30_000, namespace, signal } = options;
-  checkAddress('options.address', address);
-  checkInteger('options.port', port, 0, 65535);
-  checkBoolean('options.ipv6Only', ipv6Only);
-  checkBoolean('options.transparent', transparent);
-  checkInteger('options.mark', mark, 0, 2 ** 32 - 1);
-  checkInteger('options.receiveBufferSize', receiveBufferSize, 0, 2 ** 30);
-  checkInteger('options.maxSize', maxSize, 1, MAX_DATAGRAM);
-  checkZones('options.conntrackZones', conntrackZones);
-  if (namespace !== undefined) checkNamespace('options.namespace', namespace);
-  checkInteger('options.maxReplySockets', maxReplySockets, 1, 65536);
-  checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_MS);
-  checkSignal('options.signal', signal);
-  const socket = new DatagramSocket(
-    {
-      address,
-      port,
-      transparent,
-      ipv6Only,
-      reuseAddress: false,
-      mark,
-      receiveBufferSize,
-      maxSize,
-      namespace: namespace?.fd ?? -1,
-    },
-    [...conntrackZones],
-    maxReplySockets,
-    replySocketTimeout,
-  );
+  const { port, zones, maxReplies, replyTimeout, signal } = readDatagramOptions(options);
+  const socket = new DatagramSocket(port, zones, maxReplies, replyTimeout);
   closeOnAbort(signal, socket);
   return socket;
 }
@@ -305,8 +244,11 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
       const decided = finder.recall(source, local) ?? this.#decide(port, finder, index);
       this.#stats[decided.kind]++;
       if (truncated) this.#stats.truncated++;
+      const info: DatagramInfo = { source, local, size, truncated, ...decided };
+      if (decided.kind === 'unknown') publishError(decided.cause, { socket: this });
+      if (datagrams.hasSubscribers) datagrams.publish({ socket: this, data, info });
       try {
-        this.emit('message', data, { source, local, size, truncated, ...decided });
+        this.emit('message', data, info);
       } catch (error) {
         // The handler's own failure is the program's to see, and no reason for the datagrams behind to be lost.
         process.nextTick(() => {
@@ -324,5 +266,6 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
   #countError(errno: number): void {
     const code = getSystemErrorName(errno);
     this.#errors[code] = (this.#errors[code] ?? 0) + 1;
+    publishError(systemError(errno, { syscall: 'recvmmsg' }), { socket: this });
   }
 }

@@ -1,5 +1,6 @@
 // connectOriginal() behind redirect rules.
 import { execFile } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { on as events, once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import {
@@ -20,6 +21,7 @@ import {
   createServer,
   intercept,
   type ConnectOriginalOptions,
+  type DiagnosticsMessages,
   type InterceptedSocket,
   type InterceptServer,
 } from '../../lib/index.ts';
@@ -60,6 +62,11 @@ await inNamespace(t, import.meta.url, async () => {
 
   t.test('REDIRECT: the destination is dialled from this host', async (t) => {
     const before = openSockets();
+    const told: unknown[] = [];
+    const listener = (message: unknown): void =>
+      void told.push((message as DiagnosticsMessages['original-dst:dial']).to);
+    subscribe('original-dst:dial', listener);
+    t.teardown(() => unsubscribe('original-dst:dial', listener));
     const server = await proxy(t, REDIRECT_PORT, {});
     for (const [address, at, from] of [
       ['198.51.100.30', '198.51.100.30:9000', '198.51.100.1'],
@@ -69,6 +76,10 @@ await inNamespace(t, import.meta.url, async () => {
       t.same(JSON.parse(received), { server: at, client: from, sha256 });
     }
     t.match(server.interceptStats, { redirect: 2, refused: {} });
+    t.same(
+      told,
+      ['198.51.100.30', '2001:db8:a::30'].map((address) => [{ address, port: 9000 }]),
+    );
     server.close();
     t.same(await socketsLeft(before), []);
   });

@@ -24,6 +24,7 @@ const code = files.filter(({ path }) => /\.(ts|js|cc|h|c|sh|py)$/.test(path));
 const LIB_ORDER = [
   ['cli.ts', 'cli', 'demo'],
   ['index.ts'],
+  ['diagnostics.ts'],
   ['metrics'],
   ['capture'],
   ['doctor'],
