@@ -195,19 +195,19 @@ async function showMode(mode: 'REDIRECT' | 'TPROXY'): Promise<void> {
     );
   }
 
-  const stats = await ask('outside', 'http://10.244.1.2:15020/stats');
-  const counted = /sidecar_connections_total\{direction="inbound",kind="(redirect|tproxy)"\} 2\n/.exec(
+  const stats = await ask('outside', 'http://10.244.1.2:15020/metrics');
+  const counted = /original_dst_connections_total\{server="inbound",kind="(redirect|tproxy)"\} 2\n/.exec(
     stats,
   )?.[0];
   check(
     counted !== undefined,
     'statistics',
-    ...stats.split('\n').filter((line) => /^sidecar_(connections|refused)/.test(line)),
+    ...stats.split('\n').filter((line) => /^original_dst_connections_(total|refused_total)/.test(line)),
   );
 
   const slow = ask('outside', 'http://10.244.1.2:8080/slow');
   for (let attempt = 0; attempt < 100; attempt++) {
-    if (/^sidecar_open 1$/m.test(await ask('outside', 'http://10.244.1.2:15020/stats'))) break;
+    if (/^sidecar_open 1$/m.test(await ask('outside', 'http://10.244.1.2:15020/metrics'))) break;
   }
   const exited = once(proxy.child, 'exit');
   proxy.child.kill('SIGTERM');

@@ -7,7 +7,12 @@ import { log } from './access-log.ts';
 import { sessions, type Facts, type Session } from './session.ts';
 import { counter } from './stats.ts';
 
-const requests = counter('sidecar_http_requests_total', 'HTTP requests, by response status; 0: none came.');
+const requests = counter(
+  'sidecar_http_requests_total',
+  'HTTP requests, by response status; 0: none came.',
+  'direction',
+  'status',
+);
 
 /** Envoy's limit for the headers of a request or an answer, in bytes: tokens of single sign-on are that long. */
 const maxHeaderSize = 60 * 1024;
@@ -57,7 +62,7 @@ const exchanges = new WeakMap<Socket, Exchange>();
 
 function record(exchange: Exchange, request: IncomingMessage, start: number, status: number): void {
   const { facts } = exchange;
-  requests({ direction: facts.direction, status });
+  requests.inc({ direction: facts.direction, status });
   log({
     ...facts,
     protocol: 'http',

@@ -35,9 +35,19 @@ export interface Session {
 /** Everything that is under way. */
 export const sessions = new Set<Session>();
 
-const bytes = counter('sidecar_bytes_total', 'Bytes that a side has taken.');
-const closed = counter('sidecar_tcp_closed_total', 'TCP connections passed on, by how they ended.');
-const failures = counter('sidecar_upstream_failures_total', 'Dials that failed, by error code.');
+const bytes = counter('sidecar_bytes_total', 'Bytes that a side has taken.', 'direction', 'to');
+const closed = counter(
+  'sidecar_tcp_closed_total',
+  'TCP connections passed on, by how they ended.',
+  'direction',
+  'reason',
+);
+const failures = counter(
+  'sidecar_upstream_failures_total',
+  'Dials that failed, by error code.',
+  'direction',
+  'code',
+);
 
 function text(address: string | undefined, port: number | undefined): string {
   if (address === undefined) return '-'; // gone before it was accepted
@@ -97,7 +107,7 @@ export async function serve(
   };
   const upstream = connectOriginal(client, { ...options, allowHalfOpen: true });
   upstream.on('error', (error: NodeJS.ErrnoException) => {
-    failures({ direction, code: error.code ?? error.name });
+    failures.inc({ direction, code: error.code ?? error.name });
     log({ ...facts, failed: error.message });
   });
   const starting: Session = {
@@ -125,9 +135,9 @@ export async function serve(
     sessions.delete(session);
     const sent = passing.bytesToUpstream;
     const received = passing.bytesToClient;
-    bytes({ direction, to: 'upstream' }, sent);
-    bytes({ direction, to: 'client' }, received);
-    closed({ direction, reason: outcome.reason });
+    bytes.inc({ direction, to: 'upstream' }, sent);
+    bytes.inc({ direction, to: 'client' }, received);
+    closed.inc({ direction, reason: outcome.reason });
     log({
       ...facts,
       protocol: 'tcp',

@@ -11,9 +11,10 @@ import {
   type InterceptedSocket,
   type InterceptServer,
 } from 'original-dst';
+import { registerMetrics } from 'original-dst/metrics';
 import { log } from './access-log.ts';
 import { serve, sessions, type Direction } from './session.ts';
-import { counterOf, gauge, page } from './stats.ts';
+import { gauge, registry } from './stats.ts';
 
 const OUTBOUND = 15001;
 const INBOUND = 15006;
@@ -53,29 +54,22 @@ const servers = {
   outbound: listen('outbound', OUTBOUND, () => ({})),
 };
 
-const accepted = counterOf('sidecar_connections_total', 'Accepted connections, by how they came here.');
-const refused = counterOf('sidecar_refused_total', 'Connections refused before a dial, by error code.');
-const open = gauge('sidecar_open', 'What is under way: TCP connections and HTTP clients.');
-const draining = gauge('sidecar_draining', '1 after SIGTERM.');
 let stopping = false;
+// What the servers count; the label `server` is the direction.
+registerMetrics(registry, servers);
+gauge('sidecar_open', 'What is under way: TCP connections and HTTP clients.', () => sessions.size);
+gauge('sidecar_draining', '1 after SIGTERM.', () => Number(stopping));
 
 const admin = createAdmin((request, response) => {
   if (request.url === '/ready') {
     response.writeHead(stopping ? 503 : 200).end(stopping ? 'draining\n' : 'ready\n');
     return;
   }
-  if (request.url !== '/stats') {
+  if (request.url !== '/metrics') {
     response.writeHead(404).end();
     return;
   }
-  for (const [direction, { interceptStats: stats }] of Object.entries(servers)) {
-    for (const kind of ['redirect', 'tproxy', 'direct', 'unknown'] as const)
-      accepted({ direction, kind }, stats[kind]);
-    for (const [code, count] of Object.entries(stats.refused)) refused({ direction, code }, count);
-  }
-  open({}, sessions.size);
-  draining({}, Number(stopping));
-  response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8').end(page());
+  void registry.metrics().then((page) => response.setHeader('content-type', registry.contentType).end(page));
 }).listen(ADMIN);
 
 let listening = 0;

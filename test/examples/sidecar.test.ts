@@ -55,7 +55,7 @@ async function raw(port: number, parts: string[], { fin = false } = {}): Promise
   return received;
 }
 
-const stats = async (): Promise<string> => (await ask({ port: 15020, path: '/stats' })).body;
+const stats = async (): Promise<string> => (await ask({ port: 15020, path: '/metrics' })).body;
 
 /** The workload: what it does is in the path. */
 async function workload(t: Test): Promise<{ connections: () => number }> {
@@ -283,9 +283,14 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('statistics and readiness', async (t) => {
     const page = await stats();
     for (const line of page.trimEnd().split('\n')) {
-      t.match(line, /^(# (HELP|TYPE) sidecar_\w+ .+|sidecar_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? \d+)$/);
+      t.match(
+        line,
+        /^(|# (HELP|TYPE) \w+ .+|(sidecar|original_dst)_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? \d+)$/,
+      );
     }
     t.match(page, 'sidecar_http_requests_total{direction="inbound",status="207"}');
+    t.match(page, /^original_dst_connections_total\{server="inbound",kind="redirect"\} [1-9]/m);
+    t.match(page, 'original_dst_connections_total{server="outbound",kind="redirect"} 0');
     t.match(page, 'sidecar_tcp_closed_total{direction="inbound",reason="end"}');
     t.match(await ask({ port: 15020, path: '/ready' }), { status: 200, body: 'ready\n' });
     t.match(await ask({ port: 15020, path: '/' }), { status: 404 });
