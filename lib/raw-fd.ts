@@ -12,17 +12,21 @@ const AF_INET6 = 10;
 const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 
-/** Throws ERR_INVALID_FD_TYPE when a refusal came from the kind of socket, not from the kernel's configuration. */
-function refuseOtherSockets(
+/**
+ * Throws ERR_INVALID_FD_TYPE unless the descriptor is of that kind: a refusal may have come from that, or from the
+ * kernel's configuration.
+ */
+export function refuseOtherSockets(
   call: string,
   fd: number,
   wanted: 'a TCP socket' | 'an IPv4 or IPv6 socket',
-): void {
+): Endpoint['family'] {
   const kind = binding().socketKind(fd);
   if (typeof kind === 'number') throw systemError(kind, { syscall: 'getsockopt', option: 'SO_DOMAIN' });
   const [domain, type] = kind;
   const internet = domain === AF_INET || domain === AF_INET6;
-  if (internet && (type === SOCK_STREAM || wanted !== 'a TCP socket')) return;
+  if (internet && (type === SOCK_STREAM || wanted !== 'a TCP socket'))
+    return domain === AF_INET ? 'IPv4' : 'IPv6';
   const is = internet && type === SOCK_DGRAM ? 'a UDP socket' : `a socket of family ${domain}, type ${type}`;
   throw codedError('ERR_INVALID_FD_TYPE', `${call} needs ${wanted}; fd ${fd} is ${is}`, { base: TypeError });
 }

@@ -1,6 +1,7 @@
 // connectOriginal(): dials where an intercepted connection was going.
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
+import { closeAdopted } from './adopted-fd.ts';
 import { checkDialOptions, dial, type DialOptions, type DialSource, told } from './connect.ts';
 import { checkProxyServer, type ProxyServer } from './proxy-server.ts';
 import { dialVia } from './via.ts';
@@ -82,14 +83,18 @@ export function connectOriginal(socket: Socket, options: ConnectOriginalOptions 
       base: TypeError,
     });
   }
-  if (preserveSource !== false && how.source !== undefined) {
-    throw codedError('ERR_INVALID_ARG_VALUE', 'Give either "options.source" or "options.preserveSource"', {
+  for (const name of ['source', 'fd'] as const) {
+    if (preserveSource === false || how[name] === undefined) continue;
+    throw codedError('ERR_INVALID_ARG_VALUE', `Give either "options.${name}" or "options.preserveSource"`, {
       base: TypeError,
     });
   }
   const destination = recoverOriginalDst(socket);
-  const refusal = destinationRefusal(destination, how.egress, how.mark, dialPlace(how.namespace));
-  if (refusal) return refuse(socket, refusal);
+  const refusal = destinationRefusal(destination, how.egress, how.mark, dialPlace(how));
+  if (refusal) {
+    closeAdopted(how);
+    return refuse(socket, refusal);
+  }
 
   const { address, port } = destination as KnownDst;
   const path = pathOf(acceptedUnder(socket));

@@ -12,6 +12,7 @@ import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
 import { dials, publishDial } from './channel.ts';
 import { CONNECT_TIMEOUT, limitConnecting } from './connect-timeout.ts';
+import { AdoptedFd, checkAdoption, hasFd } from './adopted-fd.ts';
 import { isSpecial, noDescriptors, noteAttempts, optionsRefusal, prepareAttempts } from './attempt.ts';
 
 /** Where a connection comes from. */
@@ -37,6 +38,13 @@ export interface DialOptions {
   interface?: string;
   /** Dial in this network namespace. Names are resolved out here all the same. Default: in the calling thread's. */
   namespace?: Namespace;
+  /**
+   * A TCP socket that the caller has opened, in whatever way and network namespace: bound or not, and if it is connected
+   * already, then to this very address. It is the connection's from now on, and closed with it, also when the dial is
+   * refused or fails; a call that throws leaves it to the caller. The address must be a literal one; `source`,
+   * `transparent`, `mark` and all else that is set before connecting are for whoever opens the socket.
+   */
+  fd?: number;
   /** Which destinations may be dialled; others end in `ERR_EGRESS_DENIED`. */
   egress?: EgressPolicy;
   /** Destroys the socket with an AbortError. */
@@ -91,6 +99,7 @@ export function checkDialOptions(options: unknown): asserts options is DialOptio
   if (dial.namespace !== undefined) checkNamespace('options.namespace', dial.namespace);
   if (dial.interface !== undefined) checkString('options.interface', dial.interface);
   checkEgress('options.egress', dial.egress);
+  if (hasFd(dial)) checkAdoption(dial);
 }
 
 function numberOf(address: string): 4 | 6 {
@@ -162,7 +171,7 @@ function several({ autoSelectFamily, autoSelectFamilyAttemptTimeout }: ConnectOp
  * `ENODEV` (setsockopt SO_BINDTODEVICE), `ETIMEDOUT` (connect: no answer within `connectTimeout`),
  * `ERR_EGRESS_DENIED`.
  *
- * @throws argument errors, `ERR_UNSUPPORTED_RUNTIME`, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
+ * @throws argument errors, with `fd` `ERR_INVALID_FD_TYPE` and `EBADF`, `ENOTSOCK` (getsockopt); `ERR_UNSUPPORTED_RUNTIME`, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
  * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent` and `mark`. Source: ip(7), socket(7), tcp(7).
  */
 export function connect(options: ConnectOptions): Socket {
@@ -191,15 +200,20 @@ export function dial(options: ConnectOptions, path: Path, lookup?: LookupFunctio
   };
   const mismatch = literal !== undefined && source !== undefined && sourceMismatch(literal, source.address);
   if (mismatch) throw mismatch;
-  if (isSpecial(options)) {
+  if (isSpecial(options) || options.fd !== undefined) {
     // Bun and Deno accept a prepared fd and ignore it: they would dial from the wrong address without a word.
     if (foreignRuntimeName() !== undefined) throw noDescriptors();
     binding(); // a missing binary is the caller's error, now
   }
   const how: ConnectOptions = source === undefined ? options : { ...options, source };
 
+  const adopted = hasFd(options) ? new AdoptedFd(options, options) : undefined;
+
   // It ends in 'error' and 'close' by itself; net.connect of Node 20 would connect it all the same after those.
-  if (signal?.aborted) return new Socket({ signal });
+  if (signal?.aborted) {
+    adopted?.close();
+    return new Socket({ signal });
+  }
   const socket: Socket = netConnect({
     host: literal === undefined ? options.address : dialledAddress(literal),
     port,
@@ -215,7 +229,9 @@ export function dial(options: ConnectOptions, path: Path, lookup?: LookupFunctio
   const refusal = literal !== undefined && egressRefusal(how.egress, { address: literal, port });
   const note = (fd: number | undefined, address: string): void =>
     noteDial(fd, { address, port }, path, options.transparent === true);
+  adopted?.prepare(socket, note);
   if (refusal) socket.destroy(refusal);
+  else if (adopted) return socket;
   else if (isSpecial(how)) prepareAttempts(socket, how, note);
   else if (literal !== undefined) process.nextTick(() => note(socketFd(socket), dialledAddress(literal)));
   else noteAttempts(socket, note);

@@ -8,6 +8,7 @@ import { foreignRuntimeName } from '../node/runtime.ts';
 import { aroundConnect, socketFd, type Attempt } from '../node/socket-fd.ts';
 import { egressRefusal } from '../policy/egress.ts';
 import type { Path } from '../policy/own-dials.ts';
+import { closeAdopted } from './adopted-fd.ts';
 import { noDescriptors } from './attempt.ts';
 import { dials, publishDial } from './channel.ts';
 import { checkDialOptions, dial, type ConnectOptions } from './connect.ts';
@@ -147,8 +148,10 @@ export function dialVia(
   const { address, port, protocol } = proxy;
   const refusal =
     target.address !== undefined && egressRefusal(egress, { address: target.address, port: target.port });
-  if (refusal) return new Socket().destroy(refusal);
-  if (signal?.aborted) return new Socket({ signal });
+  if (refusal || signal?.aborted) {
+    closeAdopted(how);
+    return refusal ? new Socket().destroy(refusal) : new Socket({ signal: signal! });
+  }
   const socket = netConnect({
     // No packet goes there: it is connected by the descriptor of the connection to the proxy.
     host: canonicalAddress(address) ?? '127.0.0.1',

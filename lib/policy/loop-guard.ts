@@ -43,9 +43,10 @@ function isClaimed(namespace: number, port: number): boolean {
   return own.has(`${namespace} ${port}`) || binding().portClaimedElsewhere(program(), namespace, port) === 1;
 }
 
-/** Where a dial leaves from: the namespace of that option, or this thread's. */
-export function dialPlace(namespace: Namespace | undefined): Place {
-  return namespace === undefined ? here() : new Place(namespace.fd);
+/** Where a dial leaves from: that namespace, that socket's, or this thread's. */
+export function dialPlace({ namespace, fd }: { namespace?: Namespace; fd?: number }): Place {
+  const where = namespace?.fd ?? fd;
+  return where === undefined ? here() : new Place(where);
 }
 
 /**

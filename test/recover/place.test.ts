@@ -19,8 +19,8 @@ t.test('what is remembered by namespace is bounded, and the oldest goes first', 
 t.test('this namespace is one place, however it is named', (t) => {
   const current = Namespace.current();
   t.teardown(() => current.close());
-  t.equal(dialPlace(current).number, here().number);
-  t.equal(dialPlace(current).isElsewhere, false);
-  t.equal(dialPlace(undefined).number, here().number);
+  t.equal(dialPlace({ namespace: current }).number, here().number);
+  t.equal(dialPlace({ namespace: current }).isElsewhere, false);
+  t.equal(dialPlace({}).number, here().number);
   t.end();
 });
