@@ -23,6 +23,9 @@ constexpr size_t kTurn = size_t{1024} * 1024;
 // a short answer that there is no more, where splice(2) has to be called again to say EAGAIN.
 constexpr size_t kBulk = FlowTools::kScratchSize;
 
+// Room for what follows the bytes: the end as a rule, an urgent byte, or what has come meanwhile.
+constexpr size_t kSecondRead = size_t{4} * 1024;
+
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 }  // namespace
@@ -127,7 +130,7 @@ bool Flow::drain_pipe() {
   bulk_ = false;
   held_ = static_cast<uint8_t*>(malloc(in_pipe_));
   if (held_ == nullptr) return fail(ENOMEM, true);
-  const ssize_t got = read(pipe_.read.get(), held_, in_pipe_);
+  const ssize_t got = ::read(pipe_.read.get(), held_, in_pipe_);
   if (got != static_cast<ssize_t>(in_pipe_)) return fail(EIO, true);
   held_at_ = 0;
   held_end_ = in_pipe_;
@@ -169,6 +172,50 @@ bool Flow::fill_pipe(FlowTools& tools) {
   return true;
 }
 
+// recv(2). Returns the bytes, and notes what else it says of the source.
+size_t Flow::read(uint8_t* to, size_t room) {
+  const ssize_t got = recv(source_, to, room, MSG_DONTWAIT);
+  if (got > 0) return static_cast<size_t>(got);
+  if (got < 0 && errno == EINTR) return 0;
+  if (met_ != 0) {
+    broken_ = met_;
+  } else if (got == 0) {
+    ended_ = true;
+  } else if (would_block(errno)) {
+    readable_ = false;
+  } else {
+    broken_ = errno;
+  }
+  return 0;
+}
+
+// The same twice, in one system call: the bytes, and the end that has come along with them. A short
+// read alone does not say that the end is next: there may be an urgent byte before it.
+size_t Flow::read_twice(uint8_t* to, size_t room) {
+  if (met_ != 0 || room <= kSecondRead) return read(to, room);
+  uint8_t* const second = to + (room - kSecondRead);
+  iovec parts[] = {{to, room - kSecondRead}, {second, kSecondRead}};
+  mmsghdr reads[2] = {};
+  for (int i = 0; i < 2; i++) {
+    reads[i].msg_hdr.msg_iov = &parts[i];
+    reads[i].msg_hdr.msg_iovlen = 1;
+  }
+  const int count = recvmmsg(source_, reads, 2, MSG_DONTWAIT, nullptr);
+  if (count < 0 && !would_block(errno) && errno != EINTR) {
+    // Unlike recv(2) it tells an error ahead of the bytes that came before it, and takes it along.
+    met_ = errno;
+  } else if (count < 0) {
+    readable_ = errno == EINTR;
+  }
+  if (count <= 0) return 0;
+  // What has ended the second one, if it is missing, is told again to the next.
+  const size_t first = reads[0].msg_len;
+  const size_t more = count == 2 ? reads[1].msg_len : 0;
+  ended_ = first == 0 || (count == 2 && more == 0);
+  memmove(to + first, second, more);
+  return first + more;
+}
+
 // All that the source has, in one send(2): if its end is there too, the last segment carries the
 // FIN, and the peer has one packet to handle and to answer in place of two.
 //
@@ -181,16 +228,8 @@ bool Flow::copy(FlowTools& tools) {
   size_t length = 0;
   do {
     if (length > 0 && urgent_ && at_urgent_mark(source_)) break;
-    const ssize_t got = recv(source_, tools.scratch + length, room - length, MSG_DONTWAIT);
-    if (got > 0) {
-      length += static_cast<size_t>(got);
-    } else if (got == 0) {
-      ended_ = true;
-    } else if (would_block(errno)) {
-      readable_ = false;
-    } else if (errno != EINTR) {
-      broken_ = errno;
-    }
+    uint8_t* const to = tools.scratch + length;
+    length += thorough_ && !urgent_ ? read_twice(to, room - length) : read(to, room - length);
   } while (thorough_ && readable_ && !ended_ && broken_ == 0 && length < room);
   if (length == 0) return true;
   if (at_mark) {

@@ -75,6 +75,8 @@ class Flow {
   bool drain_pipe();
   bool fill_pipe(FlowTools& tools);
   bool copy(FlowTools& tools);
+  size_t read(uint8_t* to, size_t room);
+  size_t read_twice(uint8_t* to, size_t room);
   bool finish(bool last);
   bool fail(int error, bool sink);
   void undelay();
@@ -90,6 +92,7 @@ class Flow {
   int source_ = -1;
   int sink_ = -1;
   int broken_ = 0;  // errno of the source, told once the bytes before it are through
+  int met_ = 0;     // likewise, while there may be bytes before it to be read
   int error_ = 0;
   bool failed_sink_ = false;
   bool readable_ = false;
