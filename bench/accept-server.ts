@@ -1,4 +1,4 @@
-// A server that closes what it accepts; tells its port, and its CPU time when it is asked.
+// A server that closes what it accepts, and tells its port.
 import { createServer as createNetServer, type AddressInfo } from 'node:net';
 import { createServer, originalDst } from '../lib/index.ts';
 
@@ -11,7 +11,3 @@ const server = intercepted
   : createNetServer((socket) => socket.destroy());
 
 server.listen(0, '0.0.0.0', () => process.send!((server.address() as AddressInfo).port));
-process.on('message', () => {
-  const { user, system } = process.cpuUsage();
-  process.send!(user + system);
-});

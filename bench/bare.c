@@ -2,6 +2,7 @@
 //   bare getppid N      nanoseconds of CPU per getppid(2), which does nothing: what any system call costs here
 //   bare getsockopt N   fd 3 is a connection: nanoseconds of CPU per getsockopt(SO_ORIGINAL_DST)
 //   bare accept PORT    accepts and closes connections until it is killed; prints "listening"
+//   bare recover PORT   the same, and asks of each what createServer() has to ask: where was it going, and is that so?
 //   bare connect ADDRESS PORT N   N connections, 32 at a time, each until the server closes it: connections a second
 //   bare cpu ADDRESS PORT N       the same: nanoseconds of CPU a connection
 #define _GNU_SOURCE // accept4
@@ -54,7 +55,21 @@ static void bare_getsockopt(long count) {
   printf("%.1f\n", (now_ns(CLOCK_PROCESS_CPUTIME_ID) - start) / (double)count);
 }
 
-static void bare_accept(int port) {
+// The system calls of read_facts() in src/socket/original_dst.cc, and nothing else.
+static void recover(int fd) {
+  struct sockaddr_storage address;
+  socklen_t length = sizeof(address);
+  if (getsockname(fd, (struct sockaddr *)&address, &length) != 0) die("getsockname");
+  length = sizeof(struct sockaddr_in);
+  if (getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, &address, &length) != 0) die("SO_ORIGINAL_DST");
+  length = sizeof(address);
+  if (getpeername(fd, (struct sockaddr *)&address, &length) != 0 && errno != ENOTCONN) die("getpeername");
+  uint32_t counters[9];
+  length = sizeof(counters);
+  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, counters, &length) != 0) die("SO_MEMINFO");
+}
+
+static void bare_accept(int port, int recovering) {
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
   if (bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0) die("bind");
@@ -63,7 +78,9 @@ static void bare_accept(int port) {
   fflush(stdout);
   for (;;) {
     const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) close(fd);
+    if (fd < 0) continue;
+    if (recovering) recover(fd);
+    close(fd);
   }
 }
 
@@ -113,7 +130,9 @@ int main(int argc, char **argv) {
   } else if (argc == 3 && strcmp(argv[1], "getsockopt") == 0) {
     bare_getsockopt(atol(argv[2]));
   } else if (argc == 3 && strcmp(argv[1], "accept") == 0) {
-    bare_accept(atoi(argv[2]));
+    bare_accept(atoi(argv[2]), 0);
+  } else if (argc == 3 && strcmp(argv[1], "recover") == 0) {
+    bare_accept(atoi(argv[2]), 1);
   } else if (argc == 5 && strcmp(argv[1], "connect") == 0) {
     bare_connect(argv[2], atoi(argv[3]), atol(argv[4]), 0);
   } else if (argc == 5 && strcmp(argv[1], "cpu") == 0) {

@@ -10,10 +10,10 @@ export type BpfFailure = [status: number, step: string, log: string];
 export interface Binding extends RelayBinding {
   /** Addresses by role (lib/recover/kernel-answer.ts) and statuses; laid out as struct KernelAnswer of src/glue/kernel_answer.h. */
   readonly kernelAnswer: ArrayBuffer;
-  /** The address as text, its port and family in the role `scratch`; or a negative errno. */
-  getOriginalDst(fd: number): string | number;
-  /** Fills all but `scratch`. */
-  readFacts(fd: number): number;
+  /** Fills the role `scratch`. */
+  getOriginalDst(fd: number): number;
+  /** Fills all but `scratch`; given the port of the listener that has accepted it, `origin` too. */
+  readFacts(fd: number, listenerPort?: number): number;
   /** Of the accepted MPTCP socket that readFacts was about: what `entryStatus` says of others. */
   checkMptcpEntry(fd: number): number;
   addressText(role: number): string;
@@ -83,8 +83,6 @@ export interface Binding extends RelayBinding {
     path: number,
     transparent: boolean,
   ): void;
-  /** Of the accepted socket that readFacts was about: 0 elsewhere, -1 a loop, -2 an own dial, else a path. */
-  originOf(fd: number, listenerPort: number): number;
   closeFd(fd: number): void;
   /** The answer of parseFirstBytes; laid out as struct FirstBytes of src/names/first_bytes.h. */
   readonly firstBytes: ArrayBuffer;

@@ -55,7 +55,7 @@ function setOption(option: string, fd: number, status: number): void {
 export function getOriginalDst(fd: number): Endpoint | null {
   checkFd(fd);
   const answer = binding().getOriginalDst(fd);
-  if (typeof answer === 'string') return endpointAt(Role.scratch, answer);
+  if (answer === 0) return endpointAt(Role.scratch);
   if (answer === -ENOENT) return null;
   refuseOtherSockets('getOriginalDst', fd, 'a TCP socket');
   if (answer === -ENOPROTOOPT || answer === -EOPNOTSUPP) return null;

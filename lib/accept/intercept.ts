@@ -9,12 +9,13 @@ import {
   annotate,
   listenerAddress,
   originalDst,
-  recoverFromFd,
+  recoverFromFacts,
   type KnownDst,
   type ListenerAddress,
   type OriginalDst,
   type UnknownDst,
 } from '../recover/original-dst.ts';
+import { foundOrigin } from '../recover/kernel-answer.ts';
 import { Place } from '../recover/place.ts';
 import { setProxyHeader } from '../recover/proxy-header.ts';
 import { reset } from '../node/reset.ts';
@@ -175,10 +176,11 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     // Compared with the listener that accepted it, which is another one's when the program handed it on to us.
     const ours = acceptedBy === server;
     const where = ours ? boundTo : () => listenerAddress(acceptedBy);
-    const found = withFd(socket, (fd) => ({
-      decided: recoverFromFd(fd, where, new Place(fd, ours ? listener.namespace : undefined)),
-      origin: binding().originOf(fd, listener.get()?.port ?? 0),
-    }));
+    const found = withFd(socket, (fd) => {
+      const status = binding().readFacts(fd, listener.get()?.port ?? 0);
+      const place = new Place(fd, ours ? listener.namespace : undefined);
+      return { decided: recoverFromFacts(status, where, place), origin: foundOrigin() };
+    });
     if (found === undefined) return undefined;
     if (named) found.decided = named;
     annotate(socket, found.decided);

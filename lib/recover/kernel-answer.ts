@@ -9,18 +9,21 @@ import { binding } from '../binding.ts';
 export const Role = { scratch: 0, original: 1, local: 2, peer: 3, captured: 4 } as const;
 export type AddressRole = (typeof Role)[keyof typeof Role];
 
-/** struct KernelAnswer of src/glue/kernel_answer.h: five Endpoints of 24 bytes, then four statuses. */
+/** struct KernelAnswer of src/glue/kernel_answer.h: five Endpoints of 24 bytes, then four statuses, then the origin. */
 const WORDS_PER_ENDPOINT = 6;
 const HALVES_PER_ENDPOINT = 12;
 const ORIGINAL_STATUS = 30;
 const PEER_STATUS = 31;
 const ENTRY_STATUS = 32;
 const CAPTURE_STATUS = 33;
+const ORIGIN = 17;
+const SCOPE = 1;
 
-/** The same memory in two widths: views keep the machine's own byte order, as the addon does. */
+/** The same memory in three widths: views keep the machine's own byte order, as the addon does. */
 interface Memory {
   readonly words: Int32Array;
   readonly halves: Uint16Array;
+  readonly doubles: Float64Array;
 }
 
 let memory: Memory | undefined;
@@ -28,7 +31,11 @@ let memory: Memory | undefined;
 function answer(): Memory {
   if (memory) return memory;
   const buffer = binding().kernelAnswer;
-  return (memory = { words: new Int32Array(buffer), halves: new Uint16Array(buffer) });
+  return (memory = {
+    words: new Int32Array(buffer),
+    halves: new Uint16Array(buffer),
+    doubles: new Float64Array(buffer),
+  });
 }
 
 /** 0 or the negative errno of SO_ORIGINAL_DST in the last readFacts. */
@@ -55,6 +62,11 @@ export function entryStatus(): number {
  */
 export function captureStatus(): number {
   return answer().words[CAPTURE_STATUS]!;
+}
+
+/** Of the last readFacts with a listener's port: is the connection a dial of this program's? As `Origin` says. */
+export function foundOrigin(): number {
+  return answer().doubles[ORIGIN]!;
 }
 
 /** Puts an address found elsewhere, from word `at` of `source`, where the functions below and the addon look. */
@@ -88,11 +100,43 @@ export function portAt(role: AddressRole): number {
   return answer().halves[role * HALVES_PER_ENDPOINT + 1]!;
 }
 
+/** The text of an address, and what it is the text of. */
+interface KnownText {
+  readonly text: string;
+  readonly family: number;
+  readonly words: readonly [number, number, number, number];
+}
+
 /**
- * The address as an object of its own; the shared memory may be overwritten by the next call.
- *
- * @param address its text, where the caller has it already
+ * Those that were asked for last, each in the one place that its words lead to: the same few destinations and clients
+ * come again and again, and having the addon make a string costs a third of a system call.
  */
-export function endpointAt(role: AddressRole, address = binding().addressText(role)): Endpoint {
-  return { address, port: portAt(role), family: familyAt(role) === 4 ? 'IPv4' : 'IPv6' };
+const knownTexts: (KnownText | undefined)[] = Array.from({ length: 256 });
+
+function addressText(role: AddressRole): string {
+  const { words } = answer();
+  const at = role * WORDS_PER_ENDPOINT;
+  // The name of an interface can become another one's.
+  if (words[at + SCOPE] !== 0) return binding().addressText(role);
+  const [a, b, c, d] = [words[at + 2]!, words[at + 3]!, words[at + 4]!, words[at + 5]!];
+  const family = familyAt(role);
+  const place = Math.imul(a ^ b ^ c ^ d, 0x9e3779b1) >>> 24;
+  const known = knownTexts[place];
+  if (
+    known?.family === family &&
+    known.words[0] === a &&
+    known.words[1] === b &&
+    known.words[2] === c &&
+    known.words[3] === d
+  ) {
+    return known.text;
+  }
+  const text = binding().addressText(role);
+  knownTexts[place] = { text, family, words: [a, b, c, d] };
+  return text;
+}
+
+/** The address as an object of its own; the shared memory may be overwritten by the next call. */
+export function endpointAt(role: AddressRole): Endpoint {
+  return { address: addressText(role), port: portAt(role), family: familyAt(role) === 4 ? 'IPv4' : 'IPv6' };
 }

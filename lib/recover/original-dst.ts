@@ -127,8 +127,8 @@ function ofAnother(errno: number, mptcp: boolean): UnknownDst {
  * that the listener cannot have been dialled at; else nobody redirected it. What conntrack says counts only while the
  * entry is sure to be this connection's: the addresses alone do not say so.
  */
-export function recoverFromFd(fd: number, boundTo: BoundTo | undefined, place = new Place(fd)): OriginalDst {
-  return recoverFromFacts(binding().readFacts(fd), boundTo, place);
+export function recoverFromFd(fd: number, boundTo: BoundTo | undefined): OriginalDst {
+  return recoverFromFacts(binding().readFacts(fd), boundTo, new Place(fd));
 }
 
 /** The same from what readFacts has answered and filled, of the socket that `place` is known by. */

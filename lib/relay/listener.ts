@@ -91,7 +91,7 @@ function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' |
   return systemError(errno, { syscall: 'listen', ...at, ...(inUse && { hint }) });
 }
 
-/** The connection's token, what readFacts answers and originOf, what was seen, its descriptor, and whose it is. */
+/** The connection's token, what readFacts answers, its origin, what was seen, its descriptor, and whose it is. */
 export type OnUndecided = (
   token: number,
   status: number,

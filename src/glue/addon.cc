@@ -24,6 +24,7 @@
 #include "host/cgroup_bpf.h"
 #include "host/file_lock.h"
 #include "host/interface_address.h"
+#include "host/origin.h"
 #include "host/service_notify.h"
 #include "namespace/inside.h"
 #include "socket/certain_destination.h"
@@ -68,7 +69,7 @@ class Addon : public Napi::Addon<Addon> {
                          });
     init_dial(env, exports);
     init_namespace(env, exports);
-    loop_.init(env, exports, &answer_->facts);
+    loop_.init(env, exports);
     if (!names_.init(env, exports)) return;
     ebpf_.init(env, exports);
     init_relay(env, exports, {answer_, names_.answer(), loop_.dials(), ebpf_.aliases()});
@@ -101,22 +102,29 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Value(env, value);
   }
 
-  // (fd) → the address as text, the rest is in scratch; or -errno. One call for the whole answer: a
-  // second one, for the text alone, costs a tenth of the system call.
+  // (fd) → 0, and the address is in scratch; or -errno
   Napi::Value GetOriginalDst(const Napi::CallbackInfo& info) {
-    const int status = original_dst(fd_argument(info), &v6_first_, &answer_->scratch);
-    return status == 0 ? Text(info.Env(), answer_->scratch) : Napi::Number::New(info.Env(), status);
+    return Napi::Number::New(info.Env(),
+                             original_dst(fd_argument(info), &v6_first_, &answer_->scratch));
   }
 
-  // (fd) → 0 or -errno; fills all of facts.
+  // (fd, port of the listener that has accepted it, or nothing) → 0 or -errno; fills all of facts,
+  // and, given the port, origin.
   Napi::Value ReadFacts(const Napi::CallbackInfo& info) {
     const int fd = fd_argument(info);
     Facts& facts = answer_->facts;
-    if (ebpf_.aliases()->any()) {
-      facts = {};
-      if (ebpf_.aliases()->read_connection(fd, &facts)) return Napi::Number::New(info.Env(), 0);
+    facts = {};
+    const bool aliased = ebpf_.aliases()->any() && ebpf_.aliases()->read_connection(fd, &facts);
+    const int status = aliased ? 0 : read_facts(fd, &facts);
+    answer_->origin = 0;
+    if (info[1].IsNumber()) {
+      const auto port = static_cast<uint16_t>(number_argument(info, 1));
+      Path path = 0;
+      const Origin origin =
+          origin_of(fd, facts, likely_destination(facts), port, *loop_.dials(), &path);
+      answer_->origin = origin_number(origin, path);
     }
-    return Napi::Number::New(info.Env(), read_facts(fd, &facts));
+    return Napi::Number::New(info.Env(), status);
   }
 
   // (fd) → 0 or -errno, as check_mptcp_entry(), of the connection that the facts are about

@@ -11,8 +11,9 @@ namespace original_dst {
 struct KernelAnswer {
   Endpoint scratch;  // for an address that is no part of an answer: to have its text made
   Facts facts;
+  double origin;  // as of origin_number()
 };
-static_assert(offsetof(KernelAnswer, facts) == 24 && sizeof(KernelAnswer) == 136,
+static_assert(offsetof(KernelAnswer, facts) == 24 && offsetof(KernelAnswer, origin) == 136,
               "lib/recover/kernel-answer.ts knows this layout");
 
 }  // namespace original_dst

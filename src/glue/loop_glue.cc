@@ -68,26 +68,13 @@ Napi::Value LoopGlue::NoteDial(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// (fd of the accepted socket that is in facts, port of its listener) → see origin_number()
-Napi::Value LoopGlue::OriginOf(const Napi::CallbackInfo& info) {
-  auto* const self = static_cast<LoopGlue*>(info.Data());
-  Path path = 0;
-  const Facts& facts = *self->facts_;
-  const Origin origin =
-      origin_of(static_cast<int>(number_argument(info, 0)), facts, likely_destination(facts),
-                static_cast<uint16_t>(number_argument(info, 1)), self->dials_, &path);
-  return Napi::Number::New(info.Env(), origin_number(origin, path));
-}
-
-void LoopGlue::init(Napi::Env env, Napi::Object exports, Facts* facts) {
-  facts_ = facts;
+void LoopGlue::init(Napi::Env env, Napi::Object exports) {
   exports["isLocalDestination"] = Napi::Function::New<IsLocalDestination>(env);
   exports["claimPort"] = Napi::Function::New<OnPort<&LoopGlue::claim>>(env, nullptr, this);
   exports["releasePort"] = Napi::Function::New<OnPort<&LoopGlue::release>>(env, nullptr, this);
   exports["portClaimedElsewhere"] =
       Napi::Function::New<OnPort<&LoopGlue::claimed_elsewhere>>(env, nullptr, this);
   exports["noteDial"] = Napi::Function::New<NoteDial>(env, nullptr, this);
-  exports["originOf"] = Napi::Function::New<OriginOf>(env, nullptr, this);
 }
 
 }  // namespace original_dst

@@ -8,15 +8,13 @@
 #include "host/port_claims.h"
 #include "host/program_locks.h"
 #include "host/recent_dials.h"
-#include "socket/original_dst.h"
 
 namespace original_dst {
 
 // What one environment knows of its program. Must outlive the environment's last call.
 class LoopGlue {
  public:
-  // `facts`: the memory that TypeScript decides from.
-  void init(Napi::Env env, Napi::Object exports, Facts* facts);
+  void init(Napi::Env env, Napi::Object exports);
   RecentDials* dials() { return &dials_; }
 
  private:
@@ -24,7 +22,6 @@ class LoopGlue {
   template <PortCall call>
   static Napi::Value OnPort(const Napi::CallbackInfo& info);
   static Napi::Value NoteDial(const Napi::CallbackInfo& info);
-  static Napi::Value OriginOf(const Napi::CallbackInfo& info);
   int join(uint32_t first_process);
   int claim(uint64_t where, uint16_t port) { return claims_.claim(where, port); }
   int release(uint64_t where, uint16_t port) { return claims_.release(where, port); }
@@ -35,7 +32,6 @@ class LoopGlue {
   ProgramLocks locks_;
   PortClaims claims_{&locks_};
   RecentDials dials_;
-  Facts* facts_ = nullptr;
   bool joined_ = false;
   int status_ = 0;  // of joining
 };

@@ -73,7 +73,7 @@ class RelayGlue {
   // peers that send PROXY protocol headers | undefined: family, first and last address of each
   // range in 33 bytes, ms for a header) → [listener, memory of its struct ListenerStats] and the
   // bound address in scratch, or [-errno, enum DialStep]. Each connection that there is no verdict
-  // about is given to onUndecided, with what readFacts answers and fills, what originOf answers,
+  // about is given to onUndecided, with what readFacts answers and fills, its origin_number(),
   // and how many first bytes there are, which parseFirstBytes has been asked about, or -1: nobody
   // has looked; and the PROXY protocol's header that was taken off. Its token goes to Dial, Refuse
   // or Take; -1 says that the listener was closed and no relay of its is left.

@@ -1,7 +1,7 @@
 // What the kernel says of plain connections, address by address.
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
-import { constants } from 'node:os';
+import { constants, endianness } from 'node:os';
 import t from 'tap';
 import { binding } from '../../lib/binding.ts';
 import {
@@ -40,7 +40,7 @@ await inNamespace(t, import.meta.url, async () => {
       t.equal(originalStatus(), -constants.errno.ENOENT);
       t.equal(peerStatus(), 0);
       t.same(endpointAt(Role.local), { address: dial, port, family });
-      t.same(endpointAt(Role.local, 'known already'), { address: 'known already', port, family });
+      t.same(endpointAt(Role.local), { address: dial, port, family }, 'the same once more');
       t.same(endpointAt(Role.peer), {
         address: (client.address() as AddressInfo).address,
         port: (client.address() as AddressInfo).port,
@@ -67,5 +67,27 @@ await inNamespace(t, import.meta.url, async () => {
       const scope = at >= 4 && at < head;
       t.equal(sameEndpoint(Role.original, Role.peer), scope, `byte ${at}`);
     }
+  });
+
+  await t.test('the text is that of the address, whatever was asked for before', async (t) => {
+    const { kernelAnswer, addressText } = binding();
+    const memory = new DataView(kernelAnswer, Role.scratch * 24, 24);
+    const wrong: string[] = [];
+    // More than are remembered, each beside those that differ from it in one word or in the family alone.
+    for (let turn = 0; turn < 3; turn++) {
+      for (let high = 0; high < 400; high++) {
+        for (const family of [4, 6]) {
+          for (const low of family === 6 ? [0, 1] : [0]) {
+            memory.setUint16(0, family, endianness() === 'LE');
+            memory.setUint32(8, high * 0x01000193);
+            memory.setUint32(16, low);
+            memory.setUint32(20, low);
+            const { address } = endpointAt(Role.scratch);
+            if (address !== addressText(Role.scratch)) wrong.push(address);
+          }
+        }
+      }
+    }
+    t.same(wrong, []);
   });
 });
