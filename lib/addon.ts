@@ -179,8 +179,8 @@ export interface Binding extends RelayBinding {
   notifyService(socket: string, text: string): number;
   /** flock(2), exclusive, without waiting. */
   lockFile(fd: number): number;
-  /** `onReady` gets the slot of a socket that can be read, once for each `arm`. */
-  readonly DatagramHub: new (onReady: (slot: number) => void) => NativeDatagramHub;
+  /** `onReady` gets the slot of a socket that can be read: see `repeats`. `onNode`: the event loop is libuv's. */
+  readonly DatagramHub: new (onReady: (slot: number) => void, onNode: boolean) => NativeDatagramHub;
   /** In the namespace that `where` is of; see conntrackActive. */
   readonly DatagramRefusals: new (where: number) => NativeDatagramRefusals;
 }
@@ -189,6 +189,8 @@ export interface Binding extends RelayBinding {
 export interface NativeDatagramHub {
   /** 0 or the negative errno with which the constructor failed. */
   readonly status: number;
+  /** Is a socket that can be read called ready at each turn of the event loop, until `rest`? Else once for each `arm`. */
+  readonly repeats: boolean;
   /** The memory that receive and open fill; laid out as 65 times struct Datagram of src/datagram/datagram.h. */
   readonly records: ArrayBuffer;
   open(
@@ -207,6 +209,7 @@ export interface NativeDatagramHub {
   receive(slot: number): number;
   copy(to: Uint8Array): number;
   arm(slot: number): number;
+  rest(slot: number): void;
   /** `alias`: the source is an eBPF capture's alias. */
   send(
     slot: number,
@@ -217,6 +220,8 @@ export interface NativeDatagramHub {
     alias: boolean,
   ): number;
   drops(slot: number): number;
+  /** Certain that no flow is tracked in the socket's namespace? False also where that cannot be found out. */
+  untracked(slot: number, family: 4 | 6): boolean;
   /** 0 or a negative errno: from now on deletions() tells which conntrack entries of flows to that port go. */
   watch(slot: number, port: number): number;
   /** How many of them are in the last records; as many as fit there: there may be more. `ENOBUFS`: some were missed. */

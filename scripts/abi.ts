@@ -14,6 +14,7 @@ interface Symbol {
   /** `GLIBC_2.17`, or undefined for a symbol without one. */
   version: string | undefined;
   defined: boolean;
+  weak: boolean;
   value: string;
 }
 
@@ -27,16 +28,17 @@ export function readelf(file: string, ...options: string[]): string {
 
 export function dynamicSymbols(file: string): Symbol[] {
   // Num: Value Size Type Bind Vis Ndx Name[@[@]version[ (n)]]; local ones are of no concern to anybody else.
-  const row = /^ *\d+: +([0-9a-f]+) +\S+ +\S+ +(?:GLOBAL|WEAK|UNIQUE) +\S+ +(\S+) +([^@\s]+)(?:@@?(\S+))?/gm;
-  return [...readelf(file, '--dyn-syms').matchAll(row)].map(([, value, section, name, version]) => ({
+  const row = /^ *\d+: +([0-9a-f]+) +\S+ +\S+ +(GLOBAL|WEAK|UNIQUE) +\S+ +(\S+) +([^@\s]+)(?:@@?(\S+))?/gm;
+  return [...readelf(file, '--dyn-syms').matchAll(row)].map(([, value, bind, section, name, version]) => ({
     name: name!,
     version,
     defined: section !== 'UND',
+    weak: bind === 'WEAK',
     value: value!,
   }));
 }
 
-/** scripts/abi-symbols.txt: a name a line; a second word `oldest` where glibc's first version of it will do. */
+/** scripts/abi-symbols.txt: a name a line; a second word `oldest` where glibc's first version will do, `weak` where none. */
 function allowed(): Map<string, string | undefined> {
   const text = readFileSync(join(root, 'scripts/abi-symbols.txt'), 'utf8');
   const words = text.split('\n').map((line) => line.replace(/#.*/, '').trim().split(/\s+/));
@@ -67,7 +69,7 @@ export function checkAbi(file: string, libc?: string): AbiReport {
   const libcSymbols = libc === undefined ? [] : dynamicSymbols(libc).filter((symbol) => symbol.defined);
   const names = allowed();
   let glibc = '2.0';
-  for (const { name, version, defined } of dynamicSymbols(file)) {
+  for (const { name, version, defined, weak } of dynamicSymbols(file)) {
     if (defined) {
       if (!EXPORTS.has(name)) problems.push(`exports ${name}`);
       continue;
@@ -75,6 +77,9 @@ export function checkAbi(file: string, libc?: string): AbiReport {
     if (version !== undefined) problems.push(`wants ${name} in the version ${version}`);
     if (!names.has(name)) {
       problems.push(`wants ${name}, which is not in scripts/abi-symbols.txt`);
+    }
+    if (names.get(name) === 'weak' && !weak) {
+      problems.push(`wants ${name}, and would not load where it is missing`);
     }
     const versions = libcSymbols.filter((symbol) => symbol.name === name);
     // Without a version the loader takes glibc's oldest; from one implementation under several names any will do.

@@ -16,6 +16,11 @@ export function conntrackSeen(family: 4 | 6, place: Place): void {
   activeUntil.get(place)[family] = performance.now() + BELIEVED_MS;
 }
 
+/** Was conntrack at work there lately? */
+export function conntrackSeenLately(family: 4 | 6, place: Place): boolean {
+  return performance.now() < activeUntil.get(place)[family];
+}
+
 /**
  * Is conntrack at work in that network namespace, or was it lately? Undefined: it could not be found out.
  *
@@ -28,7 +33,7 @@ export function conntrackSeen(family: 4 | 6, place: Place): void {
  * without an entry is `unknown`. What is left is a rule that came and went unseen, with one connection in between.
  */
 export function conntrackActive(family: 4 | 6, place: Place): boolean | undefined {
-  if (performance.now() < activeUntil.get(place)[family]) return true;
+  if (conntrackSeenLately(family, place)) return true;
   const answer = binding().conntrackActive(family, place.where);
   if (answer === 1) conntrackSeen(family, place);
   return answer < 0 ? undefined : answer === 1;

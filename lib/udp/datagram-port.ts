@@ -4,6 +4,7 @@ import type { Endpoint } from '../address.ts';
 import { binding, type NativeDatagramHub } from '../binding.ts';
 import { EndpointCache } from './endpoint-cache.ts';
 import { systemError, type SystemError, type SystemErrorContext } from '../errors.ts';
+import { foreignRuntimeName } from '../node/runtime.ts';
 import { setAddress, Role } from '../recover/kernel-answer.ts';
 import { Place } from '../recover/place.ts';
 
@@ -51,7 +52,7 @@ function hub(): Hub {
   if (shared !== undefined) return shared;
   const readers: Hub['readers'] = [];
   // A slot that was closed while its message was on the way, and taken again: a read in vain does no harm.
-  const native = new (binding().DatagramHub)((slot) => readers[slot]?.());
+  const native = new (binding().DatagramHub)((slot) => readers[slot]?.(), foreignRuntimeName() === undefined);
   if (native.status !== 0) throw systemError(native.status, { syscall: 'epoll_create' });
   return (shared = {
     native,
@@ -101,11 +102,12 @@ export class DatagramPort {
   #payload: Buffer = Buffer.alloc(0);
   #open = true;
   #referenced = false;
+  #resting = false;
   #drops = 0;
   #filtered: 'no' | 'soon' | 'yes' = 'no';
 
   /**
-   * @param onReadable called when there may be something to receive, and then not again before arm()
+   * @param onReadable called when there may be something to receive; if not `repeats`, then not again before arm()
    * @throws the system error of socket, setsockopt or bind
    */
   constructor(options: PortOptions, onReadable: (port: DatagramPort) => void) {
@@ -196,6 +198,11 @@ export class DatagramPort {
     return this.#hub.destinations.get(index * RECORD_WORDS + DESTINATION);
   }
 
+  /** Is it certain that there is no conntrack entry at all where the socket is? */
+  untracked(family: 4 | 6): boolean {
+    return this.#hub.native.untracked(this.#slot, family);
+  }
+
   /** From now on {@link deletions} tells. False where the kernel does not. */
   watch(): boolean {
     return this.#hub.native.watch(this.#slot, this.address.port) === 0;
@@ -227,9 +234,22 @@ export class DatagramPort {
     setAddress(Role.local, records, index * RECORD_WORDS + DESTINATION);
   }
 
-  /** Asks for one more call of onReadable. */
+  /** Is onReadable called at each turn of the event loop for as long as there is something to receive? */
+  get repeats(): boolean {
+    return this.#hub.native.repeats;
+  }
+
+  /** Asks for one more call of onReadable, if it does not come by itself. */
   arm(): void {
+    if (this.repeats && !this.#resting) return;
+    this.#resting = false;
     this.#hub.native.arm(this.#slot);
+  }
+
+  /** Asks for no more calls of onReadable, until arm(). */
+  rest(): void {
+    this.#resting = true;
+    this.#hub.native.rest(this.#slot);
   }
 
   /** sendmsg(2), from `source` if given, which may be an eBPF capture's `alias`, else from the address that the kernel chooses. */

@@ -30,7 +30,7 @@ const BATCHES_A_TURN = 4;
  * `bind(2)` with IP_RECVORIGDSTADDR and IPV6_RECVORIGDSTADDR, then `recvmmsg(2)`: a UDP socket whose messages come
  * with the destination that the client meant. Bound when this returns; literal addresses only.
  *
- * A thread waits for it; reading happens here, batch after batch, and only as fast as the handlers keep up: what
+ * The event loop waits for it, or a thread where that loop is not Node's; reading happens here, batch after batch, and only as fast as the handlers keep up: what
  * does not fit into the kernel's buffer meanwhile is dropped there, and counted in `stats.dropped`.
  *
  * @throws the system error of socket, setsockopt (`EPERM`) or bind (`EADDRINUSE`, …), argument errors,
@@ -213,6 +213,7 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
     for (let batch = 0; batch < BATCHES_A_TURN; batch++) {
       if (this.#isPaused) {
         this.#paused.add(port);
+        port.rest();
         return;
       }
       finder.beforeBatch();
@@ -229,7 +230,7 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
     }
     // More is there: no need of the thread to say so, unless the event loop may end meanwhile. (An immediate that
     // is unref'ed is no way out: it waits until something else wakes the loop.)
-    if (this.#referenced) this.#readSoon(port);
+    if (this.#referenced && !port.repeats) this.#readSoon(port);
     else port.arm();
   }
 

@@ -3,7 +3,12 @@ import { constants } from 'node:os';
 import { type Endpoint, isWildcard } from '../address.ts';
 import { binding } from '../binding.ts';
 import { unknownAlias } from '../recover/alias.ts';
-import { conntrackActive, conntrackPresent, conntrackSeen } from '../recover/tracking.ts';
+import {
+  conntrackActive,
+  conntrackPresent,
+  conntrackSeen,
+  conntrackSeenLately,
+} from '../recover/tracking.ts';
 import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
 import { codedError, systemError } from '../errors.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
@@ -29,9 +34,12 @@ export type DatagramDestination =
   | { readonly kind: 'redirect' | 'tproxy' | 'ebpf' | 'direct'; readonly destination: Readonly<Endpoint> }
   | { readonly kind: 'unknown'; readonly destination: undefined; readonly cause: NodeJS.ErrnoException };
 
-/** Who says of a socket whether what came to an alias can be anybody's: DatagramPort. */
-interface AliasSource {
+/** What a finder asks of its socket: DatagramPort. */
+interface Source extends DeletionSource {
+  /** Can nobody but captured programs have sent what came to an alias? */
   readonly isFiltered: boolean;
+  /** Is it certain that there is no conntrack entry at all? */
+  untracked(family: 4 | 6): boolean;
 }
 
 interface Believed {
@@ -61,11 +69,13 @@ export class DestinationFinder {
   readonly #zones: readonly number[];
   readonly #reply: boolean;
   readonly #place: Place;
-  readonly #source: AliasSource;
+  readonly #source: Source;
   readonly #deleted: DeletedFlows;
   readonly #believed = new Map<string, Believed>();
   /** Found out once a batch at most: it takes twice as long as all else. */
   #tracking: { [family in Endpoint['family']]?: boolean } = {};
+  /** Has what was deleted before the batch was received been learnt? */
+  #learnt = false;
   #now = 0;
   #lastSource: Endpoint | undefined;
   #lastLocal: Endpoint | undefined;
@@ -78,13 +88,7 @@ export class DestinationFinder {
    * @param source the socket
    * @param place the socket's network namespace
    */
-  constructor(
-    bound: Endpoint,
-    zones: readonly number[],
-    reply: boolean,
-    source: DeletionSource & AliasSource,
-    place: Place,
-  ) {
+  constructor(bound: Endpoint, zones: readonly number[], reply: boolean, source: Source, place: Place) {
     this.#source = source;
     this.#place = place;
     this.#bound = bound;
@@ -112,7 +116,7 @@ export class DestinationFinder {
     this.#now = performance.now();
     this.#tracking = {};
     this.#deleted.startBatch(emptied);
-    this.#deleted.learn(this.#forget);
+    this.#learnt = false;
   }
 
   /** What is known without asking: undefined if decide() must be asked. */
@@ -124,7 +128,11 @@ export class DestinationFinder {
       this.#lastLocal = local;
       this.#last = this.#find(source, local);
     }
-    return this.#last !== undefined && this.#now <= this.#last.until ? this.#last.decided : undefined;
+    if (this.#last === undefined || this.#now > this.#last.until) return undefined;
+    if (this.#learnt || this.#last.until === Infinity) return this.#last.decided;
+    // An entry's deletion is no concern of who believes in none.
+    this.#learn();
+    return this.recall(source, local);
   }
 
   /** Asks the kernel about the flow of the last recall(), whose addresses are in the roles `peer` and `local` too. */
@@ -144,8 +152,7 @@ export class DestinationFinder {
     }
     if (captured < 0) return { ...unknownAlias(captured), destination: undefined };
     const watching = this.#deleted.watch();
-    const entry = lookupEntry(UDP, this.#zones, Role.local, Role.peer, this.#place);
-    this.#deleted.learn(this.#forget);
+    const entry = this.#lookup(local.family === 'IPv4' ? 4 : 6);
     const flow = flowOf(source, local);
     if (typeof entry === 'object') {
       conntrackSeen(local.family === 'IPv4' ? 4 : 6, this.#place);
@@ -168,6 +175,21 @@ export class DestinationFinder {
   #believe(decided: DatagramDestination, until: number): DatagramDestination {
     this.#last = { decided, until };
     return decided;
+  }
+
+  /** The entry of the datagram in the roles, and then what has been deleted by now. */
+  #lookup(family: 4 | 6): ConntrackEntry | number {
+    // Where there is no entry at all there is none of this flow, in no zone, at less than half the cost of asking.
+    const none = !conntrackSeenLately(family, this.#place) && this.#source.untracked(family);
+    const entry = none ? -ENOENT : lookupEntry(UDP, this.#zones, Role.local, Role.peer, this.#place);
+    if (none) this.#tracking[family === 4 ? 'IPv4' : 'IPv6'] = false;
+    this.#learn();
+    return entry;
+  }
+
+  #learn(): void {
+    this.#learnt = true;
+    this.#deleted.learn(this.#forget);
   }
 
   readonly #forget = (flow?: string): void => {

@@ -152,16 +152,13 @@ void ReceiveBuffers::copy_batch(const Datagram* batch, size_t count, uint8_t* to
   }
 }
 
-int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to,
+int send_datagram(int fd, bool v6, const uint8_t* data, size_t length, const Endpoint& to,
                   const Endpoint& source) {
-  int domain = 0;
-  socklen_t domain_length = sizeof(domain);
-  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_length) != 0) return -errno;
   sockaddr_storage name;
   iovec payload = {const_cast<uint8_t*>(data), length};
   msghdr message = {};
   message.msg_name = &name;
-  message.msg_namelen = endpoint_to_sockaddr(to, domain == AF_INET6, &name);
+  message.msg_namelen = endpoint_to_sockaddr(to, v6, &name);
   message.msg_iov = &payload;
   message.msg_iovlen = 1;
   alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo))] = {};
@@ -172,12 +169,12 @@ int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to
   return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int send_from_alias(int fd, const uint8_t* data, size_t length, const Endpoint& to,
+int send_from_alias(int fd, bool v6, const uint8_t* data, size_t length, const Endpoint& to,
                     const Endpoint& source) {
-  if (source.family == 4) return send_datagram(fd, data, length, to, source);
+  if (source.family == 4) return send_datagram(fd, v6, data, length, to, source);
   int status = set_freebind(fd, true);
   if (status != 0) return status;
-  status = send_datagram(fd, data, length, to, source);
+  status = send_datagram(fd, v6, data, length, to, source);
   set_freebind(fd, false);
   return status;
 }

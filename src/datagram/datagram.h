@@ -74,14 +74,14 @@ class ReceiveBuffers {
 };
 
 // sendmsg(2), from `source` with IP_PKTINFO or IPV6_PKTINFO if its family is not 0. The port is
-// always the one that the socket is bound to. Returns 0 or -errno; -EAGAIN: the send buffer is
-// full.
-int send_datagram(int fd, const uint8_t* data, size_t length, const Endpoint& to,
+// always the one that the socket is bound to. `v6`: the socket is AF_INET6. Returns 0 or -errno;
+// -EAGAIN: the send buffer is full.
+int send_datagram(int fd, bool v6, const uint8_t* data, size_t length, const Endpoint& to,
                   const Endpoint& source);
 
 // The same from an address of a prefix that is local, but no interface's: IPV6_PKTINFO takes that
 // with IPV6_FREEBIND alone, which is not left on, as it takes any other address too.
-int send_from_alias(int fd, const uint8_t* data, size_t length, const Endpoint& to,
+int send_from_alias(int fd, bool v6, const uint8_t* data, size_t length, const Endpoint& to,
                     const Endpoint& source);
 
 }  // namespace original_dst

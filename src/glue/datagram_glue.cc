@@ -6,21 +6,17 @@
 #include <memory>
 
 #include "conntrack/deletions.h"
+#include "conntrack/flow_probe.h"
 #include "datagram/datagram.h"
-#include "datagram/poller.h"
 #include "glue/arguments.h"
+#include "glue/readiness.h"
 #include "glue/shared_memory.h"
 #include "namespace/inside.h"
 #include "socket/socket_options.h"
 
 namespace original_dst {
 
-// The UDP sockets of one environment, the buffers that they share, and the thread that waits for
-// all of them.
-//
-// uv_poll would save the thread, and aborts Bun. A thread-safe function for each datagram would
-// need a queue, and a queue hides the back-pressure. So: the thread says "readable" once, and
-// recvmmsg(2) runs on the thread of JavaScript.
+// The UDP sockets of one environment, the buffers that they share, and who waits for all of them.
 class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -30,9 +26,11 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
                            InstanceMethod("receive", &DatagramHub::Receive),
                            InstanceMethod("copy", &DatagramHub::Copy),
                            InstanceMethod("arm", &DatagramHub::Arm),
+                           InstanceMethod("rest", &DatagramHub::Rest),
                            InstanceMethod("send", &DatagramHub::Send),
                            InstanceMethod("drops", &DatagramHub::Drops),
                            InstanceMethod("fd", &DatagramHub::Fd),
+                           InstanceMethod("untracked", &DatagramHub::Untracked),
                            InstanceMethod("watch", &DatagramHub::Watch),
                            InstanceMethod("deletions", &DatagramHub::TakeDeletions),
                            InstanceMethod("close", &DatagramHub::Close),
@@ -40,23 +38,18 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
                        });
   }
 
-  // (onReady: (slot) => void). Afterwards `status` is 0 or -errno, and `records` the memory that
-  // open() and receive() fill.
+  // (onReady: (slot) => void, is this Node?). Afterwards `status` is 0 or -errno, `records` the
+  // memory that open() and receive() fill, and `repeats` says whether "ready" is said again without
+  // arm().
   explicit DatagramHub(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<DatagramHub>(info), env_(info.Env()) {
     records_ = static_cast<Records*>(shared_memory(env_, sizeof(Records), &records_reference_));
-    const int status = records_ == nullptr ? -ENOMEM : Start(info[0]);
-    // Not left to the destructor: the garbage collector is in no hurry, and the descriptors are
-    // perhaps what is short.
-    if (status != 0) Stop();
+    int status = records_ != nullptr && buffers_.allocate() ? 0 : -ENOMEM;
+    if (status == 0) status = readiness_.start(env_, info[0], flag_argument(info, 1), Stop, this);
     Napi::Object self = info.This().As<Napi::Object>();
     if (records_ != nullptr) self.Set("records", records_reference_.Value());
     self.Set("status", Napi::Number::New(env_, status));
-  }
-
-  ~DatagramHub() override {
-    if (hooked_) napi_remove_env_cleanup_hook(env_, OnTeardown, this);
-    Stop();
+    self.Set("repeats", Napi::Boolean::New(env_, readiness_.repeats()));
   }
 
  private:
@@ -70,61 +63,18 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
 
   struct Slot {
     OwnedFd fd;
+    bool v6 = false;
+    bool elsewhere = false;  // not certainly in this thread's network namespace
+    Readiness::Watch watch;
     size_t limit = 0;
     std::unique_ptr<Deletions> deletions;
   };
 
-  int Start(const Napi::Value& on_ready) {
-    if (!buffers_.allocate()) return -ENOMEM;
-    if (!on_ready.IsFunction()) return -EINVAL;
-    const Napi::String name = Napi::String::New(env_, "original-dst datagrams");
-    if (napi_create_threadsafe_function(env_, on_ready, nullptr, name, 0, 1, nullptr, nullptr,
-                                        nullptr, CallReady, &ready_) != napi_ok) {
-      return -ENOMEM;
-    }
-    napi_unref_threadsafe_function(env_, ready_);
-    // After the function's own hook, hence run before it: hooks run in reverse, and the thread must
-    // be gone before the function is.
-    hooked_ = napi_add_env_cleanup_hook(env_, OnTeardown, this) == napi_ok;
-    return poller_.start(OnReadable, ready_);
-  }
-
-  static void OnTeardown(void* self) {
-    DatagramHub* hub = static_cast<DatagramHub*>(self);
-    hub->hooked_ = false;
-    hub->Stop();
-  }
-
-  void Stop() {
-    poller_.stop();
-    slots_.reset();
-    capacity_ = 0;
-    if (ready_ != nullptr) napi_release_threadsafe_function(ready_, napi_tsfn_abort);
-    ready_ = nullptr;
-  }
-
-  // On the poller's thread. The id itself travels in the pointer. The queue has no limit and needs
-  // none: each socket is in it once at most.
-  static void OnReadable(void* ready, uint32_t slot) {
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): a number is all there is to say
-    void* data = reinterpret_cast<void*>(static_cast<uintptr_t>(slot));
-    napi_call_threadsafe_function(static_cast<napi_threadsafe_function>(ready), data,
-                                  napi_tsfn_nonblocking);
-  }
-
-  // On the thread of JavaScript; env is null once that is ending.
-  static void CallReady(napi_env env, napi_value on_ready, void*, void* data) {
-    if (env == nullptr) return;
-    napi_value receiver = nullptr;
-    napi_value slot = nullptr;
-    napi_get_undefined(env, &receiver);
-    napi_create_uint32(env, static_cast<uint32_t>(reinterpret_cast<uintptr_t>(data)), &slot);
-    if (napi_call_function(env, receiver, on_ready, 1, &slot, nullptr) != napi_pending_exception) {
-      return;
-    }
-    // Left pending it would be a mere warning (DEP0168).
-    napi_value error = nullptr;
-    if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+  // The environment ends: nothing is said to be readable any more, and nothing stays open.
+  static void Stop(void* self) {
+    DatagramHub* const hub = static_cast<DatagramHub*>(self);
+    hub->slots_.reset();
+    hub->capacity_ = 0;
   }
 
   Napi::Value Status(int status) { return Napi::Number::New(env_, status); }
@@ -165,10 +115,14 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     record.size = static_cast<uint32_t>(step);
     if (status != 0) return Status(status);
     const uint32_t index = FreeSlot();
-    status = poller_.add(fd.get(), index);
+    Readiness::Watch watch;
+    status = readiness_.add(fd.get(), index, &watch);
     if (status != 0) return Status(status);
     const uint32_t limit = number_argument(info, 7);
     slots_[index].fd = std::move(fd);
+    slots_[index].v6 = address.family == 6;
+    slots_[index].elsewhere = options.where >= 0;
+    slots_[index].watch = watch;
     slots_[index].limit = limit < kMaxDatagram ? limit : kMaxDatagram;
     return Status(static_cast<int>(index));
   }
@@ -198,11 +152,17 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     return Status(0);
   }
 
+  // (slot): it is not said to be readable any more, until arm(). Without `repeats` it is not
+  // anyhow.
+  void Rest(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    if (slot != nullptr) readiness_.rest(slot->watch);
+  }
+
   // (slot) → 0 or -errno
   Napi::Value Arm(const Napi::CallbackInfo& info) {
     const Slot* slot = SlotArgument(info);
-    if (slot == nullptr) return Status(-EBADF);
-    return Status(poller_.arm(slot->fd.get(), static_cast<uint32_t>(slot - slots_.get())));
+    return Status(slot == nullptr ? -EBADF : readiness_.arm(slot->fd.get(), slot->watch));
   }
 
   // (slot, Uint8Array, address, port, source address or undefined) → 0 or -errno
@@ -217,7 +177,7 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     if (status == 0) status = endpoint_argument(info, 4, &source);
     if (status != 0) return Status(status);
     const auto transmit = flag_argument(info, 5) ? send_from_alias : send_datagram;
-    return Status(transmit(slot->fd.get(), data.Data(), data.ByteLength(), to, source));
+    return Status(transmit(slot->fd.get(), slot->v6, data.Data(), data.ByteLength(), to, source));
   }
 
   // (slot) → its descriptor, which stays the slot's, or -EBADF
@@ -233,6 +193,15 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     uint32_t drops = 0;
     const int status = socket_drops(slot->fd.get(), &drops);
     return status != 0 ? Status(status) : Napi::Number::New(env_, drops);
+  }
+
+  // (slot, family: 4 | 6) → is it certain that no flow is tracked where the socket is? See
+  // FlowProbe.
+  Napi::Value Untracked(const Napi::CallbackInfo& info) {
+    const Slot* slot = SlotArgument(info);
+    const bool here = slot != nullptr && !slot->elsewhere;
+    const int family = number_argument(info, 1) == 6 ? 6 : 4;
+    return Napi::Boolean::New(env_, here && probe_.leaves_none(family));
   }
 
   // (slot, port) → 0 or -errno: from now on the slot tells which entries of flows to that port go
@@ -265,32 +234,24 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     Slot* slot = SlotArgument(info);
     if (slot == nullptr) return Status(-EBADF);
     // Closing alone is not enough while a child process that is being started shares the socket.
-    poller_.remove(slot->fd.get());
+    readiness_.remove(slot->fd.get(), slot->watch);
     slot->fd.reset();
     slot->deletions.reset();
     return Status(0);
   }
 
-  // (on): does the thread keep the event loop alive?
-  void Ref(const Napi::CallbackInfo& info) {
-    if (ready_ == nullptr) return;
-    if (flag_argument(info, 0)) {
-      napi_ref_threadsafe_function(env_, ready_);
-    } else {
-      napi_unref_threadsafe_function(env_, ready_);
-    }
-  }
+  // (on): do the sockets keep the event loop alive?
+  void Ref(const Napi::CallbackInfo& info) { readiness_.ref(flag_argument(info, 0)); }
 
   Napi::Env env_;
-  bool hooked_ = false;
-  napi_threadsafe_function ready_ = nullptr;
   Records* records_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> records_reference_;
   uint32_t received_ = 0;
   ReceiveBuffers buffers_;
   std::unique_ptr<Slot[]> slots_;
   uint32_t capacity_ = 0;
-  Poller poller_;
+  FlowProbe probe_;
+  Readiness readiness_;
 };
 
 void init_datagram(Napi::Env env, Napi::Object exports) {

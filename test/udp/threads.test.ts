@@ -1,4 +1,4 @@
-// The socket's thread ends with its environment, whatever happens first.
+// What waits for sockets ends with its environment, whatever happens first: a thread where the event loop is foreign.
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { unmeasured } from '../fixtures/unmeasured.ts';
 
 const script = fileURLToPath(new URL('../fixtures/programs/datagram-lifetime.js', import.meta.url));
 
-for (const stage of [
+const STAGES = [
   'end',
   'exit-open',
   'exit-in-handler',
@@ -22,12 +22,20 @@ for (const stage of [
   'unref',
   'collected',
   'no-descriptors',
-]) {
-  t.test(`a process that ends: ${stage}`, async (t) => {
-    const { status, signal, stderr, stdout } = spawnSync(process.execPath, ['--expose-gc', script, stage], {
+];
+// The workers below try more of them where the loop is foreign.
+const CASES = [
+  ...STAGES.map((stage) => [stage]),
+  ...['throw-in-handler', 'collected', 'no-descriptors'].map((stage) => [stage, 'foreign']),
+];
+
+for (const [stage = '', ...loop] of CASES) {
+  t.test(`a process that ends: ${[stage, ...loop].join(', ')}`, async (t) => {
+    const args = ['--expose-gc', script, stage, ...loop];
+    const { status, signal, stderr, stdout } = spawnSync(process.execPath, args, {
       encoding: 'utf8',
       timeout: 60_000,
-      // Only the last one has news for the coverage.
+      // Only the last ones have news for the coverage.
       env: stage === 'no-descriptors' ? process.env : unmeasured,
     });
     t.equal(signal, null);
@@ -38,11 +46,11 @@ for (const stage of [
 
 const threads = () => readdirSync('/proc/self/task').length;
 
-t.test('workers: each has its own thread, and leaves nothing behind', async (t) => {
+t.test('workers: each has its own, and leaves nothing behind', async (t) => {
   const before = { threads: threads(), sockets: sockets().size };
-  for (const stage of ['end', 'exit-open', 'exit-in-handler', 'exit-in-flood', 'open']) {
-    const workers = [1, 2].map(
-      () => new Worker(script, { argv: [stage], execArgv: [], env: unmeasured, stdout: true }),
+  for (const stage of ['end', 'exit-open', 'exit-in-handler', 'exit-in-flood', 'open', 'unref']) {
+    const workers = [[], ['foreign']].map(
+      (loop) => new Worker(script, { argv: [stage, ...loop], execArgv: [], env: unmeasured, stdout: true }),
     );
     const ends = workers.map((worker) => once(worker, 'exit'));
     await Promise.all(workers.map((worker) => once(worker, 'message')));
