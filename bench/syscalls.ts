@@ -1,4 +1,4 @@
-// npm run bench:syscalls [-- --count N --mode redirect|tproxy --only TEXT]
+// npm run bench:syscalls [-- --count N --mode redirect|tproxy|ebpf --only TEXT]
 // System calls that a transparent proxy makes for a connection and for a keep-alive request, one at a time, counted by
 // strace(1) in a process that has been warmed up. A count does not depend on how busy the machine is; it says what a
 // connection costs a proxy that has nothing else to do. Prints Markdown tables.
@@ -14,7 +14,7 @@ import { enterNamespace } from './namespace.ts';
 import { peers, start, type Peer } from './proxy/peers.ts';
 import { markdown } from './proxy/report.ts';
 import { checkProxied, startServer } from './proxy/server.ts';
-import { buildHosts, type Mode, on, SERVER, setRules } from './proxy/topology.ts';
+import { buildHosts, makeCgroup, type Mode, on, SERVER, setRules } from './proxy/topology.ts';
 
 const COMPARED = [
   'HAProxy',
@@ -48,6 +48,7 @@ enterNamespace({
   tools: ['unshare', 'ip', 'nft', 'curl', 'nginx', 'strace'].concat(
     compared.flatMap((peer) => peer.tools ?? []),
   ),
+  root: mode === 'ebpf',
 });
 
 /** Sends the requests; the answer ends what is still open. */
@@ -126,6 +127,7 @@ function table(counted: Map<string, number>[]): string {
 
 const directory = mkdtempSync(join(tmpdir(), 'bench-syscalls-'));
 buildHosts();
+if (mode === 'ebpf') makeCgroup();
 setRules(mode);
 const stopServer = await startServer(directory, []);
 try {

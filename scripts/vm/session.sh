@@ -13,7 +13,7 @@ export PREBUILDS_ONLY=1
 cd "$PROJECT" || $B poweroff -f
 for program in scenarios ebpf-scenarios capture-scenarios; do
   # One that does not get to its end has outcomes missing, which nobody would miss.
-  $B timeout 1000 "$NODE" dist/test/fixtures/programs/$program.js </dev/null ||
+  $B timeout 2400 "$NODE" dist/test/fixtures/programs/$program.js </dev/null ||
     echo "{\"name\":\"$program\",\"status\":\"failed\",\"detail\":\"exit status $?\"}"
 done
 echo @end
