@@ -1,5 +1,5 @@
 // attachCapture(): what programs of a cgroup dial over TCP, in all the ways there are to dial.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createNetServer } from 'node:net';
@@ -101,6 +101,20 @@ def bound(port):
 a = bound(80); b = bound(81); answer = [ask(b), ask(a)]`;
       for (let i = 0; i < 3; i++) t.match(await client(pair), [told('192.0.2.1', 81), told('192.0.2.1', 80)]);
       t.match(capture.stats, { captured: 6, aliases: 2, refused: 0, exhausted: 0, lost: 0 });
+    });
+
+    await t.test('more connections than there are ports to dial from', async (t) => {
+      const range = '/proc/sys/net/ipv4/ip_local_port_range';
+      const before = readFileSync(range, 'utf8');
+      writeFileSync(range, '40000 40019');
+      t.teardown(() => writeFileSync(range, before));
+      await using capture = attach();
+      const many = `
+held = [dial('192.0.2.%d' % i, 80) for i in range(1, 61)]
+ports = set(s.getsockname()[1] for s in held)
+answer = [len(ports) <= 20, [ask(s) for s in held]]`;
+      t.match(await client(many), [true, Array.from({ length: 60 }, (_, i) => told(`192.0.2.${i + 1}`, 80))]);
+      t.match(capture.stats, { captured: 60, aliases: 60 });
     });
 
     await t.test('an alias is no destination', async (t) => {

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import t from 'tap';
 import { attachCapture } from '../../lib/ebpf/index.ts';
 import { createDatagramSocket, type DatagramInfo } from '../../lib/index.ts';
+import { startTelling } from '../fixtures/capture-server.ts';
 import { inCaptureNamespace, makeCgroup, startClient } from '../fixtures/captured.ts';
 
 const PORT = 15053;
@@ -117,6 +118,26 @@ s.sendto(b'q', ('127.0.0.1', ${PORT})); answer = s.recv(99).decode()`;
         { error: 'EPERM' },
         'a program of the cgroup is told',
       );
+    });
+
+    await t.test('TCP and UDP to one address and port', async (t) => {
+      const port = PORT + 3;
+      const inner = makeCgroup(t);
+      const program = startClient(t, { cgroup: inner });
+      await using both = attachCapture({ cgroup: inner, port, protocols: ['tcp', 'udp'] });
+      const datagrams = createDatagramSocket({ port });
+      t.teardown(() => datagrams.close());
+      datagrams.on('message', (_, info) =>
+        datagrams.reply(`${info.kind} ${info.destination?.address}`, info),
+      );
+      await startTelling(t, port);
+      t.match(
+        await program(`
+s = dial('192.0.2.1', 53, socket.SOCK_DGRAM); s.send(b'q')
+answer = [s.recv(99).decode(), ask(dial('192.0.2.1', 53))]`),
+        ['ebpf 192.0.2.1', { kind: 'ebpf', address: '192.0.2.1', port: 53 }],
+      );
+      t.match(both.stats, { captured: 2, aliases: 2 });
     });
 
     await t.test('an alias that is another destination’s before its datagram is read', async (t) => {

@@ -1,4 +1,5 @@
 // attachListener(): connections and datagrams to many ports and addresses come to one socket.
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createNetServer } from 'node:net';
 import t from 'tap';
@@ -57,6 +58,28 @@ await inCaptureNamespace(
       t.match(await client(dial('192.0.2.1', 443)), refused);
       t.equal(await client(dial('192.0.2.1', 8081)), 'the other');
       t.same(listener.stats, { led: 6 });
+    });
+
+    await t.test('killed: nobody is led to it any more', async (t) => {
+      const library = (path: string): string => new URL(`../../lib/${path}`, import.meta.url).href;
+      const program = `
+import { createServer } from '${library('index.js')}';
+import { attachListener } from '${library('ebpf/index.js')}';
+const server = createServer((socket) => socket.end('1'));
+server.listen(15008, '::', () => {
+  attachListener({ ports: [444], tcp: server });
+  console.log('attached');
+});`;
+      const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const exited = once(child, 'exit');
+      t.teardown(() => child.kill('SIGKILL'));
+      await Promise.race([once(child.stdout, 'data'), exited]);
+      t.equal(await client(dial('192.0.2.1', 444)), 1);
+      child.kill('SIGKILL');
+      await exited;
+      t.match(await client(dial('192.0.2.1', 444)), refused);
     });
 
     await t.test('a relay server, some addresses alone', async (t) => {

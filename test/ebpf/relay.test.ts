@@ -1,9 +1,9 @@
 // createRelayServer() behind a capture: its thread reads the table itself. And the proxy's own dials, which must not be
 // captured, or are refused as a loop when they are.
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { attachCapture, type CaptureOptions } from '../../lib/ebpf/index.ts';
 import type { OriginalDst } from '../../lib/index.ts';
-import { inCaptureNamespace, makeCgroup, moveInto, startClient } from '../fixtures/captured.ts';
+import { inCaptureNamespace, limited, makeCgroup, moveInto, startClient } from '../fixtures/captured.ts';
 import { asUser } from '../fixtures/other-user.ts';
 import { relayNetwork, start } from '../fixtures/relay-network.ts';
 
@@ -15,8 +15,7 @@ def echo(address, port, words):
 const talk = (address: string, words: string, port = 7002): string =>
   `answer = echo('${address}', ${port}, '${words}')`;
 
-await inCaptureNamespace(t, import.meta.url, async (t) => {
-  await relayNetwork(t);
+async function relays(t: Test): Promise<void> {
   const cgroup = makeCgroup(t);
   const client = startClient(t, { cgroup });
   await client(ECHO);
@@ -46,6 +45,30 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
     await outsider(ECHO);
     t.equal(await outsider(talk('198.51.100.7', 'redirected', 7000)), 'redirected');
     t.match(asked[2], { kind: 'redirect', port: 7000 }, 'what rules bring is as it was');
+  });
+
+  await t.test('several threads, several listeners', async (t) => {
+    const asked: OriginalDst[] = [];
+    await using capture = attach();
+    await using server = await start({
+      mark: 7,
+      threads: 2,
+      decide: (destination) => {
+        asked.push(destination);
+        return 'relay';
+      },
+    });
+    await using another = await start({ mark: 7, decide: () => 'reset' }, PORT + 1);
+    const dials = Array.from({ length: 12 }, (_, i) => (i % 2 === 0 ? '198.51.100.7' : '2001:db8::2'));
+    for (const address of dials) t.equal(await client(talk(address, address)), address);
+    t.same(
+      asked.map((destination) => destination.kind === 'ebpf' && destination.address),
+      dials,
+    );
+    t.equal(server.stats.ebpf, dials.length);
+    t.match(await client(talk('127.0.0.1', 'direct', PORT + 1)), { error: 'ECONNRESET' });
+    t.match(another.stats, { accepted: 1, direct: 1, ebpf: 0 }, 'who is not captured for is left alone');
+    t.equal(capture.stats.captured, dials.length);
   });
 
   await t.test('a capture that comes later, and one that goes', async (t) => {
@@ -82,6 +105,8 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
         t.match(capture.stats, { captured: 1, exempt: 1 });
         t.equal(server.stats.ebpf, 1);
       }
+      // Another user can be become by who has more rights.
+      if (limited) return;
       const other = startClient(t, { cgroup, wrapper: asUser(4711) });
       await other(ECHO);
       await using capture = attach({ exempt: { uids: [4711] } });
@@ -97,4 +122,6 @@ await inCaptureNamespace(t, import.meta.url, async (t) => {
       t.equal(capture.stats.captured, 2);
     });
   });
-});
+}
+
+await inCaptureNamespace(t, import.meta.url, relays, { limited: true, prepare: relayNetwork });
