@@ -4,6 +4,7 @@ import t from 'tap';
 import { Forwarder } from '../../lib/cli/forwarder.ts';
 import { limitsOf, unfitLimits } from '../../lib/cli/proxy-limits.ts';
 import type { RelayServer } from '../../lib/index.ts';
+import { backlogOf } from '../fixtures/backlog.ts';
 import { cliBatch } from '../fixtures/cli.ts';
 import { closed } from '../fixtures/relay-world.ts';
 
@@ -20,6 +21,7 @@ for (const engine of ['any', 'pipe'] as const) {
     });
     t.teardown(() => forwarder.close());
     const { port } = (await forwarder.listen({ host: '127.0.0.1', port: 0 })) as AddressInfo;
+    t.equal(backlogOf(port), 20);
     const clients = [connect(port, '127.0.0.1'), connect(port, '127.0.0.1')];
     // The first comes back to this very server, and is refused for that.
     await Promise.all(clients.map((client) => closed(client.on('error', () => {}))));

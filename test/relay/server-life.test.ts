@@ -11,6 +11,7 @@ import {
   type RelayServer,
   type RelayServerOptions,
 } from '../../lib/index.ts';
+import { backlogOf } from '../fixtures/backlog.ts';
 import { fileFd } from '../fixtures/descriptors.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
 import { startFarEcho } from '../fixtures/programs/far-echo.ts';
@@ -174,6 +175,7 @@ await inNamespace(t, import.meta.url, async () => {
 
     const here = server().listen({ port: 0, host: '127.0.0.1', backlog: 10 });
     t.match(here.address(), { address: '127.0.0.1' });
+    t.equal(backlogOf(here.address()!.port), 10);
     await once(here, 'listening');
     await close(here);
 
