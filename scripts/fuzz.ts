@@ -1,8 +1,9 @@
 // Usage: fuzz [SECONDS]: each fuzzer of test/fuzz/ for that long (60 unless told), then the property tests with as
 // many more runs. What a fuzzer finds interesting stays in .cache/fuzz/ for the next time.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Fuzzer, fuzzers } from './fuzzers.ts';
 import { ensureTools, root } from './native.ts';
 import { summary, type Outcome } from './summary.ts';
 
@@ -15,15 +16,12 @@ const compiler = 'clang++';
 ensureTools(compiler);
 const cache = join(root, '.cache/fuzz');
 
-function fuzz(source: string): Outcome {
-  const name = basename(source, '.cc');
-  const text = readFileSync(source, 'utf8');
-  const sources = /^\/\/ sources: (.*)$/m.exec(text)?.[1]?.split(' ') ?? [];
+function fuzz({ name, source, sources }: Fuzzer): Outcome {
   const corpus = join(cache, name);
   mkdirSync(corpus, { recursive: true });
   const program = join(cache, `${name}.fuzzer`);
   const sanitizers = ['-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=all'];
-  const flags = ['-std=c++17', '-g', '-O1', '-fno-exceptions', '-fno-rtti', '-Isrc', ...sanitizers];
+  const flags = ['-std=c++17', '-g', '-O1', '-fno-exceptions', '-fno-rtti', '-Isrc', '-I.', ...sanitizers];
   execFileSync(compiler, [...flags, '-o', program, source, ...sources], { cwd: root, stdio: 'inherit' });
   const found = join(cache, `${name}-`);
   const options = [`-max_total_time=${seconds}`, '-max_len=4096', `-artifact_prefix=${found}`];
@@ -44,5 +42,4 @@ function properties(): Outcome {
   return { name: 'properties', problems, details: `${runs} runs each` };
 }
 
-const sources = readdirSync(join(root, 'test/fuzz')).filter((name) => name.endsWith('.cc'));
-summary([...sources.sort().map((name) => fuzz(join(root, 'test/fuzz', name))), properties()]);
+summary([...fuzzers().map(fuzz), properties()]);

@@ -4,7 +4,6 @@
 #include "conntrack/conntrack_message.h"
 
 #include <errno.h>
-#include <fuzzer/FuzzedDataProvider.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
@@ -12,6 +11,8 @@
 #include <string.h>
 
 #include <vector>
+
+#include "test/fuzz/input.h"
 
 namespace {
 
@@ -40,16 +41,16 @@ void check_deletion(const std::vector<uint8_t>& message) {
   }
 }
 
-void check_question(FuzzedDataProvider& input) {
+void check_question(Input& input) {
   original_dst::ConntrackQuestion question = {};
-  const uint16_t family = input.ConsumeBool() ? 4 : 6;
+  const uint16_t family = input.flag() ? 4 : 6;
   for (original_dst::Endpoint* endpoint : {&question.local, &question.peer}) {
     endpoint->family = family;
-    endpoint->port = input.ConsumeIntegral<uint16_t>();
-    input.ConsumeData(endpoint->bytes, family == 4 ? 4 : 16);
+    endpoint->port = input.number<uint16_t>();
+    input.bytes(endpoint->bytes, family == 4 ? 4 : 16);
   }
-  question.protocol = input.ConsumeIntegral<uint8_t>();
-  question.zone = input.ConsumeIntegral<uint16_t>();
+  question.protocol = input.number<uint8_t>();
+  question.zone = input.number<uint16_t>();
   uint8_t message[original_dst::kConntrackQuestionSize];
   const size_t length = original_dst::write_conntrack_question(question, kSequence, message);
   nlmsghdr header;
@@ -76,7 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   memcpy(message.data(), &header, sizeof(header));
   check_deletion(message);
 
-  FuzzedDataProvider input(data, size);
+  Input input(data, size);
   check_question(input);
   return 0;
 }

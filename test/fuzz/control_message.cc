@@ -4,11 +4,12 @@
 #include "datagram/control_message.h"
 
 #include <errno.h>
-#include <fuzzer/FuzzedDataProvider.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "test/fuzz/input.h"
 
 using original_dst::Control;
 using original_dst::Endpoint;
@@ -47,30 +48,30 @@ class List {
   size_t length_ = 0;
 };
 
-void check_list(FuzzedDataProvider& input) {
+void check_list(Input& input) {
   List list;
   Control expected = {};
-  if (input.ConsumeBool()) {
-    const uint32_t mark = input.ConsumeIntegral<uint32_t>();
+  if (input.flag()) {
+    const uint32_t mark = input.number<uint32_t>();
     list.add(SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
   }
-  if (input.ConsumeBool()) {
-    expected.drops = input.ConsumeIntegral<uint32_t>();
+  if (input.flag()) {
+    expected.drops = input.number<uint32_t>();
     list.add(SOL_SOCKET, SO_RXQ_OVFL, &expected.drops, sizeof(expected.drops));
   }
   sockaddr_storage destination = {};
-  if (input.ConsumeBool()) {
+  if (input.flag()) {
     sockaddr_in v4 = {};
     v4.sin_family = AF_INET;
-    v4.sin_port = input.ConsumeIntegral<uint16_t>();
-    v4.sin_addr.s_addr = input.ConsumeIntegral<uint32_t>();
+    v4.sin_port = input.number<uint16_t>();
+    v4.sin_addr.s_addr = input.number<uint32_t>();
     list.add(SOL_IP, IP_ORIGDSTADDR, &v4, sizeof(v4));
     memcpy(&destination, &v4, sizeof(v4));
   } else {
     sockaddr_in6 v6 = {};
     v6.sin6_family = AF_INET6;
-    v6.sin6_port = input.ConsumeIntegral<uint16_t>();
-    input.ConsumeData(&v6.sin6_addr, sizeof(v6.sin6_addr));
+    v6.sin6_port = input.number<uint16_t>();
+    input.bytes(&v6.sin6_addr, sizeof(v6.sin6_addr));
     list.add(SOL_IPV6, IPV6_ORIGDSTADDR, &v6, sizeof(v6));
     memcpy(&destination, &v6, sizeof(v6));
   }
@@ -88,7 +89,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Control control;
   const int status = original_dst::parse_control(data, size, &control);
   check(status == 0 || status == -EBADMSG);
-  FuzzedDataProvider input(data, size);
+  Input input(data, size);
   check_list(input);
   return 0;
 }
