@@ -1,9 +1,10 @@
-// npm run bench:proxy [-- --seconds N --rounds N --idle N --figures LOAD,LOAD --only TEXT --skip TEXT]
+// npm run bench:proxy [-- --seconds N --rounds N --idle N --figures LOAD,LOAD --modes MODE,MODE --only TEXT --skip TEXT]
 // Transparent proxies side by side: the same hosts, the same server, the same load, rounds interleaved in one run, so
 // that a noisy machine is noisy for all. As root, by eBPF capture too. Prints Markdown tables of medians and ratios; a run of all loads, without --only
 // and with HAProxy, writes bench/results/proxy.json and proxy.svg.
 //   --figures: of setup, keepalive, bulk, idle, scale, names (idle and scale in the first round only); each is measured of a
 //     process of its own, with or without the others. `--figures setup --rounds 1 --seconds 1` takes seconds.
+//   --modes: of redirect, tproxy, ebpf
 //   --only, --skip: peers whose names have TEXT in them; may be given several times
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,6 +29,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     idle: { type: 'string', default: '10000' },
     figures: { type: 'string', default: Object.keys(loads).join() },
+    modes: { type: 'string', default: MODES.join() },
     only: { type: 'string', multiple: true },
     skip: { type: 'string', multiple: true, default: [] },
   },
@@ -48,8 +50,9 @@ const compared = peers.filter(
 );
 
 const isRoot = process.getuid!() === 0;
-const modes = MODES.filter((mode) => mode !== 'ebpf' || isRoot);
-if (!isRoot) console.error('not as root: nothing is captured by eBPF');
+const wantedModes = values.modes.split(',');
+const modes = MODES.filter((mode) => wantedModes.includes(mode) && (mode !== 'ebpf' || isRoot));
+if (!isRoot && wantedModes.includes('ebpf')) console.error('not as root: nothing is captured by eBPF');
 for (const peer of compared) peer.ensure?.();
 enterNamespace({
   tools: TOOLS.concat(compared.flatMap((peer) => peer.tools ?? [])),
@@ -125,6 +128,7 @@ const rows = medians(samples, order);
 printTables(rows, options);
 const whole =
   values.only === undefined &&
+  values.modes === MODES.join() &&
   !named(values.skip, 'HAProxy') &&
   Object.keys(loads).every((name) => wanted.includes(name));
 if (whole) {

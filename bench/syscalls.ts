@@ -14,7 +14,7 @@ import { enterNamespace } from './namespace.ts';
 import { peers, start, type Peer } from './proxy/peers.ts';
 import { markdown } from './proxy/report.ts';
 import { checkProxied, startServer } from './proxy/server.ts';
-import { buildHosts, makeCgroup, type Mode, on, SERVER, setRules } from './proxy/topology.ts';
+import { buildHosts, makeCgroup, type Mode, MODE_TITLES, on, SERVER, setRules } from './proxy/topology.ts';
 
 const COMPARED = [
   'HAProxy',
@@ -135,7 +135,7 @@ try {
     const counted: Map<string, number>[] = [];
     for (const peer of compared) counted.push(await measure(peer, load, directory));
     const each = load === 'connections' ? 'connection' : 'keep-alive request';
-    console.log(`\nSystem calls per ${each}, one at a time, ${mode.toUpperCase()}:\n\n${table(counted)}`);
+    console.log(`\nSystem calls per ${each}, one at a time, ${MODE_TITLES[mode]}:\n\n${table(counted)}`);
   }
 } finally {
   stopServer();

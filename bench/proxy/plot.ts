@@ -1,7 +1,7 @@
 // The CPU figures as ratios to HAProxy's better one: an SVG by gnuplot, a panel each for REDIRECT, TPROXY and eBPF capture.
 import { execFileSync } from 'node:child_process';
 import { FIGURES, reference, type Figure, type Row } from './figures.ts';
-import type { Mode } from './topology.ts';
+import { type Mode, MODE_TITLES } from './topology.ts';
 
 const SHOWN: Figure[] = ['cpuPerConnection', 'cpuPerRequest', 'cpuPerGib'];
 
@@ -17,7 +17,7 @@ function panel(rows: Row[], mode: Mode): string {
   const bars = SHOWN.map(
     (figure, index) => `$${mode} using ${index + 2}:xtic(1) title "${FIGURES[figure].title}"`,
   );
-  return `set title "${mode.toUpperCase()}"
+  return `set title "${MODE_TITLES[mode]}"
 $${mode} << EOD
 ${lines.join('\n')}
 EOD

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { arch, cpus, release } from 'node:os';
 import { FIGURES, reference, TABLES, type Figure, type Row, type Sample } from './figures.ts';
-import type { Mode } from './topology.ts';
+import { type Mode, MODE_TITLES } from './topology.ts';
 
 /** Marks a peer under whose load wrk(1) saw errors. */
 const MARK = '†';
@@ -11,12 +11,12 @@ function readable(number: number): string {
   return Number(number.toPrecision(3)).toLocaleString('en-US');
 }
 
-function cell(rows: Row[], row: Row, figure: Figure): string {
+function cell(rows: Row[], row: Row, figure: Figure, against: Mode): string {
   const value = row.values[figure];
   if (value === undefined || !Number.isFinite(value)) return '-';
   const { factor, unit } = FIGURES[figure];
   const text = `${readable(value * factor)} ${unit}`.trim();
-  const best = reference(rows, row.mode, figure);
+  const best = reference(rows, against, figure);
   return best === undefined ? text : `${text} (${(value / best).toFixed(2)}×)`;
 }
 
@@ -32,8 +32,12 @@ export function markdown(lines: string[][]): string {
   return [text[0]!, rule, ...text.slice(1)].map((line) => `| ${line.join(' | ')} |`).join('\n');
 }
 
-function printMode(rows: Row[], mode: Mode): void {
+/** `against`: the mode whose HAProxy the figures are compared with. */
+function printMode(rows: Row[], mode: Mode, against = mode): void {
   const own = rows.filter((row) => row.mode === mode);
+  const heading =
+    MODE_TITLES[mode] +
+    (against === mode ? '' : `, in brackets the ratio to HAProxy under ${MODE_TITLES[against]}`);
   for (const { title, figures } of TABLES) {
     const measured = figures.filter((figure) => own.some((row) => row.values[figure] !== undefined));
     if (measured.length === 0) continue;
@@ -41,10 +45,10 @@ function printMode(rows: Row[], mode: Mode): void {
     const told = own.filter((row) => measured.some((figure) => row.values[figure] !== undefined));
     const body = told.map((row) => [
       row.errors > 0 ? `${row.peer} ${MARK}` : row.peer,
-      ...measured.map((figure) => cell(own, row, figure)),
+      ...measured.map((figure) => cell(rows, row, figure, against)),
       String(row.errors),
     ]);
-    console.log(`\n${title}, ${mode.toUpperCase()}:\n\n${markdown([head, ...body])}`);
+    console.log(`\n${title}, ${heading}:\n\n${markdown([head, ...body])}`);
   }
 }
 
@@ -55,7 +59,10 @@ export function printTables(rows: Row[], options: { rounds: number; seconds: num
     `Medians of ${rounds} rounds, ${seconds} s a transfer, ${readable(idle)} idle connections; in brackets the ratio to ` +
       `HAProxy's better figure; errors: of all rounds and loads, ${MARK} where there are any.`,
   );
-  for (const mode of new Set(rows.map((row) => row.mode))) printMode(rows, mode);
+  const modes = new Set(rows.map((row) => row.mode));
+  for (const mode of modes) printMode(rows, mode);
+  // What it is there for: to spare what REDIRECT costs.
+  if (modes.has('ebpf') && modes.has('redirect')) printMode(rows, 'ebpf', 'redirect');
 }
 
 /** A row on one line, its figures with four digits. */

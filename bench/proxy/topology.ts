@@ -21,6 +21,11 @@ const TABLE = 100;
 /** `ebpf`: the client is a program of the proxy's host, in a cgroup. */
 export const MODES = ['redirect', 'tproxy', 'ebpf'] as const;
 export type Mode = (typeof MODES)[number];
+export const MODE_TITLES: Record<Mode, string> = {
+  redirect: 'REDIRECT',
+  tproxy: 'TPROXY',
+  ebpf: 'eBPF capture',
+};
 
 /** Whose programs are captured, by the process that began. */
 export const CGROUP = `original-dst-bench-${process.env['BENCH_CGROUP'] ?? process.pid}`;
