@@ -5,7 +5,7 @@ import { createServer as createNetServer } from 'node:net';
 import t from 'tap';
 import { attachListener } from '../../lib/ebpf/index.ts';
 import { createDatagramSocket, createRelayServer, createServer } from '../../lib/index.ts';
-import { inCaptureNamespace, startClient } from '../fixtures/captured.ts';
+import { inCaptureNamespace, limited, startClient } from '../fixtures/captured.ts';
 import { startTelling } from '../fixtures/capture-server.ts';
 import { sh } from '../fixtures/netns.ts';
 
@@ -59,6 +59,34 @@ await inCaptureNamespace(
       t.equal(await client(dial('192.0.2.1', 8081)), 'the other');
       t.same(listener.stats, { led: 6 });
     });
+
+    // Only root may enter the namespace of a client from outside.
+    if (!limited) {
+      await t.test('all that comes in by an interface', async (t) => {
+        sh(`
+          ip netns add outside
+          ip link add inside type veth peer name eth0 netns outside
+          ip addr add 10.9.0.1/24 dev inside
+          ip -6 addr add 2001:db8:9::1/64 dev inside nodad
+          ip link set inside up
+          ip -n outside addr add 10.9.0.2/24 dev eth0
+          ip -n outside -6 addr add 2001:db8:9::2/64 dev eth0 nodad
+          ip -n outside link set eth0 up
+          ip -n outside route add default via 10.9.0.1
+          ip -n outside -6 route add default via 2001:db8:9::1
+          for family in -4 -6; do
+            ip $family rule add iif inside lookup 77
+            ip $family route add local default dev lo table 77
+          done`);
+        t.teardown(() => sh('ip rule del iif inside; ip -6 rule del iif inside; ip netns del outside'));
+        const server = await startTelling(t, 15009, { transparent: true });
+        await using listener = attachListener({ ports: [443], tcp: server });
+        const outside = startClient(t, { wrapper: ['ip', 'netns', 'exec', 'outside'] });
+        for (const address of ['93.184.216.34', '2606:2800:220:1::1'])
+          t.match(await outside(dial(address, 443)), told(address, 443), address);
+        t.equal(listener.stats.led, 2);
+      });
+    }
 
     await t.test('killed: nobody is led to it any more', async (t) => {
       const library = (path: string): string => new URL(`../../lib/${path}`, import.meta.url).href;
