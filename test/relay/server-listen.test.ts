@@ -3,10 +3,18 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import t from 'tap';
-import { createRelayServer, type RelayServer, type RelayServerOptions } from '../../lib/index.ts';
+import { Worker } from 'node:worker_threads';
+import t, { type Test } from 'tap';
+import {
+  createRelayServer,
+  type RelayListenOptions,
+  type RelayServer,
+  type RelayServerOptions,
+} from '../../lib/index.ts';
 import { openSockets, socketsLeft } from '../fixtures/descriptors.ts';
 import { inNamespace } from '../fixtures/netns.ts';
+import { echoServer } from '../fixtures/proxies.ts';
+import { talk } from '../fixtures/relay-network.ts';
 import { closed } from '../fixtures/relay-world.ts';
 import { rerunUnprivileged, unprivileged } from '../fixtures/unprivileged.ts';
 
@@ -18,6 +26,16 @@ function server(options: Partial<RelayServerOptions> = {}): RelayServer {
 async function failure(listen: RelayServer): Promise<unknown> {
   const [error] = (await once(listen, 'error').catch((reason: unknown) => [reason])) as [unknown];
   return error;
+}
+
+/** So many clients, one after the other, whose words come back to them. */
+async function served(t: Test, port: number, count: number): Promise<void> {
+  const fates = new Set<string>();
+  for (let i = 0; i < count; i++) {
+    const { data, end } = await talk('127.0.0.1', port, 'words');
+    fates.add(`${data} ${end}`);
+  }
+  t.same([...fates], ['words fin']);
 }
 
 async function close(listening: RelayServer): Promise<void> {
@@ -96,10 +114,13 @@ if (unprivileged) {
 
     t.test('reusePort: workers of a cluster, each with its own socket', async (t) => {
       const program = new URL('../fixtures/programs/relay-workers.js', import.meta.url);
-      const child = spawn(process.execPath, [fileURLToPath(program)], { stdio: ['pipe', 'pipe', 'inherit'] });
+      const { port: to } = await echoServer(t, '127.0.0.1');
+      const child = spawn(process.execPath, [fileURLToPath(program), String(to)], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
       t.teardown(() => child.kill());
       const port = Number(String(((await once(child.stdout, 'data')) as [Buffer])[0]));
-      for (let i = 0; i < 40; i++) await closed(connect(port, '127.0.0.1').on('error', () => {}));
+      await served(t, port, 40);
       child.stdin.end();
       const { counts, refused } = JSON.parse(String(((await once(child.stdout, 'data')) as [Buffer])[0])) as {
         counts: [number, number];
@@ -109,6 +130,36 @@ if (unprivileged) {
       for (const count of counts) t.ok(count > 0, 'the kernel spreads them');
       t.match(refused, /EADDRINUSE.*in every worker/);
       t.throws(() => server().listen({ reusePort: 1 as never }), { code: 'ERR_INVALID_ARG_TYPE' });
+    });
+
+    t.test('reusePort: worker threads, each with its own socket', async (t) => {
+      const { port: to } = await echoServer(t, '127.0.0.1');
+      const program = new URL('../fixtures/programs/relay-thread.js', import.meta.url);
+      const start = async (listen: RelayListenOptions): Promise<[Worker, unknown]> => {
+        const worker = new Worker(program, { workerData: { to, listen } });
+        t.teardown(() => worker.terminate());
+        return [worker, await answer(worker)];
+      };
+      const answer = async (worker: Worker): Promise<unknown> =>
+        ((await once(worker, 'message')) as [unknown])[0];
+      const ask = async (worker: Worker, question: 'count' | 'close'): Promise<unknown> => {
+        const answered = answer(worker);
+        worker.postMessage(question);
+        return answered;
+      };
+      const [one, port] = (await start({ reusePort: true })) as [Worker, number];
+      const [two] = await start({ port, reusePort: true });
+      const [, refused] = await start({ port });
+      t.match(refused, /EADDRINUSE.*reusePort: true.* in both/);
+      await served(t, port, 40);
+      const counts = [await ask(one, 'count'), await ask(two, 'count')] as [number, number];
+      t.equal(counts[0] + counts[1], 40);
+      for (const count of counts) t.ok(count > 0, 'the kernel spreads them');
+      t.equal(await ask(one, 'close'), 'closed');
+      // What had begun at the one that is gone came to its end there; the rest is the other's.
+      await served(t, port, 10);
+      t.equal(await ask(two, 'count'), counts[1] + 10);
+      t.equal(await ask(two, 'close'), 'closed');
     });
 
     rerunUnprivileged(t, import.meta.url);
