@@ -71,20 +71,24 @@ function json({ values, ...row }: Row): string {
   return JSON.stringify({ ...row, ...(Object.fromEntries(rounded) as Row['values']) });
 }
 
-/** The medians and all samples, a line each. */
-export function writeSamples(file: string, rows: Row[], samples: Sample[], options: object): void {
-  const machine = {
+/** Where it was measured. */
+export function machine(): object {
+  return {
     kernel: release(),
     arch: arch(),
     cpu: cpus()[0]?.model,
     cores: cpus().length,
     node: process.version,
   };
+}
+
+/** The medians and all samples, a line each. */
+export function writeSamples(file: string, rows: Row[], samples: Sample[], options: object): void {
   const list = (entries: Row[]): string => `[\n${entries.map(json).join(',\n')}\n]`;
   writeFileSync(
     file,
     `{
-"machine": ${JSON.stringify(machine)},
+"machine": ${JSON.stringify(machine())},
 "options": ${JSON.stringify(options)},
 "units": "seconds, bytes, GiB",
 "medians": ${list(rows)},
