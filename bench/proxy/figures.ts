@@ -87,10 +87,10 @@ export function medians(samples: Sample[], order: string[]): Row[] {
   return rows;
 }
 
-/** HAProxy's better value of a figure in a mode, with or without splice-auto: what the others are compared with. */
+/** The best that HAProxy (with or without splice-auto) and nginx do in a mode: what the others are compared with. */
 export function reference(rows: Row[], mode: Mode, figure: Figure): number | undefined {
   const values = rows
-    .filter((row) => row.mode === mode && row.peer.startsWith('HAProxy'))
+    .filter((row) => row.mode === mode && /^(HAProxy|nginx)/.test(row.peer))
     .flatMap((row) => row.values[figure] ?? []);
   if (values.length === 0) return undefined;
   return FIGURES[figure].better === 'less' ? Math.min(...values) : Math.max(...values);

@@ -1,4 +1,5 @@
-// HAProxy's configuration: what it has in common, whatever it is to do.
+// HAProxy's configuration: what it has in common, whatever it is to do, with what makes it fast: edge-triggered polling
+// saves it two epoll_ctl(2) for each connection, and smart-accept and -connect a segment each.
 import { writeFileSync } from 'node:fs';
 import { maxConnections } from './measure.ts';
 import { type Mode, PROXY_PORT } from './topology.ts';
@@ -14,10 +15,14 @@ export function haproxy(
   const lines = [
     'global',
     '  nbthread 1',
+    '  expose-experimental-directives',
+    '  tune.fd.edge-triggered on',
     `  maxconn ${maxConnections() - 400}`,
     ...global.map((line) => `  ${line}`),
     'defaults',
     '  mode tcp',
+    '  option tcp-smart-accept',
+    '  option tcp-smart-connect',
     '  timeout connect 5s',
     '  timeout client 900s',
     '  timeout server 900s',

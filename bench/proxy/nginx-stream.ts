@@ -38,13 +38,14 @@ export function nginxStream(
     `load_module ${MODULE};
 daemon off; user root; pid ${directory}/nginx-stream.pid; error_log ${directory}/nginx-stream.log;
 worker_processes 1; # with "master_process off" nginx crashes on an inherited listener
-events { worker_connections ${2 * maxConnections()}; }
+events { worker_connections ${2 * maxConnections()}; multi_accept on; accept_mutex off; }
 stream {
   ${map}
   server {
     ${options}
     listen 0.0.0.0:${PROXY_PORT} backlog=16384;
     proxy_pass ${destination};
+    proxy_buffer_size 64k;
     proxy_connect_timeout 5s;
     proxy_timeout 900s;
   }

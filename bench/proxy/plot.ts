@@ -1,4 +1,4 @@
-// The CPU figures as ratios to HAProxy's better one: an SVG by gnuplot, a panel each for REDIRECT, TPROXY and eBPF capture.
+// The CPU figures as ratios to the best of HAProxy and nginx: an SVG by gnuplot, a panel each for REDIRECT, TPROXY and eBPF capture.
 import { execFileSync } from 'node:child_process';
 import { FIGURES, reference, type Figure, type Row } from './figures.ts';
 import { type Mode, MODE_TITLES } from './topology.ts';
@@ -29,7 +29,7 @@ export function writePlot(file: string, rows: Row[]): void {
   // A logarithmic axis: twice the CPU is as far from 1 as half of it. The panels have one range, to be compared.
   const script = `set terminal svg size 1700,560 font "sans-serif,13" background "#ffffff"
 set output "${file}"
-set multiplot layout 1,3 title "Proxy CPU relative to HAProxy's better figure (less is better)"
+set multiplot layout 1,3 title "Proxy CPU relative to the best of HAProxy and nginx (less is better)"
 set style data histogram
 set style histogram clustered gap 1
 set style fill solid 0.9 noborder

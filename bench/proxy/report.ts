@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { arch, cpus, release } from 'node:os';
 import { FIGURES, reference, TABLES, type Figure, type Row, type Sample } from './figures.ts';
 import { type Mode, MODE_TITLES } from './topology.ts';
+import { versions } from './versions.ts';
 
 /** Marks a peer under whose load wrk(1) saw errors. */
 const MARK = '†';
@@ -57,8 +58,10 @@ export function printTables(rows: Row[], options: { rounds: number; seconds: num
   const { rounds, seconds, idle } = options;
   console.log(
     `Medians of ${rounds} rounds, ${seconds} s a transfer, ${readable(idle)} idle connections; in brackets the ratio to ` +
-      `HAProxy's better figure; errors: of all rounds and loads, ${MARK} where there are any.`,
+      `the best of HAProxy and nginx; errors: of all rounds and loads, ${MARK} where there are any.`,
   );
+  const named = Object.entries(versions(rows.map(({ peer }) => peer)));
+  console.log(`\n${named.map((each) => each.join(' ')).join(', ')}; Linux ${release()}.`);
   const modes = new Set(rows.map((row) => row.mode));
   for (const mode of modes) printMode(rows, mode);
   // What it is there for: to spare what REDIRECT costs.
@@ -89,6 +92,7 @@ export function writeSamples(file: string, rows: Row[], samples: Sample[], optio
     file,
     `{
 "machine": ${JSON.stringify(machine())},
+"versions": ${JSON.stringify(versions(rows.map(({ peer }) => peer)))},
 "options": ${JSON.stringify(options)},
 "units": "seconds, bytes, GiB",
 "medians": ${list(rows)},

@@ -58,7 +58,7 @@ export function checkProxied(mode: Mode, viaSocks = false): void {
     if (answer !== 'ok127.0.0.1') throw new Error(`the client is not captured: ${answer}`);
     return;
   }
-  const [command, ...args] = on('client', ['curl', '-sS', '-m', '10', `http://${NAME}/asked-by`]);
+  const [command, ...args] = on('client', ['curl', '-sS', '-m', '30', `http://${NAME}/asked-by`]);
   const address = execFileSync(command!, args, { encoding: 'utf8' });
   if (address !== (viaSocks ? SERVER : PROXY))
     throw new Error(`the server is asked by ${address}, not by the proxy`);
