@@ -80,12 +80,16 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
   return undefined;
 }
 
+/** Node makes a new map for each who asks, of all errors. */
+let known: ReturnType<typeof getSystemErrorMap> | undefined;
+
 /**
  * The one place that makes an Error of a negative errno.
  * The shape is that of Node's uvExceptionWithHostPort: `code`, negative `errno`, `syscall`, `address`, `port`.
  */
 export function systemError(errno: number, context: SystemErrorContext): SystemError {
-  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
+  known ??= getSystemErrorMap();
+  const [code, text] = known.get(errno) ?? [`E${-errno}`, 'unknown error'];
   const { syscall, option, address, port } = context;
   const hint = context.hint ?? hintFor(code, context);
   const call = option === undefined ? syscall : `${syscall} ${option}`;

@@ -122,10 +122,14 @@ class SocketRelay extends RelayObject {
     const { connect, idle } = this.#limits;
     const limit = connecting ? connect : idle;
     if (limit === 0) return;
+    this.#waitTimer = setTimeout(() => this.#onWaited(connecting), limit);
+  }
+
+  #onWaited(connecting: RelaySide | undefined): void {
     const outcome: RelayOutcome = connecting
       ? { reason: 'error', side: connecting, error: systemError(-ETIMEDOUT, { syscall: 'connect' }) }
       : { reason: 'idle' };
-    this.#waitTimer = setTimeout(() => this.#giveUp(outcome, abandon), limit);
+    this.#giveUp(outcome, abandon);
   }
 
   #onLost(side: RelaySide, error: SystemError | null): void {

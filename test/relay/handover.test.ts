@@ -1,6 +1,6 @@
 // relay(): which sockets can be taken from Node, and how.
 import { once } from 'node:events';
-import { connect, createServer, Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import t from 'tap';
 import { relay } from '../../lib/index.ts';
@@ -107,4 +107,27 @@ t.test('arguments', async (t) => {
   t.throws(() => call(client, upstream, { signal: {} }), { code: 'ERR_INVALID_ARG_TYPE' });
   t.throws(() => call(client, upstream, { engine: 'turbo' }), { code: 'ERR_OUT_OF_RANGE' });
   t.notOk(client.destroyed || upstream.destroyed);
+});
+
+t.test('waiting for an upstream makes no error that nobody needs', async (t) => {
+  const make = await connections(t);
+  const { dialled: left, accepted: client } = await make();
+  const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
+  t.teardown(() => server.close());
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { captureStackTrace } = Error;
+  let made = 0;
+  Error.captureStackTrace = (...error) => {
+    made++;
+    captureStackTrace(...error);
+  };
+  t.teardown(() => (Error.captureStackTrace = captureStackTrace));
+  const upstream = connect({ port: (server.address() as AddressInfo).port, allowHalfOpen: true });
+  const joined = relay(client, upstream);
+  left.end('x');
+  t.equal(String((await readAll(left)).data), 'x');
+  t.same(await outcome(joined), { reason: 'end' });
+  // A stack trace costs more than all else that there is to taking two sockets over.
+  t.equal(made, 0);
 });
