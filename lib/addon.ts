@@ -203,6 +203,7 @@ export interface NativeDatagramHub {
     receiveBuffer: number,
     limit: number,
     namespace: number,
+    given: number,
   ): number;
   /** Of the socket, whose it stays. */
   fd(slot: number): number;

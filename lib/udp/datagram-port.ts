@@ -25,12 +25,17 @@ const DELETED = BATCH + 1;
 /** The largest datagram that can come in (kMaxDatagram of src/datagram/datagram.h). */
 export const MAX_DATAGRAM = 65535;
 
-/** What a socket can fail at before bind(2), in the order of enum OpenStep (src/datagram/datagram.h). */
-const STEPS: readonly SystemErrorContext[] = [
+/** What a socket can fail at, in the order of enum OpenStep (src/datagram/datagram.h). */
+const STEPS: readonly (SystemErrorContext | undefined)[] = [
   { syscall: 'socket' },
   { syscall: 'setsockopt' },
   { syscall: 'setsockopt', option: 'IP_TRANSPARENT' },
   { syscall: 'setsockopt', option: 'SO_MARK' },
+  undefined, // bind(2): see bindContext()
+  {
+    syscall: 'getsockopt',
+    hint: '`fd` is to be a UDP socket that is bound, and that nobody else reads from',
+  },
 ];
 
 interface Hub {
@@ -79,6 +84,8 @@ export interface PortOptions {
   maxSize: number;
   /** A descriptor of the network namespace, or of a socket of it; -1: this thread's. */
   namespace: number;
+  /** A bound socket in place of a new one, this port's from now on; -1, the default: none. */
+  fd?: number;
 }
 
 const ADDRESS_TAKEN =
@@ -123,6 +130,7 @@ export class DatagramPort {
       options.receiveBufferSize,
       options.maxSize,
       options.namespace,
+      options.fd ?? -1,
     );
     const opened = BATCH * RECORD_WORDS;
     if (slot < 0) {

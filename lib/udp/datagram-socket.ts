@@ -76,7 +76,6 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
     return this.#main.address;
   }
 
-  /** The descriptor, which stays this socket's. */
   get fd(): number | undefined {
     return this.#main.fd;
   }
@@ -181,6 +180,7 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
       ...this.#options,
       // Of the socket, which is open: the namespace's own may have been closed by now.
       namespace: this.#main.place.where,
+      fd: -1,
       address,
       port,
       ipv6Only: true,

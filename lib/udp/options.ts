@@ -1,6 +1,15 @@
 // What createDatagramSocket() and its sockets are told, read and checked.
 import { canonicalAddress } from '../address.ts';
-import { checkBoolean, checkInteger, checkSignal, invalidType, MAX_MS, outOfRange } from '../arguments.ts';
+import {
+  checkBoolean,
+  checkFd,
+  checkInteger,
+  checkSignal,
+  invalidType,
+  MAX_MS,
+  outOfRange,
+} from '../arguments.ts';
+import { codedError } from '../errors.ts';
 import { checkNamespace } from '../namespace/namespace.ts';
 import { MAX_DATAGRAM, type PortOptions } from './datagram-port.ts';
 import type { DatagramAddress, DatagramSocketOptions } from './types.ts';
@@ -30,6 +39,21 @@ function checkZones(name: string, value: unknown): asserts value is readonly num
   for (const zone of value as unknown[]) checkInteger(name, zone, 0, 65535);
 }
 
+/** Throws if there is something that a bound socket cannot be told any more. */
+function checkAdopted(fd: number, options: DatagramSocketOptions): void {
+  checkFd(fd);
+  for (const name of ['address', 'port', 'ipv6Only', 'namespace'] as const) {
+    if (options[name] === undefined) continue;
+    throw codedError(
+      'ERR_INVALID_ARG_VALUE',
+      `"options.${name}" is for a new socket, and "options.fd" is bound`,
+      {
+        base: TypeError,
+      },
+    );
+  }
+}
+
 export function bytesOf(data: string | NodeJS.ArrayBufferView): Uint8Array {
   if (typeof data === 'string') return Buffer.from(data);
   if (data instanceof Uint8Array) return data;
@@ -52,7 +76,7 @@ export function readDatagramOptions(options: DatagramSocketOptions): ReadDatagra
     throw invalidType('options', 'of type object', options);
   const { address = '::', port = 0, ipv6Only = false, transparent = false, mark = 0 } = options;
   const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0, 1, 2] } = options;
-  const { maxReplySockets = 256, replySocketTimeout = 30_000, namespace, signal } = options;
+  const { maxReplySockets = 256, replySocketTimeout = 30_000, namespace, fd, signal } = options;
   checkAddress('options.address', address);
   checkInteger('options.port', port, 0, 65535);
   checkBoolean('options.ipv6Only', ipv6Only);
@@ -62,6 +86,7 @@ export function readDatagramOptions(options: DatagramSocketOptions): ReadDatagra
   checkInteger('options.maxSize', maxSize, 1, MAX_DATAGRAM);
   checkZones('options.conntrackZones', conntrackZones);
   if (namespace !== undefined) checkNamespace('options.namespace', namespace);
+  if (fd !== undefined) checkAdopted(fd, options);
   checkInteger('options.maxReplySockets', maxReplySockets, 1, 65536);
   checkInteger('options.replySocketTimeout', replySocketTimeout, 1, MAX_MS);
   checkSignal('options.signal', signal);
@@ -76,6 +101,7 @@ export function readDatagramOptions(options: DatagramSocketOptions): ReadDatagra
       receiveBufferSize,
       maxSize,
       namespace: namespace?.fd ?? -1,
+      fd: fd ?? -1,
     },
     zones: [...conntrackZones],
     maxReplies: maxReplySockets,

@@ -15,6 +15,12 @@ export interface DatagramSocketOptions {
   /** Leave IPv4 to others. Default false. */
   ipv6Only?: boolean;
 
+  /**
+   * A bound UDP socket in place of `address`, `port`, `ipv6Only` and `namespace`: of a service manager, of the last start
+   * of this program. It is this socket's from now on, and nobody else may read from it. Where this throws it stays yours.
+   */
+  fd?: number;
+
   /** Set IP_TRANSPARENT, for TPROXY rules. Needs CAP_NET_ADMIN or CAP_NET_RAW. Default false. */
   transparent?: boolean;
 
@@ -111,6 +117,9 @@ export interface DatagramSocketEvents {
 export interface InterceptedDatagramSocket extends EventEmitter<DatagramSocketEvents>, AsyncDisposable {
   /** What it is bound to. Also after close(). */
   address(): Readonly<Endpoint>;
+
+  /** The descriptor while it is open, which stays this socket's: to be passed on to the next start of the program. */
+  readonly fd: number | undefined;
 
   /** A snapshot. Also after close(). */
   readonly stats: DatagramStats;

@@ -1,6 +1,7 @@
 #include "datagram/datagram.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,25 @@ int set_receive_buffer(int fd, uint32_t bytes) {
   // Beyond net.core.rmem_max for those who may; SO_RCVBUF is cut to it silently.
   if (enable(fd, SOL_SOCKET, SO_RCVBUFFORCE, value) == 0) return 0;
   return enable(fd, SOL_SOCKET, SO_RCVBUF, value);
+}
+
+// What a bound socket may be told too. Returns 0, or -errno with `step` set.
+int set_options(int fd, const DatagramOptions& options, bool v4, bool v6, OpenStep* step) {
+  *step = OpenStep::kOption;
+  int status = ask_for_destinations(fd, v4, v6);
+  if (status == 0) status = enable(fd, SOL_SOCKET, SO_RXQ_OVFL);
+  if (status == 0 && options.receive_buffer != 0) {
+    status = set_receive_buffer(fd, options.receive_buffer);
+  }
+  if (status == 0 && options.transparent) {
+    *step = OpenStep::kTransparent;
+    status = set_transparent(fd, true);
+  }
+  if (status == 0 && options.mark != 0) {
+    *step = OpenStep::kMark;
+    status = set_mark(fd, options.mark);
+  }
+  return status;
 }
 
 // The source address as a control message; returns its length.
@@ -68,20 +88,8 @@ int open_datagram_socket(const DatagramOptions& options, const Endpoint& address
 
   *step = OpenStep::kOption;
   if (v6) status = enable(opened.get(), SOL_IPV6, IPV6_V6ONLY, options.ipv6_only);
-  if (status == 0) status = ask_for_destinations(opened.get(), !v6 || !options.ipv6_only, v6);
-  if (status == 0) status = enable(opened.get(), SOL_SOCKET, SO_RXQ_OVFL);
   if (status == 0 && options.reuse_address) status = enable(opened.get(), SOL_SOCKET, SO_REUSEADDR);
-  if (status == 0 && options.receive_buffer != 0) {
-    status = set_receive_buffer(opened.get(), options.receive_buffer);
-  }
-  if (status == 0 && options.transparent) {
-    *step = OpenStep::kTransparent;
-    status = set_transparent(opened.get(), true);
-  }
-  if (status == 0 && options.mark != 0) {
-    *step = OpenStep::kMark;
-    status = set_mark(opened.get(), options.mark);
-  }
+  if (status == 0) status = set_options(opened.get(), options, !v6 || !options.ipv6_only, v6, step);
   if (status != 0) return status;
 
   *step = OpenStep::kBind;
@@ -91,6 +99,30 @@ int open_datagram_socket(const DatagramOptions& options, const Endpoint& address
   status = local_endpoint(opened.get(), bound);
   if (status == 0) *fd = std::move(opened);
   return status;
+}
+
+int adopt_datagram_socket(int given, const DatagramOptions& options, OwnedFd* fd, Endpoint* bound,
+                          bool* v6, OpenStep* step) {
+  *step = OpenStep::kAdopt;
+  SocketKind kind = {};
+  int status = socket_kind(given, &kind);
+  if (status != 0) return status;
+  *v6 = kind.domain == AF_INET6;
+  const bool ip = *v6 || kind.domain == AF_INET;
+  if (!ip || kind.type != SOCK_DGRAM || kind.protocol != IPPROTO_UDP) return -EINVAL;
+  status = local_endpoint(given, bound);
+  if (status != 0) return status;
+  if (bound->port == 0) return -EINVAL;
+  int ipv6_only = 0;
+  socklen_t length = sizeof(ipv6_only);
+  if (*v6 && getsockopt(given, SOL_IPV6, IPV6_V6ONLY, &ipv6_only, &length) != 0) return -errno;
+  status = set_options(given, options, ipv6_only == 0, *v6, step);
+  if (status != 0) return status;
+  const int flags = fcntl(given, F_GETFL);
+  if (flags < 0 || fcntl(given, F_SETFL, flags | O_NONBLOCK) != 0) return -errno;
+  if (fcntl(given, F_SETFD, FD_CLOEXEC) != 0) return -errno;
+  fd->reset(given);
+  return 0;
 }
 
 struct ReceiveBuffers::Headers {

@@ -21,13 +21,19 @@ struct DatagramOptions {
 };
 
 // What open_datagram_socket was at when it failed; lib/udp/datagram-port.ts names them.
-enum class OpenStep : uint32_t { kSocket, kOption, kTransparent, kMark, kBind };
+enum class OpenStep : uint32_t { kSocket, kOption, kTransparent, kMark, kBind, kAdopt };
 
 // socket(2), setsockopt(2) (IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR, SO_RXQ_OVFL, as asked), then
 // bind(2). The options come first: a datagram that arrives in between would have no destination.
 // Returns 0 or -errno, then with `step` set.
 int open_datagram_socket(const DatagramOptions& options, const Endpoint& address, OwnedFd* fd,
                          Endpoint* bound, OpenStep* step);
+
+// The same for a UDP socket that is bound, which becomes ours if all goes well. `v6`: of which
+// family it is. Of what has come already the destination is known too: it is asked for when a
+// datagram is read.
+int adopt_datagram_socket(int given, const DatagramOptions& options, OwnedFd* fd, Endpoint* bound,
+                          bool* v6, OpenStep* step);
 
 // One received datagram. Fixed layout, read by TypeScript (lib/udp/datagram-port.ts).
 struct Datagram {

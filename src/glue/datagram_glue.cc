@@ -99,8 +99,8 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
   }
 
   // (address, port, transparent, ipv6Only, reuseAddress, mark, receiveBuffer, limit, network
-  // namespace | -1) → slot or -errno. The last record then holds the bound address as source, or
-  // the failed step as size.
+  // namespace | -1, a bound socket | -1) → slot or -errno. The last record then holds the bound
+  // address as source, or the failed step as size. The bound socket is the slot's if all goes well.
   Napi::Value Open(const Napi::CallbackInfo& info) {
     Endpoint address;
     const int parsed = endpoint_argument(info, 0, &address);
@@ -111,17 +111,24 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     Datagram& record = records_->opened;
     OpenStep step;
     OwnedFd fd;
-    int status = open_datagram_socket(options, address, &fd, &record.source, &step);
+    const int given = fd_argument(info, 9);
+    bool v6 = address.family == 6;
+    int status = given < 0 ? open_datagram_socket(options, address, &fd, &record.source, &step)
+                           : adopt_datagram_socket(given, options, &fd, &record.source, &v6, &step);
     record.size = static_cast<uint32_t>(step);
     if (status != 0) return Status(status);
     const uint32_t index = FreeSlot();
     Readiness::Watch watch;
     status = readiness_.add(fd.get(), index, &watch);
+    if (status != 0 && given >= 0) {
+      fd.release();
+      record.size = static_cast<uint32_t>(OpenStep::kAdopt);
+    }
     if (status != 0) return Status(status);
     const uint32_t limit = number_argument(info, 7);
     slots_[index].fd = std::move(fd);
-    slots_[index].v6 = address.family == 6;
-    slots_[index].elsewhere = options.where >= 0;
+    slots_[index].v6 = v6;
+    slots_[index].elsewhere = options.where >= 0 || given >= 0;
     slots_[index].watch = watch;
     slots_[index].limit = limit < kMaxDatagram ? limit : kMaxDatagram;
     return Status(static_cast<int>(index));

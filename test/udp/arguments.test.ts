@@ -20,6 +20,10 @@ t.test('arguments are checked', async (t) => {
     [{ conntrackZones: [65536] }, 'ERR_OUT_OF_RANGE', 'options.conntrackZones'],
     [{ maxReplySockets: 0 }, 'ERR_OUT_OF_RANGE', 'options.maxReplySockets'],
     [{ replySocketTimeout: 0 }, 'ERR_OUT_OF_RANGE', 'options.replySocketTimeout'],
+    [{ fd: 9, address: '::' }, 'ERR_INVALID_ARG_VALUE', 'options.address'],
+    [{ fd: 9, port: 0 }, 'ERR_INVALID_ARG_VALUE', 'options.port'],
+    [{ fd: 9, ipv6Only: true }, 'ERR_INVALID_ARG_VALUE', 'options.ipv6Only'],
+    [{ fd: -1 }, 'ERR_OUT_OF_RANGE', 'fd'],
   ];
   for (const [options, code, name] of wrong) {
     t.throws(() => createDatagramSocket(options as DatagramSocketOptions), {
