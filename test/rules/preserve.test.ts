@@ -21,7 +21,9 @@ import { makeNetwork } from '../fixtures/rule-network.ts';
 
 const PORT = 8000;
 const MARK = 1337;
-const WHO = `require('http').createServer((q, r) => r.end(q.socket.remoteAddress)).listen(${PORT}, '::', () => console.log('up'))`;
+// A connection that waits for its next request stays, however long the rules take.
+const WHO = `require('http').createServer({ keepAliveTimeout: 600_000 }, (q, r) => r.end(q.socket.remoteAddress))
+  .listen(${PORT}, '::', () => console.log('up'))`;
 
 /**
  * A proxy that dials every destination with its client's address; tells where the connections were going. To
