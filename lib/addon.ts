@@ -39,6 +39,7 @@ export interface Binding extends RelayBinding {
     clientPort: number,
     dialledAddress: string,
     dialledPort: number,
+    protocol: number,
   ): number;
   /** 1, 0 or a negative errno. */
   isInterfaceAddress(role: number, where: number): number;
@@ -127,6 +128,14 @@ export interface Binding extends RelayBinding {
     remoteAddress: string,
     remotePort: number,
   ): number | [inode: number, state: number, cookie: bigint];
+  /** The UDP socket that may have sent from the first address to the other, likewise; EEXIST: one of several. */
+  udpSocketAt(
+    where: number,
+    localAddress: string,
+    localPort: number,
+    remoteAddress: string,
+    remotePort: number,
+  ): number | [inode: number, cookie: bigint];
   /** Which network namespace a socket or a descriptor is of, or this thread's for -1; or a negative errno. */
   namespaceNumber(where: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;

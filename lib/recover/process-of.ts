@@ -2,7 +2,7 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { canonicalAddress, familyOf, type Endpoint } from '../address.ts';
-import { checkInteger, checkString, invalidType } from '../arguments.ts';
+import { checkInteger, checkString, invalidType, outOfRange } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { systemError } from '../errors.ts';
 import { Namespace } from '../namespace/namespace.ts';
@@ -20,6 +20,8 @@ export interface ConnectionEnds {
 export interface ProcessOfOptions {
   /** Where the client is. Default: the accepted socket's namespace; of a pair of addresses, this thread's. */
   namespace?: Namespace;
+  /** Of a pair of addresses: what has gone from one to the other. Default `'tcp'`. */
+  protocol?: 'tcp' | 'udp';
 }
 
 /** In which a socket has a peer: `tcp_states.h`. A new dial from the same port (SYN_SENT) is another connection. */
@@ -32,27 +34,34 @@ const CONNECTED: ReadonlySet<number> = new Set([
   11, // CLOSING
 ]);
 
+const [IPPROTO_TCP, IPPROTO_UDP] = [6, 17];
+
+/** There is none, it is one of several, or the interface that it would be by is gone. */
+const NOBODY_CERTAIN: ReadonlySet<number> = new Set([
+  -constants.errno.ENOENT,
+  -constants.errno.EEXIST,
+  -constants.errno.ENODEV,
+]);
+
 interface Found {
   inode: number;
   cookie: bigint;
 }
 
 /** The client's own socket, if a process of that namespace has it open. */
-function clientSocket(where: number, { client, destination }: ConnectionEnds): Found | undefined {
+function clientSocket(
+  where: number,
+  { client, destination }: ConnectionEnds,
+  udp: boolean,
+): Found | undefined {
   if (familyOf(client.address) !== familyOf(destination.address)) return undefined;
-  const found = binding().tcpSocketAt(
-    where,
-    client.address,
-    client.port,
-    destination.address,
-    destination.port,
-  );
+  const ends = [client.address, client.port, destination.address, destination.port] as const;
+  const found = udp ? binding().udpSocketAt(where, ...ends) : binding().tcpSocketAt(where, ...ends);
   if (typeof found === 'number') {
-    // ENODEV: by way of an interface that is gone.
-    if (found === -constants.errno.ENOENT || found === -constants.errno.ENODEV) return undefined;
+    if (NOBODY_CERTAIN.has(found)) return undefined;
     throw systemError(found, { syscall: 'netlink', option: 'SOCK_DIAG_BY_FAMILY' });
   }
-  const [inode, state, cookie] = found;
+  const [inode, state, cookie] = found.length === 2 ? [found[0], 1, found[1]] : found;
   return inode !== 0 && CONNECTED.has(state) ? { inode, cookie } : undefined;
 }
 
@@ -60,26 +69,28 @@ function clientSocket(where: number, { client, destination }: ConnectionEnds): F
  * Has the socket with these ends another source address for whoever accepts it? NAT gives a connection another port
  * when two clients' connections, to different destinations, would look alike at the proxy. Then `client` is an address
  * that NAT has made up, and a socket that really has it is a third party's.
+ *
+ * A UDP socket need not have sent anything to be there: it is the client's only if conntrack has seen that it has.
  */
-function seenElsewhere(where: number, { client, destination }: ConnectionEnds): boolean {
-  return (
-    binding().conntrackSource(where, client.address, client.port, destination.address, destination.port) === 0
-  );
+function seenElsewhere(where: number, { client, destination }: ConnectionEnds, udp: boolean): boolean {
+  const ends = [client.address, client.port, destination.address, destination.port] as const;
+  const seen = binding().conntrackSource(where, ...ends, udp ? IPPROTO_UDP : IPPROTO_TCP);
+  return udp ? seen !== 1 : seen === 0;
 }
 
-function find(where: number, ends: ConnectionEnds): ClientProcess | undefined {
-  const socket = clientSocket(where, ends);
-  if (socket === undefined || seenElsewhere(where, ends)) return undefined;
+function find(where: number, ends: ConnectionEnds, udp: boolean): ClientProcess | undefined {
+  const socket = clientSocket(where, ends, udp);
+  if (socket === undefined || seenElsewhere(where, ends, udp)) return undefined;
   const pid = holderOf(socket.inode);
   const found = pid === undefined ? undefined : describeHolder(pid, socket.inode);
   // The inode's number may have been another socket's by then.
-  return found && clientSocket(where, ends)?.cookie === socket.cookie ? found : undefined;
+  return found && clientSocket(where, ends, udp)?.cookie === socket.cookie ? found : undefined;
 }
 
 /** In a namespace that the caller may close: the socket by which its conntrack is asked would keep it. */
-function findIn({ fd }: Namespace, ends: ConnectionEnds): ClientProcess | undefined {
+function findIn({ fd }: Namespace, ends: ConnectionEnds, udp: boolean): ClientProcess | undefined {
   try {
-    return find(fd, ends);
+    return find(fd, ends, udp);
   } finally {
     binding().conntrackForget(fd);
   }
@@ -115,6 +126,12 @@ function checkEnd(name: string, end: unknown): Pick<Endpoint, 'address' | 'port'
  * cannot be asked about that, which REDIRECT of several destinations to one port does now and then). Of several that
  * share the socket, the eldest of the family.
  *
+ * With `protocol: 'udp'`, of a datagram: the one socket that is bound to the client's address and port, or to that port
+ * of any address, and is connected to the destination or to none. Undefined where several share the port (SO_REUSEPORT), and
+ * where conntrack does not say that a datagram has gone from here to there, by rules that redirect, and been given no other
+ * port on its way. The socket counts that has the port when it is asked: one that has been closed by then is not found, and
+ * another that has taken its place cannot be told from it.
+ *
  * Looks through `/proc`, first among the processes that have dialled before: milliseconds where there are thousands.
  *
  * @param client an accepted socket, or the two ends: the policy's `client` and `destination` of a relay server
@@ -127,9 +144,11 @@ export function processOf(
 ): ClientProcess | undefined {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  const { namespace } = options;
+  const { namespace, protocol = 'tcp' } = options;
   if (namespace !== undefined && !(namespace instanceof Namespace))
     throw invalidType('options.namespace', 'an instance of Namespace', namespace);
+  if (protocol !== 'tcp' && protocol !== 'udp')
+    throw outOfRange('options.protocol', "'tcp' or 'udp'", protocol);
   if (!(client instanceof Socket)) {
     if (typeof client !== 'object' || client === null)
       throw invalidType('client', 'a net.Socket or an object of two addresses', client);
@@ -137,11 +156,12 @@ export function processOf(
       client: checkEnd('client.client', client.client),
       destination: checkEnd('client.destination', client.destination),
     };
-    return namespace ? findIn(namespace, ends) : find(-1, ends);
+    const udp = protocol === 'udp';
+    return namespace ? findIn(namespace, ends, udp) : find(-1, ends, udp);
   }
   return withFd(client, (fd) => {
     const ends = endsOf(client, fd);
-    const found = ends && (namespace ? findIn(namespace, ends) : find(fd, ends));
+    const found = ends && (namespace ? findIn(namespace, ends, false) : find(fd, ends, false));
     // A connection that has been reset meanwhile leaves its addresses to the next.
     return endsOf(client, fd) && found;
   });

@@ -198,8 +198,8 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Number::New(info.Env(), answer.seconds);
   }
 
-  // (where, address and port of a client, those that it has dialled) → does the server see it at
-  // that very address? 1, 0: NAT has given it another one, or -errno
+  // (where, address and port of a client, those that it has dialled, protocol) → does the server
+  // see it at that very address? 1, 0: NAT has given it another one, or -errno
   Napi::Value ConntrackSource(const Napi::CallbackInfo& info) {
     Endpoint client;
     Endpoint dialled;
@@ -207,7 +207,8 @@ class Addon : public Napi::Addon<Addon> {
     if (status == 0) status = endpoint_argument(info, 3, &dialled);
     ConntrackAnswer answer;
     if (status == 0) {
-      const ConntrackQuestion question = {client, dialled, IPPROTO_TCP, 0};
+      const ConntrackQuestion question = {client, dialled,
+                                          static_cast<uint8_t>(fd_argument(info, 5)), 0};
       status = conntrack_.lookup(fd_argument(info, 0), question, &answer);
     }
     if (status != 0) return Napi::Number::New(info.Env(), status);

@@ -76,6 +76,75 @@ uint32_t word_of(const rtattr* attribute, size_t index = 0) {
   return word;
 }
 
+enum class End { kAny, kThis, kOther };
+
+// The address at one end of a socket of that family: any, this one, or another.
+End end_of(uint8_t family, const __be32 (&words)[4], const Endpoint& address) {
+  constexpr uint8_t kMapped[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  constexpr uint8_t kAny[16] = {};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(words);
+  size_t size = family == AF_INET ? 4 : 16;
+  if (memcmp(bytes, kAny, size) == 0) return End::kAny;
+  if (size == 16 && address.family == 4) {
+    if (memcmp(bytes, kMapped, sizeof(kMapped)) != 0) return End::kOther;
+    bytes += sizeof(kMapped);
+    size = 4;
+  }
+  return memcmp(bytes, address.bytes, size) == 0 ? End::kThis : End::kOther;
+}
+
+bool may_have_sent(const inet_diag_msg& socket, const void* end, const Endpoint& local,
+                   const Endpoint& remote) {
+  const uint8_t family = socket.idiag_family;
+  const inet_diag_sockid& id = socket.id;
+  if (id.idiag_sport != htons(local.port)) return false;
+  const End from = end_of(family, id.idiag_src, local);
+  if (from == End::kOther) return false;
+  const rtattr* const only = find_attribute(&socket + 1, end, INET_DIAG_SKV6ONLY);
+  const bool own_family_only =
+      only != nullptr && RTA_PAYLOAD(only) > 0 && *static_cast<const uint8_t*>(RTA_DATA(only)) != 0;
+  if (family == AF_INET6 && local.family == 4 && own_family_only) return false;
+  if (id.idiag_dport == 0) return true;
+  return id.idiag_dport == htons(remote.port) && end_of(family, id.idiag_dst, remote) == End::kThis;
+}
+
+// Adds to `count` those of one family that may have sent it; the last of them is `found`.
+int count_udp_sockets(int netlink, uint8_t family, const Endpoint& local, const Endpoint& remote,
+                      unsigned* count, UdpSocket* found) {
+  Request request = {};
+  request.header.nlmsg_len = sizeof(request);
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  request.query.sdiag_family = family;
+  request.query.sdiag_protocol = IPPROTO_UDP;
+  request.query.idiag_states = UINT32_MAX;
+  // The kernel leaves out those at other ports.
+  request.query.id.idiag_sport = htons(local.port);
+  if (send(netlink, &request, sizeof(request), 0) < 0) return -errno;
+  alignas(nlmsghdr) char bytes[16384];
+  for (;;) {
+    // What there is to say waits already; more of it comes with each answer that is taken.
+    const ssize_t received = recv(netlink, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC);
+    if (received < 0) return -errno;
+    if (static_cast<size_t>(received) > sizeof(bytes)) return -EMSGSIZE;
+    auto left = static_cast<size_t>(received);
+    for (const auto* header = reinterpret_cast<const nlmsghdr*>(bytes); NLMSG_OK(header, left);
+         header = NLMSG_NEXT(header, left)) {
+      if (header->nlmsg_type == NLMSG_DONE) return 0;
+      if (header->nlmsg_type == NLMSG_ERROR) {
+        return static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
+      }
+      if (header->nlmsg_len < NLMSG_LENGTH(sizeof(inet_diag_msg))) return -EBADMSG;
+      const auto* const socket = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
+      const auto* const end = reinterpret_cast<const char*>(header) + header->nlmsg_len;
+      if (!may_have_sent(*socket, end, local, remote)) continue;
+      const uint32_t* const cookie = socket->id.idiag_cookie;
+      *found = {static_cast<uint64_t>(cookie[1]) << 32 | cookie[0], socket->idiag_inode};
+      ++*count;
+    }
+  }
+}
+
 }  // namespace
 
 int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie) {
@@ -105,6 +174,16 @@ int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, 
             message->idiag_state, word_of(memory, SK_MEMINFO_DROPS),
             (flags & MPTCP_SUBFLOW_FLAG_JOIN_REM) != 0};
   return 0;
+}
+
+int find_udp_socket(int netlink, const Endpoint& local, const Endpoint& remote, UdpSocket* found) {
+  unsigned count = 0;
+  int status = count_udp_sockets(netlink, AF_INET6, local, remote, &count, found);
+  if (status == 0 && local.family == 4) {
+    status = count_udp_sockets(netlink, AF_INET, local, remote, &count, found);
+  }
+  if (status != 0) return status;
+  return count == 0 ? -ENOENT : count == 1 ? 0 : -EEXIST;
 }
 
 int socket_cookie(int fd, uint64_t* cookie) {

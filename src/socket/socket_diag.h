@@ -29,6 +29,16 @@ struct TcpSocket {
 // that: the socket between the two addresses, or a listener. Returns 0 or -errno; -ENOENT: none.
 int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, TcpSocket* found);
 
+struct UdpSocket {
+  uint64_t cookie;
+  uint32_t inode;
+};
+
+// The UDP socket that may have sent from one address to the other: bound to the first or to any,
+// connected to the second or to none. Returns 0 or -errno; -ENOENT: none, -EEXIST: several, which
+// share the port (SO_REUSEPORT, SO_REUSEADDR).
+int find_udp_socket(int netlink, const Endpoint& local, const Endpoint& remote, UdpSocket* found);
+
 // getsockopt(fd, SOL_SOCKET, SO_COOKIE): a number that no other socket has or will have. Returns 0
 // or -errno.
 int socket_cookie(int fd, uint64_t* cookie);
