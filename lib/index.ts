@@ -19,7 +19,7 @@ export { connectOriginal, type ConnectOriginalOptions } from './dial/connect-ori
 export { connect, type ConnectOptions, type DialOptions, type DialSource } from './dial/connect.ts';
 export type { EgressLists, EgressPolicy } from './policy/egress.ts';
 export { createDnsForwarder, type DnsForwarder } from './dns/forwarder.ts';
-export type { DnsForwarderEvents, DnsRecord, DnsStats } from './dns/forwarder.ts';
+export type { DnsAsker, DnsForwarderEvents, DnsRecord, DnsStats } from './dns/forwarder.ts';
 export type { DnsDecision, DnsForwarderOptions, DnsListenOptions, DnsVerdict } from './dns/options.ts';
 export type { DnsQuestion } from './dns/query.ts';
 export { NameTable, type NameTableOptions } from './names/name-table.ts';

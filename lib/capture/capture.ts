@@ -10,7 +10,7 @@ import { Namespace, type NamespaceSpawnOptions } from '../namespace/namespace.ts
 import type { PolicySubject } from '../policy/name-policy.ts';
 import type { KnownDst, OriginalDst } from '../recover/original-dst.ts';
 import type { ClientProcess } from '../recover/proc.ts';
-import { processOf } from '../recover/process-of.ts';
+import { type ConnectionEnds, processOf } from '../recover/process-of.ts';
 import type { RelayDecision } from '../relay/decision.ts';
 import type { Relay } from '../relay/relay-object.ts';
 import { createRelayServer } from '../relay/relay-server.ts';
@@ -29,7 +29,7 @@ export interface Denial {
   destination: Readonly<Pick<Endpoint, 'address' | 'port'>> | undefined;
   /** In words, as `NamePolicy.explain` says it. */
   because: string;
-  /** Who has dialled: of TCP, with `processes`, if it is certain. */
+  /** Who has dialled, sent or asked, with `processes`, if it is certain. */
   process: ClientProcess | undefined;
 }
 
@@ -45,7 +45,7 @@ export interface CaptureEvents {
   /** The first datagram of a flow is passed on. */
   datagrams: [flow: CapturedFlow];
   /** A question for a resolver, and what became of it. */
-  query: [record: DnsRecord];
+  query: [record: DnsRecord, process: ClientProcess | undefined];
   denied: [denial: Denial];
   error: [error: Error];
 }
@@ -63,8 +63,8 @@ export class Capture extends EventEmitter<CaptureEvents> {
   readonly #servers: RelayServer[] = [];
   #dns: DnsForwarder | undefined;
   #udp: UdpRelay | undefined;
-  /** Who has dialled, by the client's address as `decide` and `'relay'` are given it. */
-  readonly #dialled = new WeakMap<Endpoint, ClientProcess>();
+  /** Who has dialled or asked, by the client's address as each event is given it. */
+  readonly #processes = new WeakMap<object, ClientProcess>();
   #closed = false;
 
   /** @internal */
@@ -89,7 +89,7 @@ export class Capture extends EventEmitter<CaptureEvents> {
         destination,
         client,
         this.#nameOf(destination as KnownDst, first),
-        this.#dialled.get(client),
+        this.#processes.get(client),
       ),
     );
     const port = await this.#listen(tcp, { port: 0, namespace: this.namespace });
@@ -180,11 +180,19 @@ export class Capture extends EventEmitter<CaptureEvents> {
       ...(policy === undefined ? {} : { policy }),
     });
     this.#dns = dns;
+    // It need not wait for the answer, and then its socket is gone.
+    dns.on('question', (_, { client, destination, protocol }) => {
+      /* c8 ignore next -- only if conntrack has lost the entry by now */
+      if (destination.kind === 'unknown') return;
+      this.#whoSent(client, destination, protocol);
+    });
     dns.on('query', (record) => {
-      this.emit('query', record);
+      const process = this.#processes.get(record.client);
+      this.emit('query', record, process);
       const { name } = record.question;
       const because = this.#explain({ name });
-      if (record.outcome === 'refused' && because !== undefined) this.#deny('dns', name, undefined, because);
+      if (record.outcome === 'refused' && because !== undefined)
+        this.#deny('dns', name, undefined, because, process);
     });
     dns.listen({ namespace: this.namespace });
     await once(dns, 'listening');
@@ -216,12 +224,16 @@ export class Capture extends EventEmitter<CaptureEvents> {
     this.emit('denied', { protocol, name, destination, because, process });
   }
 
-  /** Asked while the client waits for the verdict: its socket is there yet. */
-  #whoDialled(client: Endpoint, destination: Endpoint): ClientProcess | undefined {
+  /** Asked while the client waits for the verdict or an answer: its socket is there yet. */
+  #whoSent(
+    client: ConnectionEnds['client'],
+    destination: ConnectionEnds['destination'],
+    protocol: 'tcp' | 'udp',
+  ): ClientProcess | undefined {
     if (this.#options.processes !== true) return undefined;
     try {
-      const found = processOf({ client, destination }, { namespace: this.namespace });
-      if (found !== undefined) this.#dialled.set(client, found);
+      const found = processOf({ client, destination }, { namespace: this.namespace, protocol });
+      if (found !== undefined) this.#processes.set(client, found);
       return found;
     } catch {
       // No descriptors left to ask with, say: no reason to end a connection.
@@ -239,7 +251,7 @@ export class Capture extends EventEmitter<CaptureEvents> {
     if (destination.kind === 'unknown') return 'reset';
     const name = this.#nameOf(destination, first);
     const { address, port } = destination;
-    const process = this.#whoDialled(client, destination);
+    const process = this.#whoSent(client, destination, 'tcp');
     const because = this.#explain({
       name,
       address,
@@ -257,11 +269,12 @@ export class Capture extends EventEmitter<CaptureEvents> {
   #admit(destination: Readonly<Endpoint>, client: Readonly<Endpoint>): CapturedFlow | undefined {
     const name = this.#nameOf(destination, undefined);
     const because = this.#explain({ name, ...destination, protocol: 'udp' });
+    const process = this.#whoSent(client, destination, 'udp');
     if (because !== undefined) {
-      this.#deny('udp', name, destination, because);
+      this.#deny('udp', name, destination, because, process);
       return undefined;
     }
-    const flow: CapturedFlow = { client, destination, name, bytesToUpstream: 0, bytesToClient: 0 };
+    const flow: CapturedFlow = { client, destination, name, process, bytesToUpstream: 0, bytesToClient: 0 };
     this.emit('datagrams', flow);
     return flow;
   }

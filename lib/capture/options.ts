@@ -15,7 +15,7 @@ export interface CaptureOptions {
   dns?: boolean | { upstream: { address: string; port?: number } };
   /** What becomes of UDP that is not DNS. Default `'relay'`. */
   udp?: 'relay' | 'reject';
-  /** Find out which process has dialled, for the events: see processOf(), and what that costs. Default false. */
+  /** Find out which process has dialled, sent or asked, for the events: see processOf(), and what that costs. Default false. */
   processes?: boolean;
 }
 

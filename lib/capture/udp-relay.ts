@@ -2,6 +2,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { type Endpoint, formatEndpoint } from '../address.ts';
 import type { NativeDatagramRefusals } from '../binding.ts';
+import type { ClientProcess } from '../recover/proc.ts';
 import type { DatagramInfo, InterceptedDatagramSocket } from '../udp/types.ts';
 
 /** A client's datagrams to one destination, and the answers. */
@@ -10,6 +11,8 @@ export interface CapturedFlow {
   readonly destination: Readonly<Endpoint>;
   /** The name that the client was told this address for, if it asked for one. */
   readonly name: string | undefined;
+  /** Who has sent the first one, with `processes`, if it is certain. */
+  readonly process: ClientProcess | undefined;
   /** Bytes so far. */
   bytesToUpstream: number;
   bytesToClient: number;

@@ -65,11 +65,11 @@ export class RunReport {
       const row = this.#row(flow.name, flow.destination, 'passed');
       row.count++;
       this.#flows.push({ row, flow });
-      const { name, destination, client } = flow;
-      this.#log({ time: now(), event: 'datagrams', name, destination, client });
+      const { name, destination, client, process } = flow;
+      this.#log({ time: now(), event: 'datagrams', name, destination, client, ...by(process) });
     });
-    capture.on('query', ({ question: { name, type }, outcome }) =>
-      this.#log({ time: now(), event: 'query', name, type, outcome }),
+    capture.on('query', ({ question: { name, type }, outcome }, process) =>
+      this.#log({ time: now(), event: 'query', name, type, ...by(process), outcome }),
     );
     capture.on('denied', (denial) => {
       this.denied++;

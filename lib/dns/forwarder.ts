@@ -27,12 +27,17 @@ import {
 } from './query.ts';
 import { askByUdp, type AskOptions, TcpResolver } from './upstream.ts';
 
-/** A question and what became of it. */
-export interface DnsRecord {
-  question: DnsQuestion;
+/** Who has asked a question. */
+export interface DnsAsker {
   client: Readonly<Pick<Endpoint, 'address' | 'port'>>;
   /** The resolver that the client meant. */
   destination: OriginalDst;
+  protocol: 'udp' | 'tcp';
+}
+
+/** A question and what became of it. */
+export interface DnsRecord extends DnsAsker {
+  question: DnsQuestion;
   /**
    * `answered` here; `forwarded` to a resolver, which has answered; `refused` and `nxdomain` by the policy, or because
    * this is no resolver that could be meant; `failed`: SERVFAIL, no resolver has answered or none is known.
@@ -42,6 +47,7 @@ export interface DnsRecord {
 
 export interface DnsForwarderEvents {
   listening: [];
+  question: [question: DnsQuestion, asker: DnsAsker];
   query: [record: DnsRecord];
   close: [];
   error: [error: Error];
@@ -50,9 +56,7 @@ export interface DnsForwarderEvents {
 /** How often each happened; `malformed` is what could not be read, `dropped` what came while too much was underway. */
 export type DnsStats = Record<DnsRecord['outcome'] | 'malformed' | 'dropped', number>;
 
-interface Ask {
-  client: Readonly<Pick<Endpoint, 'address' | 'port'>>;
-  destination: OriginalDst;
+interface Ask extends DnsAsker {
   ask: (query: Query, options: AskOptions) => Promise<Buffer>;
   room: (query: Query) => number;
 }
@@ -158,6 +162,7 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
     void this.#answer(message, {
       client: source,
       destination,
+      protocol: 'udp',
       ask: (query, options) => askByUdp(query, options, this.#over.signal),
       room: (query) => query.room,
     }).then((answer) => {
@@ -187,6 +192,7 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
     const ask: Ask = {
       client: { address: canonicalAddress(remoteAddress)!, port: remotePort },
       destination: originalDst,
+      protocol: 'tcp',
       // The resolver is the same for all that one client asks.
       ask: (query, options) => (resolvers[0] ??= new TcpResolver(options)).ask(query),
       room: () => 65535,
@@ -233,6 +239,10 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
       this.#stats.malformed++;
       return query;
     }
+    const { question } = query;
+    const { client, destination, protocol } = ask;
+    const asker: DnsAsker = { client, destination, protocol };
+    this.emit('question', question, asker);
     let done: { outcome: DnsRecord['outcome']; answer: Buffer };
     try {
       done = await this.#decide(query, ask);
@@ -241,8 +251,7 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
       if (!this.#over.signal.aborted) this.emit('error', error as Error);
     }
     this.#stats[done.outcome]++;
-    const { client, destination } = ask;
-    this.emit('query', { question: query.question, client, destination, outcome: done.outcome });
+    this.emit('query', { question, ...asker, outcome: done.outcome });
     return done.answer;
   }
 
@@ -301,7 +310,7 @@ export class DnsForwarder extends EventEmitter<DnsForwarderEvents> {
  * each; an answer must come from there, with that id and that question. To the client it comes from the resolver that
  * it has asked. Zone transfers, updates and classes other than IN are refused.
  *
- * Events: `'query'` for each question when it is answered; `'listening'`, `'close'`, `'error'` (also with what the policy throws:
+ * Events: `'question'` (question, asker) when one has come, `'query'` when it has been answered; `'listening'`, `'close'`, `'error'` (also with what the policy throws:
  * that client is told SERVFAIL).
  *
  * @throws argument errors, `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`

@@ -1,40 +1,15 @@
 // createCapture(): whatever a program sends comes to the policy, and goes on from outside.
-import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { EventEmitter, once } from 'node:events';
 import t from 'tap';
-import { type Capture, type CaptureOptions, createCapture, type Denial } from '../../lib/capture/index.ts';
+import { createCapture } from '../../lib/capture/index.ts';
 import { hostResolver } from '../../lib/capture/resolver.ts';
 import { captureAll, checkTools, openRefusals } from '../../lib/capture/setup.ts';
 import { type CapturedFlow, UdpRelay } from '../../lib/capture/udp-relay.ts';
 import { NamePolicy } from '../../lib/index.ts';
+import { capture, get, output } from '../fixtures/shell-captured.ts';
 import { ECHO, inCaptureWorld, OTHER, packetsOut, PORT, startWorld, WEB } from '../fixtures/capture-world.ts';
 
-type T = Parameters<typeof startWorld>[0];
-
-async function capture(t: T, options: CaptureOptions = {}): Promise<Capture & { denials: Denial[] }> {
-  const made = await createCapture(options);
-  t.teardown(() => made.close());
-  const denials: Denial[] = [];
-  made.on('denied', (denial) => denials.push(denial));
-  made.on('error', (error) => t.error(error));
-  return Object.assign(made, { denials });
-}
-
-/** What a shell script prints, in there or, without a capture, out here. */
-async function output(inside: Capture | undefined, script: string): Promise<string> {
-  const stdio = ['ignore', 'pipe', 'ignore'] as const;
-  const args = ['-c', script];
-  const child = inside
-    ? inside.spawn('bash', args, { stdio: [...stdio] })
-    : spawn('bash', args, { stdio: [...stdio] });
-  let text = '';
-  child.stdout!.setEncoding('utf8').on('data', (more: string) => (text += more));
-  await once(child, 'close');
-  return text;
-}
-
-const get = (url: string, more = ''): string => `curl -sS -m 20 ${more} http://${url}/; echo $?`;
 const udp = (address: string, patience = 20): string =>
   `exec 3<>/dev/udp/${address}/${ECHO}; echo -n hi >&3; read -r -t ${patience} -N 10 -u 3 answer; echo "$? $answer"`;
 
@@ -119,30 +94,6 @@ await inCaptureWorld(t, import.meta.url, async () => {
     const unseen = await capture(t, { policy: new NamePolicy({ deny: [`${WEB.v4}/tcp`] }) });
     await output(unseen, get(`${WEB.v4}:${PORT}`));
     t.match(unseen.denials, [{ because: `deny ${WEB.v4}/tcp` }], 'nobody has looked');
-  });
-
-  await t.test('who has dialled', async (t) => {
-    await startWorld(t);
-    const inside = await capture(t, {
-      processes: true,
-      policy: new NamePolicy({ deny: [`${WEB.v4}:${PORT + 1}`] }),
-    });
-    const seen: unknown[] = [];
-    inside.on('relay', (_, __, ___, ____, process) => seen.push(process));
-    const script = `${get(`${WEB.v4}:${PORT}`, '-o /dev/null')}; exec 3<>/dev/tcp/${WEB.v4}/${PORT + 1}; read -r <&3; echo $$`;
-    const [, shell] = (await output(inside, script)).split('\n');
-    t.match(seen, [{ command: ['curl', '-sS'], uid: process.geteuid!(), pid: Number }]);
-    t.match(inside.denials, [{ protocol: 'tcp', process: { pid: Number(shell), command: ['bash', '-c'] } }]);
-    const { namespace } = inside;
-    const { fd } = namespace;
-    const child = inside.spawn('bash', ['-c', `read; ${get(`${WEB.v4}:${PORT}`)}`], {
-      stdio: ['pipe', 'ignore', 'ignore'],
-    });
-    Object.defineProperty(namespace, 'fd', { value: 9999, configurable: true });
-    child.stdin!.end('\n');
-    await once(child, 'close');
-    Object.defineProperty(namespace, 'fd', { value: fd });
-    t.same(seen.slice(1), [undefined], 'where it cannot be asked, the connection goes on');
   });
 
   await t.test('nothing leaves but by the policy', async (t) => {
@@ -308,7 +259,14 @@ print("sent")`;
       { status: 0, send: (...about) => refusals.push(about), close: () => {} },
       inside as never,
       (destination, client) => {
-        const flow = { destination, client, name: undefined, bytesToUpstream: 0, bytesToClient: 0 };
+        const flow = {
+          destination,
+          client,
+          name: undefined,
+          process: undefined,
+          bytesToUpstream: 0,
+          bytesToClient: 0,
+        };
         return flows.push(flow) > 4 ? undefined : flow;
       },
       { flows: 2, idleMs: 1000 },

@@ -99,9 +99,9 @@ await inCaptureWorld(t, import.meta.url, async () => {
     for (const line of [
       String.raw`relay curl\[\d+\] web\.test 203\.0\.113\.9:8080 ↑ \d+ B ↓ \d+ B \d+ ms passed$`,
       String.raw`denied curl\[\d+\] 203\.0\.113\.10:8080 denied: unnamed: deny$`,
-      String.raw`denied other\.test denied: default: deny$`,
-      String.raw`query web\.test A forwarded$`,
-      String.raw`datagrams web\.test 203\.0\.113\.9:7000 passed$`,
+      String.raw`denied (?:curl\[\d+\] )?other\.test denied: default: deny$`,
+      String.raw`query (?:curl\[\d+\] )?web\.test A forwarded$`,
+      String.raw`datagrams (?:bash\[\d+\] )?web\.test 203\.0\.113\.9:7000 passed$`,
     ])
       t.match(told, new RegExp(`${time} ${line}`, 'm'));
     const failed = await run(
