@@ -25,6 +25,7 @@ interface Runtime {
 const SPECIAL_DIALS = [
   'dial: source of this host',
   'dial: foreign source',
+  'dial: connectVia, by SOCKS5',
   'proxy: connectOriginal and relay',
 ];
 const BUN = ['accept: intercept(http server)', ...SPECIAL_DIALS];
