@@ -96,6 +96,11 @@ export function familyAt(role: AddressRole): 4 | 6 {
   return answer().halves[role * HALVES_PER_ENDPOINT] as 4 | 6;
 }
 
+/** The same as objects have it. */
+export function familyNameAt(role: AddressRole): Endpoint['family'] {
+  return familyAt(role) === 4 ? 'IPv4' : 'IPv6';
+}
+
 export function portAt(role: AddressRole): number {
   return answer().halves[role * HALVES_PER_ENDPOINT + 1]!;
 }
@@ -113,7 +118,8 @@ interface KnownText {
  */
 const knownTexts: (KnownText | undefined)[] = Array.from({ length: 256 });
 
-function addressText(role: AddressRole): string {
+/** The address as text. */
+export function addressText(role: AddressRole): string {
   const { words } = answer();
   const at = role * WORDS_PER_ENDPOINT;
   // The name of an interface can become another one's.
@@ -138,5 +144,5 @@ function addressText(role: AddressRole): string {
 
 /** The address as an object of its own; the shared memory may be overwritten by the next call. */
 export function endpointAt(role: AddressRole): Endpoint {
-  return { address: addressText(role), port: portAt(role), family: familyAt(role) === 4 ? 'IPv4' : 'IPv6' };
+  return { address: addressText(role), port: portAt(role), family: familyNameAt(role) };
 }

@@ -9,10 +9,13 @@ import { invalidType } from '../arguments.ts';
 import { systemError } from '../errors.ts';
 import { unknownAlias } from './alias.ts';
 import {
+  addressText,
+  type AddressRole,
   captureStatus,
   endpointAt,
   entryStatus,
   familyAt,
+  familyNameAt,
   originalStatus,
   peerStatus,
   portAt,
@@ -68,6 +71,11 @@ interface Annotated {
   originalDst?: OriginalDst;
 }
 
+/** In one piece: an endpoint with a kind added to it would be two objects for each connection. */
+function knownAt(role: AddressRole, kind: KnownDst['kind']): KnownDst {
+  return { address: addressText(role), port: portAt(role), family: familyNameAt(role), kind };
+}
+
 function unknown(errno: number, syscall: string, option?: string): UnknownDst {
   const context = option === undefined ? { syscall } : { syscall, option };
   return { kind: 'unknown', cause: systemError(errno, context) };
@@ -103,7 +111,7 @@ function neverTracked(errno: number, place: Place): boolean {
 function withoutAnswer(errno: number, place: Place, syscall: string, option: string): OriginalDst {
   // Without conntrack there is no NAT, so nobody can have redirected it. With conntrack at work every connection
   // has an entry, so this one's was lost, and the local address may be the proxy's own.
-  if (neverTracked(errno, place)) return { ...endpointAt(Role.local), kind: 'direct' };
+  if (neverTracked(errno, place)) return knownAt(Role.local, 'direct');
   return unknown(errno, syscall, option);
 }
 
@@ -111,7 +119,7 @@ function withoutAnswer(errno: number, place: Place, syscall: string, option: str
 function notDialled(boundTo: BoundTo | undefined, place: Place): OriginalDst | undefined {
   const answer = dialable(boundTo, place);
   if (answer === true) return undefined;
-  return answer === false ? { ...endpointAt(Role.local), kind: 'tproxy' } : unknown(answer, 'setns');
+  return answer === false ? knownAt(Role.local, 'tproxy') : unknown(answer, 'setns');
 }
 
 /** Conntrack has an entry for these addresses, which another connection may have made. */
@@ -139,7 +147,7 @@ export function recoverFromFacts(
 ): OriginalDst {
   if (status !== 0) return unknown(status, 'getsockname');
   // First: an alias is an address that nothing else leads to, and nobody has asked conntrack about it.
-  if (captureStatus() > 0) return { ...endpointAt(Role.captured), kind: 'ebpf' };
+  if (captureStatus() > 0) return knownAt(Role.captured, 'ebpf');
   if (captureStatus() < 0) return unknownAlias(captureStatus());
   const mptcp = originalStatus() === -EOPNOTSUPP;
   const answer = mptcp ? originalOfMptcp(place) : originalStatus();
@@ -157,7 +165,7 @@ export function recoverFromFacts(
     const delivered = notDialled(boundTo, place);
     if (delivered) return delivered;
     if (entry !== 0) return ofAnother(entry, mptcp);
-    return { ...endpointAt(Role.local), kind: 'direct' };
+    return knownAt(Role.local, 'direct');
   }
   // Without the peer's address the next check cannot be made, and without it the answer may be the client itself.
   if (peerStatus() !== 0) return ofAnother(peerStatus(), false);
@@ -166,7 +174,7 @@ export function recoverFromFacts(
     return notDialled(boundTo, place) ?? unknown(-ENOENT, 'getsockopt', 'SO_ORIGINAL_DST');
   }
   if (entry !== 0) return ofAnother(entry, mptcp);
-  return { ...endpointAt(Role.original), kind: 'redirect' };
+  return knownAt(Role.original, 'redirect');
 }
 
 /**

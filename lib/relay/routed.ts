@@ -33,9 +33,11 @@ export interface DialRules {
 }
 
 interface Ways {
-  ways: (Candidate | Target)[];
-  refusals: CodedError[];
+  ways: readonly (Candidate | Target)[];
+  refusals: readonly CodedError[];
 }
+
+const NONE: readonly CodedError[] = [];
 
 /** In the order of the verdict. */
 export function targetsOf({ to }: Pick<ReadDecision, 'to'>): readonly (ReadTarget | undefined)[] {
@@ -58,10 +60,15 @@ function waysOf(
   decision: ReadDecision,
   { options, place }: DialRules,
 ): Ways | CodedError {
+  // Most verdicts: no lists are made for one place.
+  if (decision.to === undefined) {
+    const found = whereTo(question, undefined, options, place);
+    return found instanceof Error ? found : { ways: found, refusals: NONE };
+  }
   const ways: (Candidate | Target)[] = [];
   const refusals: CodedError[] = [];
   for (const to of targetsOf(decision)) {
-    const byProxy = to !== undefined && isNamed(to) && !(to instanceof ResolvedTarget);
+    const byProxy = isNamed(to) && !(to instanceof ResolvedTarget);
     const found = byProxy ? unjudged(to, options) : whereTo(question, to, options, place);
     if (found instanceof Error) refusals.push(found);
     else if (Array.isArray(found)) ways.push(...(found as Candidate[]));
