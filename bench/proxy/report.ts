@@ -38,7 +38,7 @@ function printMode(rows: Row[], mode: Mode, against = mode): void {
   const own = rows.filter((row) => row.mode === mode);
   const heading =
     MODE_TITLES[mode] +
-    (against === mode ? '' : `, in brackets the ratio to HAProxy under ${MODE_TITLES[against]}`);
+    (against === mode ? '' : `, in brackets the ratio to the best of them under ${MODE_TITLES[against]}`);
   for (const { title, figures } of TABLES) {
     const measured = figures.filter((figure) => own.some((row) => row.values[figure] !== undefined));
     if (measured.length === 0) continue;
