@@ -84,8 +84,8 @@ export interface PortOptions {
   maxSize: number;
   /** A descriptor of the network namespace, or of a socket of it; -1: this thread's. */
   namespace: number;
-  /** A bound socket in place of a new one, this port's from now on; -1, the default: none. */
-  fd?: number;
+  /** A bound socket in place of a new one, this port's from now on. */
+  fd?: number | undefined;
 }
 
 const ADDRESS_TAKEN =

@@ -151,7 +151,8 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
     const finder = new DestinationFinder(port.address, this.#zones, options.reuseAddress, port, port.place);
     // Before the first datagram, where rules can lead to this port already. Others, which a program has by the
     // hundred to ask with, begin with their first answer, and TPROXY with the first datagram that it did not lead here.
-    if (!options.transparent && options.port !== 0) finder.watch();
+    const isKnown = options.port !== 0 || options.fd !== undefined;
+    if (!options.transparent && isKnown) finder.watch();
     this.#finders.set(port, finder);
     return port;
   }
@@ -180,7 +181,7 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
       ...this.#options,
       // Of the socket, which is open: the namespace's own may have been closed by now.
       namespace: this.#main.place.where,
-      fd: -1,
+      fd: undefined,
       address,
       port,
       ipv6Only: true,

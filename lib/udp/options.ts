@@ -47,9 +47,7 @@ function checkAdopted(fd: number, options: DatagramSocketOptions): void {
     throw codedError(
       'ERR_INVALID_ARG_VALUE',
       `"options.${name}" is for a new socket, and "options.fd" is bound`,
-      {
-        base: TypeError,
-      },
+      { base: TypeError },
     );
   }
 }
@@ -101,7 +99,7 @@ export function readDatagramOptions(options: DatagramSocketOptions): ReadDatagra
       receiveBufferSize,
       maxSize,
       namespace: namespace?.fd ?? -1,
-      fd: fd ?? -1,
+      fd,
     },
     zones: [...conntrackZones],
     maxReplies: maxReplySockets,

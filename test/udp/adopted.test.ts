@@ -72,7 +72,9 @@ await inNamespace(t, import.meta.url, async () => {
   t.test('behind REDIRECT, with options', async (t) => {
     const { fd, port } = await bound({ type: 'udp4' }, '0.0.0.0', 15053);
     nft(redirectRules(port));
+    const before = openSockets().length;
     const socket = createDatagramSocket({ fd, mark: 7, receiveBufferSize: 100_000, maxSize: 3 });
+    t.equal(openSockets().length, before + 1, 'the kernel tells of entries that go, from the start');
     t.teardown(() => socket.close());
     t.match(sh(`ss -Hlunm 'sport = :${port}'`), /rb200000/);
     const from = await client('udp4');
