@@ -1,11 +1,11 @@
-// npm run bench:proxy [-- --seconds N --rounds N --idle N --figures LOAD,LOAD --modes MODE,MODE --only TEXT --skip TEXT]
+// npm run bench:proxy [-- --seconds N --rounds N --idle N --figures LOAD,LOAD --modes MODE,MODE --only TEXT --skip TEXT --record]
 // Transparent proxies side by side: the same hosts, the same server, the same load, rounds interleaved in one run, so
-// that a noisy machine is noisy for all. As root, by eBPF capture too. Prints Markdown tables of medians and ratios; a run of all loads, without --only
-// and with HAProxy, writes bench/results/proxy.json and proxy.svg.
+// that a noisy machine is noisy for all. As root, by eBPF capture too. Prints Markdown tables of medians and ratios.
 //   --figures: of setup, keepalive, bulk, idle, scale, names (idle and scale in the first round only); each is measured of a
 //     process of its own, with or without the others. `--figures setup --rounds 1 --seconds 1` takes seconds.
 //   --modes: of redirect, tproxy, ebpf
 //   --only, --skip: peers whose names have TEXT in them; may be given several times
+//   --record: write bench/results/proxy.json and proxy.svg, of what has been measured
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,6 +32,7 @@ const { values } = parseArgs({
     modes: { type: 'string', default: MODES.join() },
     only: { type: 'string', multiple: true },
     skip: { type: 'string', multiple: true, default: [] },
+    record: { type: 'boolean', default: false },
   },
 });
 const wanted = values.figures.split(',');
@@ -126,12 +127,7 @@ try {
 const order = compared.map(({ name }) => name);
 const rows = medians(samples, order);
 printTables(rows, options);
-const whole =
-  values.only === undefined &&
-  values.modes === MODES.join() &&
-  !named(values.skip, 'HAProxy') &&
-  Object.keys(loads).every((name) => wanted.includes(name));
-if (whole) {
+if (values.record) {
   // From dist/bench; the results stay with the sources.
   const results = fileURLToPath(new URL('../../bench/results', import.meta.url));
   mkdirSync(results, { recursive: true });
