@@ -69,7 +69,8 @@ async function pins(t: Test): Promise<void> {
       const { status, stderr } = spawnSync(
         'setpriv',
         [`--bounding-set=${rights}`, '--inh-caps=-all', process.execPath, PROGRAM, String(PORT + 2), cgroup],
-        { encoding: 'utf8' },
+        // One that could attach would stay.
+        { encoding: 'utf8', timeout: 120_000, killSignal: 'SIGKILL' },
       );
       t.not(status, 0);
       t.match(stderr, new RegExp(`${step} .*EPERM: .*needs CAP_BPF and CAP_NET_ADMIN`), rights);
