@@ -39,9 +39,10 @@ const proxy = await ProxyProcess.start();
 const state = { calm: true, loading: true, disaster: 'none yet', since: performance.now() };
 
 const FAULTS = ['resets', 'is reset', 'dials nobody', 'says nothing'] as const;
-const fates: Record<Fate, number> = { whole: 0, reset: 0, silence: 0, 'gave up': 0, wrong: 0 };
+const none: Record<Fate, number> = { whole: 0, reset: 0, silence: 0, undecided: 0, 'gave up': 0, wrong: 0 };
+const fates = { ...none };
 /** Of clients that were no fault, while nothing befell all of them. */
-const undeserved: Record<Fate, number> = { whole: 0, reset: 0, silence: 0, 'gave up': 0, wrong: 0 };
+const undeserved = { ...none };
 /** Of those that were not served in calm, so many are told. */
 const MOST_TOLD = 20;
 let told = 0;
@@ -63,12 +64,12 @@ async function client(): Promise<void> {
     const seen = await visit(way);
     disasters.push(disasterNow());
     const calm = way === 'plain' && state.calm && calmAtFirst;
-    const asked = seen.seen === 'cut' && seen.port !== undefined;
+    const asked = (seen.seen === 'cut' || (calm && seen.seen === 'reset')) && seen.port !== undefined;
     const fate = fateOf(seen, asked ? await proxy.recordOf(seen.port!, since) : undefined);
     fates[fate]++;
     if (calm) undeserved[fate]++;
     if (fate === 'wrong') await tell('wrong', seen, since, disasters);
-    else if (calm && fate !== 'whole' && told++ < MOST_TOLD)
+    else if (calm && fate !== 'whole' && fate !== 'undecided' && told++ < MOST_TOLD)
       await tell(`${fate} in calm`, seen, since, disasters);
     await delay(20 + Math.random() * 60);
   }
