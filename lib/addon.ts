@@ -213,6 +213,7 @@ export interface NativeDatagramHub {
     limit: number,
     namespace: number,
     given: number,
+    gro: boolean,
   ): number;
   /** Of the socket, whose it stays. */
   fd(slot: number): number;
@@ -220,7 +221,7 @@ export interface NativeDatagramHub {
   copy(to: Uint8Array): number;
   arm(slot: number): number;
   rest(slot: number): void;
-  /** `alias`: the source is an eBPF capture's alias. */
+  /** `segmentSize`: the length of each datagram, 0 for one alone. `alias`: the source is an eBPF capture's alias. */
   send(
     slot: number,
     data: Uint8Array,
@@ -228,6 +229,7 @@ export interface NativeDatagramHub {
     port: number,
     source: string | undefined,
     alias: boolean,
+    segmentSize: number,
   ): number;
   drops(slot: number): number;
   /** Certain that no flow is tracked in the socket's namespace? False also where that cannot be found out. */

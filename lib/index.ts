@@ -38,6 +38,7 @@ export type { ProxyError } from './dial/handshake.ts';
 export { createDatagramSocket } from './udp/datagram-socket.ts';
 export type {
   DatagramAddress,
+  DatagramRoute,
   DatagramDelivery,
   DatagramInfo,
   DatagramSocketEvents,

@@ -26,10 +26,19 @@ const mark = Number(values.mark);
 const timeout = Number(values.timeout);
 const maxFlows = Number(values['max-flows']);
 
+/** Datagrams of one flow that came together: what they cost the kernel and this program is paid for once. */
+interface Batch {
+  data: Uint8Array;
+  segmentSize: number;
+}
+
+/** A burst of batches; the system's default has room for five. */
+const BUFFER = 1 << 21;
+
 interface Flow {
   name: string;
   /** What the client has sent until it is decided. */
-  waiting: Uint8Array[];
+  waiting: Batch[];
   /** Undefined: it is not decided yet, or denied. */
   upstream: InterceptedDatagramSocket | undefined;
   denied: boolean;
@@ -44,10 +53,18 @@ const flows = new Map<string, Flow>();
 const proxy = createDatagramSocket({
   port: Number(values.port),
   transparent: !values.redirect,
+  gro: true,
+  receiveBufferSize: BUFFER,
   mark,
   maxReplySockets: maxFlows,
   replySocketTimeout: timeout,
 });
+
+function split({ data, segmentSize }: Batch): Uint8Array[] {
+  const datagrams = [];
+  for (let at = 0; at < data.length; at += segmentSize) datagrams.push(data.subarray(at, at + segmentSize));
+  return datagrams;
+}
 
 function close(key: string, why: string): void {
   const { name, upstream, sent, received } = flows.get(key)!;
@@ -68,13 +85,14 @@ function begin({ source, destination, kind }: KnownInfo): Flow {
 
 function open(flow: Flow, info: KnownInfo): InterceptedDatagramSocket {
   const { destination } = info;
-  const upstream = createDatagramSocket({ address: destination.family === 'IPv4' ? '0.0.0.0' : '::', mark });
-  upstream.on('message', (data, { source: from }) => {
+  const address = destination.family === 'IPv4' ? '0.0.0.0' : '::';
+  const upstream = createDatagramSocket({ address, mark, gro: true, receiveBufferSize: BUFFER });
+  upstream.on('message', (data, { source: from, size, segmentSize = size }) => {
     // Whoever guesses the port: not the one that was asked.
     if (from.address !== destination.address || from.port !== destination.port) return;
     flow.lastUsed = Date.now();
-    flow.received++;
-    const error = proxy.reply(data, info);
+    flow.received += Math.ceil(size / segmentSize) || 1;
+    const error = proxy.reply(data, info, segmentSize);
     if (error) console.error(error.message);
   });
   console.log(flow.name);
@@ -84,7 +102,7 @@ function open(flow: Flow, info: KnownInfo): InterceptedDatagramSocket {
 /** By the name that a QUIC client asks for first: what else it sends from that port to that place is not looked at. */
 function decide(flow: Flow, { destination }: KnownInfo): 'allow' | 'deny' | 'wait' {
   if (policy === undefined) return 'allow';
-  const { complete, protocol, name, ech } = inspectQuic(flow.waiting);
+  const { complete, protocol, name, ech } = inspectQuic(flow.waiting.flatMap(split));
   if (!complete) return 'wait';
   const { address, port } = destination;
   const { allowed, because } = policy.explain({ address, port, name, ech, protocol });
@@ -94,7 +112,7 @@ function decide(flow: Flow, { destination }: KnownInfo): 'allow' | 'deny' | 'wai
 }
 
 proxy.on('message', (data, info) => {
-  const { kind, source } = info;
+  const { kind, source, size, segmentSize = size } = info;
   if (kind === 'unknown') return console.error(`${source.address} ${source.port}: ${info.cause.message}`);
   // Sent to the proxy itself: relayed it would come back here.
   if (kind === 'direct') return console.error(`${source.address} ${source.port} sent to the proxy itself`);
@@ -104,7 +122,7 @@ proxy.on('message', (data, info) => {
   flows.set(key, flow);
   flow.lastUsed = Date.now();
   if (flow.denied) return;
-  flow.waiting.push(data);
+  flow.waiting.push({ data, segmentSize });
   if (!flow.upstream) {
     const verdict = decide(flow, info);
     flow.denied = verdict === 'deny';
@@ -112,9 +130,10 @@ proxy.on('message', (data, info) => {
     else if (verdict === 'wait') return;
   }
   for (const each of flow.waiting.splice(0)) {
-    const error = flow.upstream?.send(each, { destination: info.destination });
+    const { data, segmentSize } = each;
+    const error = flow.upstream?.send(data, { destination: info.destination, segmentSize });
     if (error) console.error(error.message);
-    else flow.sent++;
+    else flow.sent += Math.ceil(data.length / segmentSize) || 1;
   }
 });
 

@@ -9,12 +9,13 @@ import { setAddress, Role } from '../recover/kernel-answer.ts';
 import { Place } from '../recover/place.ts';
 
 /** Where the fields of struct Datagram (src/datagram/datagram.h) are, in 32-bit words. */
-const RECORD_WORDS = 16;
+const RECORD_WORDS = 17;
 const DESTINATION = 6;
 const SIZE = 12;
 const KEPT = 13;
 const OFFSET = 14;
 const DROPS = 15;
+const SEGMENT = 16;
 
 /** As many datagrams as one receive can bring (kBatch of src/datagram/datagram.h). */
 export const BATCH = 32;
@@ -76,6 +77,8 @@ export interface PortOptions {
   ipv6Only: boolean;
   /** SO_REUSEADDR */
   reuseAddress: boolean;
+  /** UDP_GRO, where the kernel has it */
+  gro: boolean;
   /** 0: none */
   mark: number;
   /** SO_RCVBUF; 0: the system's default */
@@ -131,6 +134,7 @@ export class DatagramPort {
       options.maxSize,
       options.namespace,
       options.fd ?? -1,
+      options.gro,
     );
     const opened = BATCH * RECORD_WORDS;
     if (slot < 0) {
@@ -197,6 +201,11 @@ export class DatagramPort {
     return this.#hub.records[index * RECORD_WORDS + SIZE]!;
   }
 
+  /** How long each datagram is in what came together, the last perhaps less; 0: it came alone. */
+  segment(index: number): number {
+    return this.#hub.records[index * RECORD_WORDS + SEGMENT]!;
+  }
+
   source(index: number): Readonly<Endpoint> {
     return this.#hub.sources.get(index * RECORD_WORDS)!;
   }
@@ -260,15 +269,16 @@ export class DatagramPort {
     this.#hub.native.rest(this.#slot);
   }
 
-  /** sendmsg(2), from `source` if given, which may be an eBPF capture's `alias`, else from the address that the kernel chooses. */
+  /** sendmsg(2), as datagrams of `segmentSize` bytes if that is not 0, from `source` if given, which may be an eBPF capture's `alias`, else from the address that the kernel chooses. */
   send(
     data: Uint8Array,
     to: { address: string; port: number },
+    segmentSize: number,
     source?: string,
     alias = false,
   ): SystemError | undefined {
     const { address, port } = to;
-    const status = this.#hub.native.send(this.#slot, data, address, port, source, alias);
+    const status = this.#hub.native.send(this.#slot, data, address, port, source, alias, segmentSize);
     return status === 0 ? undefined : systemError(status, { syscall: 'sendmsg', address, port });
   }
 

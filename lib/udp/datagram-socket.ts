@@ -10,11 +10,12 @@ import { BATCH, DatagramPort, type PortOptions } from './datagram-port.ts';
 import { systemError, type SystemError } from '../errors.ts';
 import { closeOnAbort } from '../node/close-on-abort.ts';
 import { datagrams } from './channel.ts';
-import { bytesOf, checkDatagramAddress, readDatagramOptions } from './options.ts';
+import { bytesOf, checkDatagramAddress, checkSegmentSize, readDatagramOptions } from './options.ts';
 import { ReplySockets } from './reply-sockets.ts';
 import type {
   DatagramAddress,
   DatagramInfo,
+  DatagramRoute,
   DatagramSocketEvents,
   DatagramSocketOptions,
   DatagramStats,
@@ -30,8 +31,9 @@ const BATCHES_A_TURN = 4;
  * `bind(2)` with IP_RECVORIGDSTADDR and IPV6_RECVORIGDSTADDR, then `recvmmsg(2)`: a UDP socket whose messages come
  * with the destination that the client meant. Bound when this returns; literal addresses only.
  *
- * The event loop waits for it, or a thread where that loop is not Node's; reading happens here, batch after batch, and only as fast as the handlers keep up: what
- * does not fit into the kernel's buffer meanwhile is dropped there, and counted in `stats.dropped`.
+ * The event loop waits for it, or a thread where that loop is not Node's; reading happens here, batch after batch, and
+ * only as fast as the handlers keep up: what does not fit into the kernel's buffer meanwhile is dropped there, and
+ * counted in `stats.dropped`.
  *
  * @throws the system error of socket, setsockopt (`EPERM`) or bind (`EADDRINUSE`, …), argument errors,
  *   `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
@@ -86,25 +88,28 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
     return { ...this.#stats, dropped, errors: { ...this.#errors }, replySockets: this.#replies.size };
   }
 
-  send(
-    data: string | NodeJS.ArrayBufferView,
-    to: { destination: DatagramAddress; source?: DatagramAddress | undefined },
-  ): SystemError | undefined {
+  send(data: string | NodeJS.ArrayBufferView, to: DatagramRoute): SystemError | undefined {
     const bytes = bytesOf(data);
     if (typeof to !== 'object' || to === null) throw invalidType('to', 'of type object', to);
     const destination = checkDatagramAddress('to.destination', to.destination);
-    if (to.source === undefined) return this.#main.send(bytes, destination);
-    return this.#sendFrom(bytes, destination, checkDatagramAddress('to.source', to.source));
+    const segment = checkSegmentSize('to.segmentSize', to.segmentSize);
+    if (to.source === undefined) return this.#main.send(bytes, destination, segment);
+    return this.#sendFrom(bytes, destination, segment, checkDatagramAddress('to.source', to.source));
   }
 
-  reply(data: string | NodeJS.ArrayBufferView, info: DatagramInfo): SystemError | undefined {
+  reply(
+    data: string | NodeJS.ArrayBufferView,
+    info: DatagramInfo,
+    segmentSize?: number,
+  ): SystemError | undefined {
     const bytes = bytesOf(data);
     if (typeof info !== 'object' || info === null) throw invalidType('info', 'of type object', info);
     checkDatagramAddress('info.source', info.source);
-    if (info.kind === 'ebpf') return this.#main.send(bytes, info.source, info.local?.address, true);
+    const segment = checkSegmentSize('segmentSize', segmentSize);
+    if (info.kind === 'ebpf') return this.#main.send(bytes, info.source, segment, info.local?.address, true);
     const source = info.kind === 'tproxy' ? info.destination : info.local;
-    if (source === undefined || isShared(source.address)) return this.#main.send(bytes, info.source);
-    return this.#sendFrom(bytes, info.source, source);
+    if (source === undefined || isShared(source.address)) return this.#main.send(bytes, info.source, segment);
+    return this.#sendFrom(bytes, info.source, segment, source);
   }
 
   pause(): this {
@@ -160,19 +165,21 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
   #sendFrom(
     bytes: Uint8Array,
     destination: DatagramAddress,
+    segment: number,
     source: DatagramAddress,
   ): SystemError | undefined {
     if (!this.#main.isOpen) return systemError(-EBADF, { syscall: 'sendmsg' });
     // To bind(2) it would mean any port, and an answer from another port than the client's question went to.
     if (source.port === 0) return systemError(-EINVAL, { syscall: 'bind', ...source });
-    if (source.port === this.#main.address.port) return this.#main.send(bytes, destination, source.address);
+    if (source.port === this.#main.address.port)
+      return this.#main.send(bytes, destination, segment, source.address);
     let port: DatagramPort;
     try {
       port = this.#replies.get(source.address, source.port, () => this.#openReply(source));
     } catch (error) {
       return error as SystemError;
     }
-    return port.send(bytes, destination);
+    return port.send(bytes, destination, segment);
   }
 
   #openReply({ address, port }: DatagramAddress): DatagramPort {
@@ -244,9 +251,10 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
       const size = port.size(index);
       const truncated = size > data.length;
       const decided = finder.recall(source, local) ?? this.#decide(port, finder, index);
-      this.#stats[decided.kind]++;
+      const together = this.#options.gro ? { segmentSize: port.segment(index) || size } : undefined;
+      this.#stats[decided.kind] += together && size > 0 ? Math.ceil(size / together.segmentSize) : 1;
       if (truncated) this.#stats.truncated++;
-      const info: DatagramInfo = { source, local, size, truncated, ...decided };
+      const info: DatagramInfo = { source, local, size, truncated, ...together, ...decided };
       if (decided.kind === 'unknown') publishError(decided.cause, { socket: this });
       if (datagrams.hasSubscribers) datagrams.publish({ socket: this, data, info });
       try {

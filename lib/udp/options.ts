@@ -52,6 +52,12 @@ function checkAdopted(fd: number, options: DatagramSocketOptions): void {
   }
 }
 
+/** Returns 0 for all in one datagram. An empty one has come with that for its length. */
+export function checkSegmentSize(name: string, value = 0): number {
+  checkInteger(name, value, 0, MAX_DATAGRAM);
+  return value;
+}
+
 export function bytesOf(data: string | NodeJS.ArrayBufferView): Uint8Array {
   if (typeof data === 'string') return Buffer.from(data);
   if (data instanceof Uint8Array) return data;
@@ -74,6 +80,7 @@ export function readDatagramOptions(options: DatagramSocketOptions): ReadDatagra
     throw invalidType('options', 'of type object', options);
   const { address = '::', port = 0, ipv6Only = false, transparent = false, mark = 0 } = options;
   const { receiveBufferSize = 0, maxSize = MAX_DATAGRAM, conntrackZones = [0, 1, 2] } = options;
+  const { gro = false } = options;
   const { maxReplySockets = 256, replySocketTimeout = 30_000, namespace, fd, signal } = options;
   checkAddress('options.address', address);
   checkInteger('options.port', port, 0, 65535);
@@ -82,6 +89,9 @@ export function readDatagramOptions(options: DatagramSocketOptions): ReadDatagra
   checkInteger('options.mark', mark, 0, 2 ** 32 - 1);
   checkInteger('options.receiveBufferSize', receiveBufferSize, 0, 2 ** 30);
   checkInteger('options.maxSize', maxSize, 1, MAX_DATAGRAM);
+  checkBoolean('options.gro', gro);
+  // What comes together is cut off together.
+  if (gro) checkInteger('options.maxSize', maxSize, MAX_DATAGRAM, MAX_DATAGRAM);
   checkZones('options.conntrackZones', conntrackZones);
   if (namespace !== undefined) checkNamespace('options.namespace', namespace);
   if (fd !== undefined) checkAdopted(fd, options);
@@ -95,6 +105,7 @@ export function readDatagramOptions(options: DatagramSocketOptions): ReadDatagra
       transparent,
       ipv6Only,
       reuseAddress: false,
+      gro,
       mark,
       receiveBufferSize,
       maxSize,

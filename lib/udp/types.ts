@@ -36,6 +36,13 @@ export interface DatagramSocketOptions {
   /** How many bytes of a datagram are kept; the rest of a longer one is cut off. Default 65535: nothing ever is. */
   maxSize?: number;
 
+  /**
+   * Set UDP_GRO: datagrams of one flow, and of one length but for the last, may come as one message, with that length as
+   * its `segmentSize`. For relays of QUIC and the like: what costs something for each message does so once for up to 64
+   * datagrams. No effect before Linux 5.0. Not together with `maxSize`. Default false.
+   */
+  gro?: boolean;
+
   /** The conntrack zones that the rules put intercepted datagrams into. Default `[0, 1, 2]`: those of this package's rules. */
   conntrackZones?: readonly number[];
 
@@ -59,6 +66,9 @@ export interface DatagramDelivery {
 
   /** How long it was when it was sent. */
   readonly size: number;
+
+  /** With `gro`: `data` is made of datagrams of this length, the last of which may be shorter. */
+  readonly segmentSize?: number;
 
   /** Is `size` more than was kept? */
   readonly truncated: boolean;
@@ -101,6 +111,20 @@ export interface DatagramAddress {
   port: number;
 }
 
+/** Where a datagram is to go. */
+export interface DatagramRoute {
+  destination: DatagramAddress;
+  /**
+   * The address and port that it is to come from. With the sending socket's own port it leaves from that socket
+   * (IP_PKTINFO, IPV6_PKTINFO), else from a transparent socket bound to it, which is kept for the next one; datagrams
+   * that come in there are the sending socket's messages too. Default: this socket, and the address that the kernel
+   * chooses.
+   */
+  source?: DatagramAddress | undefined;
+  /** UDP_SEGMENT: send datagrams of so many bytes, and one of what is left. Default, and 0: one datagram. */
+  segmentSize?: number | undefined;
+}
+
 /** The events of an {@link InterceptedDatagramSocket}. */
 export interface DatagramSocketEvents {
   message: [data: Buffer, info: DatagramInfo];
@@ -127,21 +151,14 @@ export interface InterceptedDatagramSocket extends EventEmitter<DatagramSocketEv
   /**
    * `sendmsg(2)`, from any address.
    *
-   * @param to.destination where to
-   * @param to.source the address and port that the datagram is to come from. With this socket's own port it leaves
-   *   from this socket (IP_PKTINFO, IPV6_PKTINFO), else from a transparent socket bound to it, which is kept for
-   *   the next one; datagrams that come in there are this socket's messages too. Default: this socket, and the
-   *   address that the kernel chooses.
    * @returns undefined once the kernel has taken it, else the reason why not: an address that a client made up must
    *   not be able to throw here. `EAGAIN`: the send buffer is full, `EPERM`: no right to that source (or a firewall's
-   *   no), `EADDRINUSE`: another program's socket holds the source, `EBADF`: closed, …
+   *   no), `EADDRINUSE`: another program's socket holds the source, `EBADF`: closed, … Of
+   *   several datagrams (`segmentSize`) the first may have been taken all the same.
    * @throws argument errors
    * Capability: CAP_NET_ADMIN or CAP_NET_RAW for a source that is not this socket's.
    */
-  send(
-    data: string | NodeJS.ArrayBufferView,
-    to: { destination: DatagramAddress; source?: DatagramAddress | undefined },
-  ): SystemError | undefined;
+  send(data: string | NodeJS.ArrayBufferView, to: DatagramRoute): SystemError | undefined;
 
   /**
    * Answers a message, from the address that its client sent it to: a client that has connected its socket takes
@@ -150,9 +167,14 @@ export interface InterceptedDatagramSocket extends EventEmitter<DatagramSocketEv
    * Under REDIRECT the answer leaves from this socket and conntrack puts the original address back; from a socket
    * bound to the original it would be a flow of its own, and NAT would change its port.
    *
+   * @param segmentSize as in {@link DatagramRoute}
    * @returns as {@link InterceptedDatagramSocket.send}
    */
-  reply(data: string | NodeJS.ArrayBufferView, info: DatagramInfo): SystemError | undefined;
+  reply(
+    data: string | NodeJS.ArrayBufferView,
+    info: DatagramInfo,
+    segmentSize?: number,
+  ): SystemError | undefined;
 
   /** Stops reading. What is in the hands of this process already (32 datagrams at most) is still emitted. */
   pause(): this;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -27,6 +28,9 @@ void read_message(const Header& header, const uint8_t* data, size_t length, Cont
   } else if (header.level == SOL_SOCKET && header.type == SO_RXQ_OVFL &&
              length >= sizeof(control->drops)) {
     memcpy(&control->drops, data, sizeof(control->drops));
+  } else if (header.level == SOL_UDP && header.type == UDP_GRO &&
+             length >= sizeof(control->segment)) {
+    memcpy(&control->segment, data, sizeof(control->segment));
   }
 }
 

@@ -11,6 +11,7 @@ namespace original_dst {
 
 struct Control {
   Endpoint destination;  // IP_ORIGDSTADDR or IPV6_ORIGDSTADDR; family 0: the message was not there
+  uint32_t segment;      // UDP_GRO: the length of each datagram but the last; 0: there is one alone
   uint32_t drops;  // SO_RXQ_OVFL: datagrams that the socket had dropped so far; 0 if not there
 };
 

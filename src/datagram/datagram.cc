@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+
+#include <algorithm>
 
 #include "datagram/control_message.h"
 #include "namespace/inside.h"
@@ -75,6 +78,50 @@ size_t write_source(const Endpoint& source, cmsghdr* header) {
   return CMSG_SPACE(sizeof(info));
 }
 
+// How long the datagrams are that the kernel is to make of one message; returns its length.
+size_t write_segment(size_t segment, cmsghdr* header) {
+  const auto size = static_cast<uint16_t>(segment);
+  header->cmsg_level = SOL_UDP;
+  header->cmsg_type = UDP_SEGMENT;
+  header->cmsg_len = CMSG_LEN(sizeof(size));
+  memcpy(CMSG_DATA(header), &size, sizeof(size));
+  return CMSG_SPACE(sizeof(size));
+}
+
+// As many as every kernel with UDP_SEGMENT takes, and as many bytes as fit into one packet of IP
+// beside headers and extensions.
+constexpr size_t kMostSegments = 64;
+constexpr size_t kMostTogether = 65000;
+
+// Before Linux 4.18 the control message is unknown; segments longer than the device's packets are
+// not cut, and some devices cannot make checksums.
+bool is_segment_refusal(int status) {
+  return status == -EINVAL || status == -EMSGSIZE || status == -EIO;
+}
+
+// One sendmsg(2). `segment`: the length that UDP_SEGMENT cuts it to, if it is longer.
+int send_once(int fd, bool v6, const uint8_t* data, size_t length, size_t segment,
+              const Endpoint& to, const Endpoint& source) {
+  sockaddr_storage name;
+  iovec payload = {const_cast<uint8_t*>(data), length};
+  msghdr message = {};
+  message.msg_name = &name;
+  message.msg_namelen = endpoint_to_sockaddr(to, v6, &name);
+  message.msg_iov = &payload;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(2)] = {};
+  size_t used = 0;
+  if (source.family != 0) used = write_source(source, reinterpret_cast<cmsghdr*>(control));
+  if (segment != 0 && length > segment) {
+    used += write_segment(segment, reinterpret_cast<cmsghdr*>(control + used));
+  }
+  if (used != 0) {
+    message.msg_control = control;
+    message.msg_controllen = used;
+  }
+  return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 }  // namespace
 
 int open_datagram_socket(const DatagramOptions& options, const Endpoint& address, OwnedFd* fd,
@@ -90,6 +137,8 @@ int open_datagram_socket(const DatagramOptions& options, const Endpoint& address
   if (v6) status = enable(opened.get(), SOL_IPV6, IPV6_V6ONLY, options.ipv6_only);
   if (status == 0 && options.reuse_address) status = enable(opened.get(), SOL_SOCKET, SO_REUSEADDR);
   if (status == 0) status = set_options(opened.get(), options, !v6 || !options.ipv6_only, v6, step);
+  // Without it they come one by one.
+  if (status == 0 && options.gro) static_cast<void>(enable(opened.get(), SOL_UDP, UDP_GRO));
   if (status != 0) return status;
 
   *step = OpenStep::kBind;
@@ -118,6 +167,9 @@ int adopt_datagram_socket(int given, const DatagramOptions& options, OwnedFd* fd
   if (*v6 && getsockopt(given, SOL_IPV6, IPV6_V6ONLY, &ipv6_only, &length) != 0) return -errno;
   status = set_options(given, options, ipv6_only == 0, *v6, step);
   if (status != 0) return status;
+  // Off as well, if another program has set it: who does not ask for it takes each for one
+  // datagram.
+  static_cast<void>(enable(given, SOL_UDP, UDP_GRO, options.gro));
   const int flags = fcntl(given, F_GETFL);
   if (flags < 0 || fcntl(given, F_SETFL, flags | O_NONBLOCK) != 0) return -errno;
   if (fcntl(given, F_SETFD, FD_CLOEXEC) != 0) return -errno;
@@ -168,6 +220,7 @@ int ReceiveBuffers::receive_batch(int fd, size_t limit, Datagram (&batch)[kBatch
     }
     datagram.destination = control.destination;
     datagram.drops = control.drops;
+    datagram.segment = control.segment;
     datagram.size = message.msg_len;
     datagram.kept = message.msg_len < limit ? message.msg_len : static_cast<uint32_t>(limit);
     datagram.offset = offset;
@@ -184,29 +237,35 @@ void ReceiveBuffers::copy_batch(const Datagram* batch, size_t count, uint8_t* to
   }
 }
 
-int send_datagram(int fd, bool v6, const uint8_t* data, size_t length, const Endpoint& to,
+int send_datagram(int fd, bool v6, const Payload& payload, const Endpoint& to,
                   const Endpoint& source) {
-  sockaddr_storage name;
-  iovec payload = {const_cast<uint8_t*>(data), length};
-  msghdr message = {};
-  message.msg_name = &name;
-  message.msg_namelen = endpoint_to_sockaddr(to, v6, &name);
-  message.msg_iov = &payload;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo))] = {};
-  if (source.family != 0) {
-    message.msg_control = control;
-    message.msg_controllen = write_source(source, reinterpret_cast<cmsghdr*>(control));
+  const size_t segment = payload.segment;
+  if (segment == 0 || payload.length <= segment) {
+    return send_once(fd, v6, payload.data, payload.length, 0, to, source);
   }
-  return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+  // What is too long for one packet is the kernel's to refuse.
+  size_t many = std::clamp<size_t>(kMostTogether / segment, 1, kMostSegments);
+  int status = 0;
+  for (size_t at = 0; at < payload.length && status == 0;) {
+    const size_t left = payload.length - at;
+    size_t length = left < many * segment ? left : many * segment;
+    status = send_once(fd, v6, payload.data + at, length, segment, to, source);
+    if (many > 1 && is_segment_refusal(status)) {
+      many = 1;
+      status = 0;
+    } else {
+      at += length;
+    }
+  }
+  return status;
 }
 
-int send_from_alias(int fd, bool v6, const uint8_t* data, size_t length, const Endpoint& to,
+int send_from_alias(int fd, bool v6, const Payload& payload, const Endpoint& to,
                     const Endpoint& source) {
-  if (source.family == 4) return send_datagram(fd, v6, data, length, to, source);
+  if (source.family == 4) return send_datagram(fd, v6, payload, to, source);
   int status = set_freebind(fd, true);
   if (status != 0) return status;
-  status = send_datagram(fd, v6, data, length, to, source);
+  status = send_datagram(fd, v6, payload, to, source);
   set_freebind(fd, false);
   return status;
 }

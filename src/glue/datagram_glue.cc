@@ -99,15 +99,17 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
   }
 
   // (address, port, transparent, ipv6Only, reuseAddress, mark, receiveBuffer, limit, network
-  // namespace | -1, a bound socket | -1) → slot or -errno. The last record then holds the bound
-  // address as source, or the failed step as size. The bound socket is the slot's if all goes well.
+  // namespace | -1, a bound socket | -1, gro) → slot or -errno. The last record then holds the
+  // bound address as source, or the failed step as size. The bound socket is the slot's if all goes
+  // well.
   Napi::Value Open(const Napi::CallbackInfo& info) {
     Endpoint address;
     const int parsed = endpoint_argument(info, 0, &address);
     if (parsed != 0) return Status(parsed);
     const DatagramOptions options = {flag_argument(info, 2),   flag_argument(info, 3),
-                                     flag_argument(info, 4),   number_argument(info, 5),
-                                     number_argument(info, 6), fd_argument(info, 8)};
+                                     flag_argument(info, 4),   flag_argument(info, 10),
+                                     number_argument(info, 5), number_argument(info, 6),
+                                     fd_argument(info, 8)};
     Datagram& record = records_->opened;
     OpenStep step;
     OwnedFd fd;
@@ -172,7 +174,8 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     return Status(slot == nullptr ? -EBADF : readiness_.arm(slot->fd.get(), slot->watch));
   }
 
-  // (slot, Uint8Array, address, port, source address or undefined) → 0 or -errno
+  // (slot, Uint8Array, address, port, source address or undefined, is that an alias?, length of
+  // each datagram or 0) → 0 or -errno
   Napi::Value Send(const Napi::CallbackInfo& info) {
     const Slot* slot = SlotArgument(info);
     if (slot == nullptr) return Status(-EBADF);
@@ -184,7 +187,8 @@ class DatagramHub : public Napi::ObjectWrap<DatagramHub> {
     if (status == 0) status = endpoint_argument(info, 4, &source);
     if (status != 0) return Status(status);
     const auto transmit = flag_argument(info, 5) ? send_from_alias : send_datagram;
-    return Status(transmit(slot->fd.get(), slot->v6, data.Data(), data.ByteLength(), to, source));
+    const Payload payload = {data.Data(), data.ByteLength(), number_argument(info, 6)};
+    return Status(transmit(slot->fd.get(), slot->v6, payload, to, source));
   }
 
   // (slot) → its descriptor, which stays the slot's, or -EBADF

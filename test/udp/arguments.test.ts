@@ -14,6 +14,8 @@ t.test('arguments are checked', async (t) => {
     [{ transparent: 1 }, 'ERR_INVALID_ARG_TYPE', 'options.transparent'],
     [{ mark: -1 }, 'ERR_OUT_OF_RANGE', 'options.mark'],
     [{ receiveBufferSize: 0.5 }, 'ERR_OUT_OF_RANGE', 'options.receiveBufferSize'],
+    [{ gro: 1 }, 'ERR_INVALID_ARG_TYPE', 'options.gro'],
+    [{ gro: true, maxSize: 1500 }, 'ERR_OUT_OF_RANGE', 'options.maxSize'],
     [{ maxSize: 0 }, 'ERR_OUT_OF_RANGE', 'options.maxSize'],
     [{ conntrackZones: 0 }, 'ERR_INVALID_ARG_TYPE', 'options.conntrackZones'],
     [{ conntrackZones: [] }, 'ERR_OUT_OF_RANGE', 'options.conntrackZones'],
@@ -44,6 +46,8 @@ t.test('arguments are checked', async (t) => {
   t.throws(() => socket.send('', { ...to, source: { address: '::1', port: 65536 } }), {
     code: 'ERR_OUT_OF_RANGE',
   });
+  t.throws(() => socket.send('', { ...to, segmentSize: -1 }), { message: /"to.segmentSize"/ });
+  t.throws(() => socket.reply('', { source: to.destination } as never, 65536), { message: /"segmentSize"/ });
   t.throws(() => socket.reply('', undefined as never), { code: 'ERR_INVALID_ARG_TYPE', message: /"info"/ });
   t.throws(() => socket.reply('', {} as never), { message: /"info.source"/ });
 });

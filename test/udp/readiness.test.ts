@@ -11,6 +11,7 @@ const OPTIONS = {
   transparent: false,
   ipv6Only: false,
   reuseAddress: false,
+  gro: false,
   mark: 0,
   receiveBufferSize: 0,
   maxSize: 100,
