@@ -23,7 +23,9 @@ addr add ${OWN_ADDRESSES.IPv6}/128 dev lo nodad
 route add ::/0 dev lo src ${OWN_ADDRESSES.IPv6}
 `;
 
-/** DNS first: resolv.conf may name a resolver on a loopback address. What is not led here is refused, at once. */
+/** DNS first: resolv.conf may name a resolver on a loopback address. What is not led here is refused, at once. A segment that
+ * conntrack has no use for is not translated: to the other end it would be one of no connection, answered with RST.
+ */
 function rules({ tcp, dns, udp }: CapturePorts): string {
   const lines = [
     ...(dns === undefined ? [] : [`meta l4proto { tcp, udp } th dport 53 redirect to :${dns}`]),
@@ -39,6 +41,7 @@ function rules({ tcp, dns, udp }: CapturePorts): string {
     }
     chain refuse {
       type filter hook output priority 0
+      ct state invalid drop
       ct state established,related accept
       ip daddr 127.0.0.0/8 accept
       ip6 daddr ::1 accept
