@@ -41,7 +41,7 @@ function rules({ tcp, dns, udp }: CapturePorts): string {
     }
     chain refuse {
       type filter hook output priority 0
-      ct state invalid drop
+      meta l4proto tcp ct state invalid drop
       ct state established,related accept
       ip daddr 127.0.0.0/8 accept
       ip6 daddr ::1 accept
