@@ -205,6 +205,7 @@ t.test('names alone', async (t) => {
     t.equal(policy.allowsName(name), allowed, name);
   }
   t.equal(new NamePolicy({ deny: ['open.net:25'] }).allowsName('open.net'), true, 'at another port');
+  t.equal(new NamePolicy({ deny: ['open.net:0-1023'] }).allowsName('open.net'), true, 'right behind those');
   t.equal(new NamePolicy({ deny: ['open.net'] }).allowsName('open.net'), false);
 });
 
