@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { inspect, relay } from '../../lib/index.ts';
+import { readInspectLimits } from '../../lib/names/limits.ts';
 import { hello, paddedHello, serverName } from '../fixtures/hellos.ts';
 import { connections, readAll } from '../fixtures/relay-world.ts';
 
@@ -12,6 +13,11 @@ const HEAD = Buffer.from('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n');
 async function pair(t: Test, pauseOnConnect = false): Promise<{ dialled: Socket; accepted: Socket }> {
   return (await connections(t, { pauseOnConnect }))();
 }
+
+t.test('how long and how much, where nobody says', (t) => {
+  t.same(readInspectLimits({}, 'options'), { timeout: 3000, maxBytes: 16_384 });
+  t.end();
+});
 
 t.test('the bytes are put back, with what came behind them', async (t) => {
   const { dialled, accepted } = await pair(t);
