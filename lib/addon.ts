@@ -112,7 +112,7 @@ export interface Binding extends RelayBinding {
       ];
   socketKind(fd: number): number | [domain: number, type: number, protocol: number];
   /** A descriptor of a new network namespace, or what failed (lib/namespace/create.ts). */
-  createNamespace(): number | [status: number, step: number];
+  createNamespace(ipv4Only: boolean): number | [status: number, step: number];
   /** A descriptor of the socket's network namespace, or a negative errno. */
   namespaceOfSocket(fd: number): number;
   /** A descriptor of the user namespace that owns that network namespace, or a negative errno. */

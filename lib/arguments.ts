@@ -57,6 +57,15 @@ export function checkString(name: string, value: unknown): asserts value is stri
   if (typeof value !== 'string' || value === '') throw invalidType(name, 'a non-empty string', value);
 }
 
+/** Throws unless `value` is a list of some of these, at least of one. */
+export function checkMembers(name: string, value: unknown, members: readonly string[]): void {
+  if (!Array.isArray(value) || value.length === 0)
+    throw invalidType(name, 'an array that is not empty', value);
+  for (const one of value) {
+    if (!members.includes(one as string)) throw outOfRange(name, `of ${members.join(', ')}`, one);
+  }
+}
+
 /** Throws if an object has anything but these properties: one that is misspelt would be left out without a word. */
 export function checkKnown(name: string, value: object, known: readonly string[]): void {
   for (const [key, given] of Object.entries(value)) {

@@ -109,5 +109,5 @@ export type { Histogram } from './relay/histogram.ts';
 export type { RelayServerStats } from './relay/server-stats.ts';
 export type { RelayTimeouts } from './relay/timeouts.ts';
 export type { PendingConnection } from './relay/undecided.ts';
-export { Namespace, type NamespaceSpawnOptions } from './namespace/namespace.ts';
+export { Namespace, type NamespaceCreateOptions, type NamespaceSpawnOptions } from './namespace/namespace.ts';
 export type { RunOptions, RunResult } from './namespace/run.ts';

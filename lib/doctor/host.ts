@@ -11,7 +11,7 @@ export interface HostAddon {
   /** Is conntrack at work for connections of this family? 1 or 0. */
   conntrackActive(family: 4 | 6, where: number): number;
   /** `clone(2)`: a descriptor of a new network namespace, or the negative errno and which call it was. */
-  createNamespace(): number | [errno: number, step: number];
+  createNamespace(ipv4Only: boolean): number | [errno: number, step: number];
   closeFd(fd: number): unknown;
   /** `bpf(BPF_PROG_QUERY)`: how many programs see the connect(2) of a cgroup, by its descriptor. */
   connectPrograms(cgroup: number, family: 4 | 6): number;

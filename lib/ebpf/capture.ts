@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
-import { checkInteger, checkOptionNames, invalidType, outOfRange } from '../arguments.ts';
+import { checkInteger, checkMembers, checkOptionNames, invalidType, outOfRange } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError } from '../errors.ts';
 import type { ExemptRules, Family, FlowMatch, Protocol } from '../rules/config/config.ts';
@@ -85,14 +85,6 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof CaptureOptions>([
   'protocols',
   'token',
 ]);
-
-function checkMembers(name: string, value: unknown, members: readonly string[]): void {
-  if (!Array.isArray(value) || value.length === 0)
-    throw invalidType(name, 'an array that is not empty', value);
-  for (const one of value) {
-    if (!members.includes(one as string)) throw outOfRange(name, `of ${members.join(', ')}`, one);
-  }
-}
 
 function checkList(name: string, value: unknown): void {
   if (!Array.isArray(value)) throw invalidType(name, 'an array', value);

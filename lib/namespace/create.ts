@@ -9,7 +9,7 @@ const { EACCES, ENOSPC, EPERM } = constants.errno;
 const EUSERS = 87;
 
 /** enum CreateStep of src/namespace/create.h: the call that failed. */
-const CALLS = ['clone', 'uid_map', 'open', 'ioctl'] as const;
+const CALLS = ['clone', 'uid_map', 'open', 'ioctl', 'disable_ipv6'] as const;
 
 /** Why there can be no namespace. */
 export interface Obstacle {
@@ -84,7 +84,7 @@ export function cannotCreate(errno: number, step: number, readFile?: ReadFile): 
 }
 
 /** `clone(2)` with CLONE_NEWNET, and CLONE_NEWUSER unless root: a descriptor of a new namespace, or why there is none. */
-export function createNetworkNamespace(): number | CodedError {
-  const made = binding().createNamespace();
+export function createNetworkNamespace(ipv4Only: boolean): number | CodedError {
+  const made = binding().createNamespace(ipv4Only);
   return typeof made === 'number' ? made : cannotCreate(...made);
 }

@@ -2,7 +2,8 @@
 import type { ChildProcess, ChildProcessWithoutNullStreams, SpawnOptions } from 'node:child_process';
 import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
-import { checkInteger, invalidType } from '../arguments.ts';
+import type { Endpoint } from '../address.ts';
+import { checkInteger, checkKnown, checkMembers, invalidType, outOfRange } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError, systemError, type SystemError } from '../errors.ts';
 import { createNetworkNamespace } from './create.ts';
@@ -16,6 +17,14 @@ export interface NamespaceSpawnOptions extends SpawnOptions {
    * anything else. Default false: as this user, with no right over it (unless this process has it).
    */
   root?: boolean;
+}
+
+export interface NamespaceCreateOptions {
+  /**
+   * `['IPv4']`: IPv6 is switched off in there (`net.ipv6.conf.all.disable_ipv6`), and on the interfaces to come. Whoever is
+   * its root may switch it on again. Default both; IPv4 cannot be switched off.
+   */
+  families?: readonly Endpoint['family'][];
 }
 
 /** Where the number of a network namespace comes from: /proc/sys/kernel/pid_max has no higher one. */
@@ -90,12 +99,19 @@ export class Namespace {
    * `clone(2)` with CLONE_NEWNET: a new one, empty but for the loopback interface, which is up. Without CAP_SYS_ADMIN it
    * gets a user namespace of its own (CLONE_NEWUSER), in which this user is root.
    *
-   * @throws `ERR_NAMESPACE_UNAVAILABLE` with what forbids it and what to do; `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`
-   * Capability: none. Source: user_namespaces(7), network_namespaces(7).
+   * @throws `ERR_NAMESPACE_UNAVAILABLE` with what forbids it and what to do; `ERR_UNSUPPORTED_PLATFORM`, `ERR_BINDING_NOT_LOADED`,
+   * argument errors
+   * Capability: none. Source: user_namespaces(7), network_namespaces(7), Documentation/networking/ip-sysctl.rst.
    */
-  static create(): Promise<Namespace> {
-    const net = createNetworkNamespace();
-    return typeof net === 'number' ? Promise.resolve(new Namespace(tracked(net), true)) : Promise.reject(net);
+  static async create(options: NamespaceCreateOptions = {}): Promise<Namespace> {
+    checkKnown('options', options, ['families']);
+    const { families = ['IPv4', 'IPv6'] } = options;
+    checkMembers('options.families', families, ['IPv4', 'IPv6']);
+    if (!families.includes('IPv4'))
+      throw outOfRange('options.families', 'with IPv4, which cannot be switched off', families);
+    const net = createNetworkNamespace(!families.includes('IPv6'));
+    if (typeof net !== 'number') throw net;
+    return new Namespace(tracked(net), true);
   }
 
   /**

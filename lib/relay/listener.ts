@@ -33,7 +33,7 @@ export interface RelayListenOptions {
   port?: number;
   /** A literal IP address of this host. Default: all of both families. */
   host?: string;
-  /** A bound TCP socket in place of `port` and `host`; the server's from now on. */
+  /** A bound TCP socket in place of `port` and `host`; the server's from `'listening'` on. One that is refused stays yours. */
   fd?: number;
   /**
    * SO_REUSEPORT: others of this user, workers of a cluster or the next start of this program, may listen at the port

@@ -15,11 +15,11 @@ namespace original_dst {
 
 namespace {
 
-// () → a descriptor of the namespace, or [-errno, enum CreateStep]
+// (without IPv6?) → a descriptor of the namespace, or [-errno, enum CreateStep]
 Napi::Value CreateNamespace(const Napi::CallbackInfo& info) {
   OwnedFd net;
   CreateStep failed = kCreateClone;
-  const int status = create_namespace(&net, &failed);
+  const int status = create_namespace(flag_argument(info, 0), &net, &failed);
   if (status == 0) return Napi::Number::New(info.Env(), net.release());
   const Napi::Array pair = Napi::Array::New(info.Env(), 2);
   pair.Set(0u, status);

@@ -19,6 +19,7 @@ namespace {
 
 struct Making {
   OwnedFd* net;
+  bool ipv4_only;
   bool user;  // in a user namespace of its own, with this user
   unsigned uid;
   unsigned gid;
@@ -58,6 +59,17 @@ int raise_loopback() {
   return ioctl(any.get(), SIOCSIFFLAGS, &request) == 0 ? 0 : -errno;
 }
 
+// /proc/sys/net is that of whoever opens it. A kernel without IPv6 has not got these.
+int switch_ipv6_off() {
+  constexpr const char* kSwitches[] = {"/proc/sys/net/ipv6/conf/all/disable_ipv6",
+                                       "/proc/sys/net/ipv6/conf/default/disable_ipv6"};
+  for (const char* const path : kSwitches) {
+    const int status = write_file(path, "1", 1);
+    if (status != 0 && status != -ENOENT) return status;
+  }
+  return 0;
+}
+
 // In the child, which is in there.
 void make(void* context) {
   auto* const making = static_cast<Making*>(context);
@@ -70,14 +82,18 @@ void make(void* context) {
     making->status = -errno;
     return;
   }
+  // First, or the loopback interface would have ::1.
+  making->step = kCreateIpv4Only;
+  making->status = making->ipv4_only ? switch_ipv6_off() : 0;
+  if (making->status != 0) return;
   making->step = kCreateLoopback;
   making->status = raise_loopback();
 }
 
 }  // namespace
 
-int create_namespace(OwnedFd* net, CreateStep* failed) {
-  Making making = {net, false, geteuid(), getegid(), 0, kCreateClone};
+int create_namespace(bool ipv4_only, OwnedFd* net, CreateStep* failed) {
+  Making making = {net, ipv4_only, false, geteuid(), getegid(), 0, kCreateClone};
   int status = call_in_child(CLONE_NEWNET, make, &making);
   if (status == -EPERM) {
     making.user = true;

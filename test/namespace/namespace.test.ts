@@ -37,6 +37,27 @@ async function output(namespace: Namespace, script: string, options: object = {}
 }
 
 await withoutRights(t, import.meta.url, async () => {
+  await t.test('one without IPv6', async (t) => {
+    const families = async (options?: object): Promise<boolean[]> => {
+      const namespace = await Namespace.create(options);
+      t.teardown(() => namespace.close());
+      const { stdout } = await namespace.run(['ip', '-o', 'addr']);
+      return [stdout.includes('127.0.0.1/8'), stdout.includes('::1/128')];
+    };
+    t.same(await families({ families: ['IPv4'] }), [true, false]);
+    for (const options of [undefined, {}, { families: ['IPv6', 'IPv4'] }])
+      t.same(await families(options), [true, true]);
+    const only = await Namespace.create({ families: ['IPv4'] });
+    t.teardown(() => only.close());
+    const later = 'ip link add d0 type veth peer name d1; ip link set d1 up; ip -6 -o addr';
+    const { stdout } = await only.run(['sh', '-c', later]);
+    t.equal(stdout, '', 'nor do interfaces get it that come later');
+    await t.rejects(Namespace.create({ families: ['IPv6'] }), { code: 'ERR_OUT_OF_RANGE' });
+    await t.rejects(Namespace.create({ families: [] }), { code: 'ERR_INVALID_ARG_TYPE' });
+    await t.rejects(Namespace.create({ families: ['ipv4'] as never }), { code: 'ERR_OUT_OF_RANGE' });
+    await t.rejects(Namespace.create({ family: 4 } as never), { code: 'ERR_INVALID_ARG_VALUE' });
+  });
+
   await t.test(
     'a new one is empty, its loopback interface is up, and no thread of this process is in it',
     async (t) => {

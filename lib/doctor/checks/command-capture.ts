@@ -23,7 +23,7 @@ async function findTools(host: Host): Promise<Set<string>> {
 export const commandCapture: Check = async ({ host }) => {
   let made: ReturnType<ReturnType<Host['binding']>['createNamespace']>;
   try {
-    made = host.binding().createNamespace();
+    made = host.binding().createNamespace(false);
   } catch {
     return []; // without a binary: another check's finding
   }
