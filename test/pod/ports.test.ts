@@ -109,9 +109,10 @@ await inNamespace(
     await t.test('tproxy: a port that the sidecar dials from is the client’s no more', async (t) => {
       await startSidecar(t, { mode: 'tproxy' });
       sidecarRules(t, 'tproxy');
-      const server = await podServer(t, APP_PORT);
+      // Not one that the tests before have left waiting (TIME_WAIT) at every port that there is to dial from.
+      const server = await podServer(t, APP_PORT + 2);
       for (const { pod: host } of Object.values(FAMILIES)) {
-        const to = { host, port: APP_PORT };
+        const to = { host, port: APP_PORT + 2 };
         const first = await through(t, server, dialFromClient, to);
         // Its SYN is sent again after 1 s and 3 s: once the first has ended it may be answered, and reset.
         const answered = dialFromClient({ ...to, localPort: first.right.remotePort! }).then(
