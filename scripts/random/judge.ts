@@ -109,7 +109,8 @@ function explanation(
   }
   if (code === 'EADDRINUSE') {
     // Segments came to its socket that it could not use: those of the port's next connection, in want of its entry.
-    if (flags & (PLANS_RESET | PLANS_LOSS | AMID_FLUSH)) return 'a stranger’s segments';
+    if (flags & (PLANS_RESET | PLANS_LOSS | AMID_FLUSH) || kind.besideUntracked)
+      return 'a stranger’s segments';
     if (waitedMs > RETRANSMISSION_MS) return 'its own segments, sent again';
   }
   if (code === 'ENOENT') {

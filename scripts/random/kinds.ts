@@ -8,6 +8,11 @@ export interface Kind {
   found: KnownDst['kind'];
   /** Nothing but `unknown` can be said where conntrack is at work and was told to leave these alone. */
   untracked?: boolean;
+  /**
+   * After NAT it can have the very addresses of a direct connection that conntrack knows nothing of, and so does not keep it
+   * apart from: late segments of the one come to the other's socket.
+   */
+  besideUntracked?: boolean;
 }
 
 export interface Listener {
@@ -108,11 +113,17 @@ function kind(name: string, found: Kind['found'], more: Partial<Kind> = {}): num
   return KINDS.push({ name, found, protocol: name.startsWith('udp') ? 'udp' : 'tcp', ...more }) - 1;
 }
 
-function intercepted(name: string, way: keyof typeof NETWORKS, family: 4 | 6, port: number): Route {
+function intercepted(
+  name: string,
+  way: keyof typeof NETWORKS,
+  family: 4 | 6,
+  port: number,
+  more?: Partial<Kind>,
+): Route {
   const found = way === 'redirect' || way === 'dnat' ? 'redirect' : 'tproxy';
   const network = NETWORKS[way];
   return {
-    kind: kind(name, found),
+    kind: kind(name, found, more),
     family,
     address: family === 4 ? `${network.v4}.${ADDRESSES.from}` : `${network.v6}::${ADDRESSES.from}`,
     count: ADDRESSES.count,
@@ -212,7 +223,7 @@ export const LANES: readonly Lane[] = [
     proxy: 'gateway',
     share: 2,
     routes: [
-      intercepted('redirect beside NOTRACK', 'redirect', 4, PORTS.halfUntracked),
+      intercepted('redirect beside NOTRACK', 'redirect', 4, PORTS.halfUntracked, { besideUntracked: true }),
       direct('direct, NOTRACK one way', GATEWAY.v4, PORTS.halfUntracked, { untracked: true }),
       direct('direct, NOTRACK both ways', GATEWAY.v4, PORTS.untracked, { untracked: true }),
     ],
