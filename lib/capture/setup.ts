@@ -23,8 +23,9 @@ addr add ${OWN_ADDRESSES.IPv6}/128 dev lo nodad
 route add ::/0 dev lo src ${OWN_ADDRESSES.IPv6}
 `;
 
-/** DNS first: resolv.conf may name a resolver on a loopback address. What is not led here is refused, at once. A segment that
- * conntrack has no use for is not translated: to the other end it would be one of no connection, answered with RST.
+/**
+ * DNS first: resolv.conf may name a resolver on a loopback address. What is not led here is refused, at once. A segment
+ * that conntrack has no use for is not translated: to the other end it would be one of no connection, answered with RST.
  */
 function rules({ tcp, dns, udp }: CapturePorts): string {
   const lines = [

@@ -61,8 +61,10 @@ function clientSocket(
     if (NOBODY_CERTAIN.has(found)) return undefined;
     throw systemError(found, { syscall: 'netlink', option: 'SOCK_DIAG_BY_FAMILY' });
   }
-  const [inode, state, cookie] = found.length === 2 ? [found[0], 1, found[1]] : found;
-  return inode !== 0 && CONNECTED.has(state) ? { inode, cookie } : undefined;
+  const [inode, cookie] = found.length === 2 ? found : [found[0], found[2]];
+  // Of TCP alone there is a state.
+  const isClient = found.length === 2 || CONNECTED.has(found[1]);
+  return inode !== 0 && isClient ? { inode, cookie } : undefined;
 }
 
 /**

@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { publishError } from '../accept/channels.ts';
+import { errors, publishError } from '../accept/channels.ts';
 import type { Endpoint } from '../address.ts';
 import { invalidType } from '../arguments.ts';
 import { type DatagramDestination, DestinationFinder, isShared } from './destination.ts';
@@ -276,6 +276,8 @@ export class DatagramSocket extends EventEmitter<DatagramSocketEvents> implement
   #countError(errno: number): void {
     const code = getSystemErrorName(errno);
     this.#errors[code] = (this.#errors[code] ?? 0) + 1;
-    publishError(systemError(errno, { syscall: 'recvmmsg' }), { socket: this });
+    // Not by publishError(): an error would be made for each, with its stack, that nobody may have asked for.
+    if (errors.hasSubscribers)
+      errors.publish({ socket: this, error: systemError(errno, { syscall: 'recvmmsg' }) });
   }
 }

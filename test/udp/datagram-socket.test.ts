@@ -1,5 +1,6 @@
 // createDatagramSocket(): arguments, events, life.
 import { execFileSync } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { getEventListeners, once } from 'node:events';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -240,9 +241,14 @@ await inNamespace(t, import.meta.url, async () => {
     const socket = createDatagramSocket({ ...LOOPBACK, port: 15053 });
     t.teardown(() => socket.close());
     const fd = [...sockets()].find((fd) => !before.has(fd));
+    const told: unknown[] = [];
+    const listen = (message: unknown): void => void told.push(message);
+    subscribe('original-dst:error', listen);
+    t.teardown(() => unsubscribe('original-dst:error', listen));
     // A connected socket is told of the ICMP error that its datagram brings about.
     tamper(fd!, `s.connect(('127.0.0.1', 9)); s.send(b'x')`);
     while (socket.stats.errors['ECONNREFUSED'] === undefined) await sleep(5);
+    t.match(told, [{ socket, error: { code: 'ECONNREFUSED', syscall: 'recvmmsg' } }]);
     tamper(fd!, `libc.connect(s.fileno(), bytes(16), 16)`);
     const from = await client('udp4');
     t.teardown(() => from.close());
