@@ -10,7 +10,8 @@ export interface NativeRoute {
 /**
  * Gets a connection's token, which goes to relayDial, relayRefuse or relayTake; what readFacts answers and fills; how
  * many first bytes there are in `firstBytes`, about which the answer of parseFirstBytes is, or -1: they were not looked
- * at; and the PROXY protocol's header that was taken off. Token -1 says that the closed listener has no relay left.
+ * at; the PROXY protocol's header that was taken off; and, where records are wanted, how many milliseconds ago it was
+ * accepted. Token -1 says that the closed listener has no relay left.
  */
 export type OnUndecided = (
   token: number,
@@ -19,6 +20,7 @@ export type OnUndecided = (
   size: number,
   fd: number,
   header: Uint8Array | undefined,
+  age: number,
 ) => void;
 
 /** A status is 0 or a negative errno. */

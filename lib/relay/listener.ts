@@ -91,7 +91,7 @@ function listenError(errno: number, step: number, at: Pick<Endpoint, 'address' |
   return systemError(errno, { syscall: 'listen', ...at, ...(inUse && { hint }) });
 }
 
-/** The connection's token, what readFacts answers, its origin, what was seen, its descriptor, and whose it is. */
+/** The connection's token, what readFacts answers, its origin, what was seen, its descriptor, whose it is, and its age in ms. */
 export type OnUndecided = (
   token: number,
   status: number,
@@ -100,6 +100,7 @@ export type OnUndecided = (
   fd: number,
   thread: number | undefined,
   header: ProxyHeader | undefined,
+  age: number,
 ) => void;
 
 type NativeCallback = Parameters<Binding['relayListenToo']>[2];
@@ -148,13 +149,13 @@ export class Listener {
     const callback = (thread: number): NativeCallback => {
       // Where there is one only, whoever has the least to do takes what is decided about: see setRelayThreads.
       const stays = threads > 1 ? thread : undefined;
-      return (token, status, origin, size, accepted, taken) => {
+      return (token, status, origin, size, accepted, taken, age) => {
         if (token >= 0) {
           const first =
             size < 0 ? undefined : readFirstBytes(Buffer.from(inspection!.memory.subarray(0, size)));
           // The thread has parsed it already.
           const header = taken && (parseProxyHeader(Buffer.from(taken)) as ProxyHeader);
-          onUndecided(token, status, origin, first, accepted, stays, header);
+          onUndecided(token, status, origin, first, accepted, stays, header, age);
         } else if (++over === ids.length) {
           engine().countAlive(-1);
           onOver();

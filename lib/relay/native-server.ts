@@ -175,7 +175,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     process.nextTick(() => this.emit('close'));
   }
 
-  readonly #onUndecided: OnUndecided = (token, status, origin, first, fd, thread, header) => {
+  readonly #onUndecided: OnUndecided = (token, status, origin, first, fd, thread, header, age) => {
     const { address, namespace } = this.#listener!;
     const destination: OriginalDst =
       header?.destination === undefined
@@ -184,7 +184,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     const client = header?.client ?? endpointAt(Role.peer);
     const path = origin > 0 ? origin : address.port;
     const question = { destination, client, first, revocations: this.#revocations, path, thread, header };
-    const one = new Undecided(token, question, this.#records.begin(client, destination, first));
+    const one = new Undecided(token, question, this.#records.begin(client, destination, first, age));
     const about = { server: this, client };
     this.#counts.connection(destination, about);
     const loop = origin === 0 ? undefined : ownDialRefusal(origin, destination, address.port);

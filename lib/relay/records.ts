@@ -47,17 +47,19 @@ const BATCH_MS = 100;
 export class OpenRecord {
   readonly #batches: RecordBatches;
   readonly #begin: Omit<RecordBegin, 'durationMs'>;
-  readonly #accepted = performance.now();
+  readonly #accepted: number;
 
   constructor(
     batches: RecordBatches,
     client: Endpoint,
     destination: OriginalDst,
     first: FirstBytes | undefined,
+    age: number,
   ) {
     this.#batches = batches;
+    this.#accepted = performance.now() - age;
     this.#begin = {
-      time: Date.now(),
+      time: Date.now() - age,
       client,
       destination: endpointOf(destination),
       kind: destination.kind,
@@ -96,9 +98,14 @@ export class RecordBatches {
     this.#tell = tell;
   }
 
-  /** Undefined where nobody wants to know. */
-  begin(client: Endpoint, destination: OriginalDst, first: FirstBytes | undefined): OpenRecord | undefined {
-    return this.wanted ? new OpenRecord(this, client, destination, first) : undefined;
+  /** Of a connection that was accepted `age` milliseconds ago. Undefined where nobody wants to know. */
+  begin(
+    client: Endpoint,
+    destination: OriginalDst,
+    first: FirstBytes | undefined,
+    age: number,
+  ): OpenRecord | undefined {
+    return this.wanted ? new OpenRecord(this, client, destination, first, age) : undefined;
   }
 
   add(record: ConnectionRecord): void {

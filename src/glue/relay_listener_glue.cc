@@ -301,8 +301,12 @@ void RelayGlue::DrainNews(RelayThread* thread) {
     }
     one->seen.reset();
     const Napi::Value fd = Status(one->fd.get());
+    // How long ago it was accepted, in milliseconds, for its record.
+    const double age = one->listener->recorded()
+                           ? static_cast<double>(monotonic_us() - one->accepted_us) / 1000
+                           : 0;
     callback.Call({Napi::Number::New(env_, undecided_.put(std::move(one))), status, origin,
-                   Status(size), fd, header});
+                   Status(size), fd, header, Napi::Number::New(env_, age)});
   }
 }
 

@@ -178,6 +178,7 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       }
       News* const one = listener->undecided(std::move(accepted), *facts, std::move(admission));
       one->client = client_of(*facts, seen);
+      one->accepted_us = seen == nullptr ? now_us_ : seen->accepted_us;
       if (seen != nullptr) {
         one->seen = std::make_unique<Seen>(std::move(*seen));
         if (one->seen->looked) {

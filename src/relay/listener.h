@@ -89,6 +89,7 @@ struct News {
   Admission admission;
   std::unique_ptr<Seen> seen;  // null: nobody has looked
   uint64_t tag = 0;
+  uint64_t accepted_us = 0;           // of CLOCK_MONOTONIC
   uint32_t thread = 0;                // that has accepted it
   RelayListener* listener = nullptr;  // deleted, perhaps, by the time the decision is there
   News* next = nullptr;

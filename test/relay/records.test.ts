@@ -1,6 +1,7 @@
 // createRelayServer(): one record for each connection, in batches, whoever has dealt with it; and how long things took.
 import { once } from 'node:events';
 import { BlockList, connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import {
   type ConnectionRecord,
@@ -50,7 +51,7 @@ t.test('a batch that is full is told at once', (t) => {
   const told: ConnectionRecord[][] = [];
   const batches = new RecordBatches((records) => told.push(records));
   const begin = (): OpenRecord | undefined =>
-    batches.begin({ address: '192.0.2.1', port: 1, family: 'IPv4' }, unknown as never, undefined);
+    batches.begin({ address: '192.0.2.1', port: 1, family: 'IPv4' }, unknown as never, undefined, 0);
   t.equal(begin(), undefined, 'nobody wants them');
   batches.wanted = true;
   for (let i = 0; i < 256; i++) begin()!.end(undefined, 'ENOENT');
@@ -78,15 +79,18 @@ await inNamespace(t, import.meta.url, async () => {
       let action: 'relay' | 'reset' = 'relay';
       const { server, take } = await recorded(t, { decide: () => (ttl === 0 ? action : { action, ttl }) });
       const began = Date.now();
-      for (const words of ['first', 'second']) await visit(7000, words);
+      const records: ConnectionRecord[] = [];
+      // Each is waited for: those of the thread and those of this one come by themselves.
+      const recordedVisit = async (port = 7000, words = 'words'): Promise<void> => {
+        await visit(port, words);
+        records.push(...(await take(1)));
+      };
+      for (const words of ['first', 'second']) await recordedVisit(7000, words);
       // Nobody listens at 7001.
-      for (let i = 0; i < 2; i++) await visit(7001);
+      for (let i = 0; i < 2; i++) await recordedVisit(7001);
       action = 'reset';
       server.revoke();
-      for (let i = 0; i < 2; i++) await visit();
-      const records = await take(6);
-      // Those of the thread and those of this one come by themselves.
-      records.sort((a, b) => a.time - b.time);
+      for (let i = 0; i < 2; i++) await recordedVisit();
       const shared = { kind: 'redirect', client: { address: '192.0.2.1', family: 'IPv4' } } as const;
       const to = (port: number) => ({ address: FAR, port, family: 'IPv4' });
       const relay = { ...shared, destination: to(7000), verdict: 'relay', outcome: 'end' } as const;
@@ -165,13 +169,11 @@ await inNamespace(t, import.meta.url, async () => {
       maxPending: 1,
     });
     const bytes = hello({ extensions: [serverName('a.example')] });
-    for (let i = 0; i < 2; i++) await visit(7000, bytes as never);
     const known = { protocol: 'tls', name: 'a.example', outcome: 'end' };
-    const both = (await take(2)).sort((a, b) => a.time - b.time);
-    t.match(both, [
-      { ...known, lasting: false },
-      { ...known, lasting: true },
-    ]);
+    for (const lasting of [false, true]) {
+      await visit(7000, bytes as never);
+      t.match(await take(1), [{ ...known, lasting }]);
+    }
     const silent = connect(7000, FAR).on('error', () => {});
     await until(() => server.stats.inspecting === 1);
     await visit();
@@ -182,6 +184,21 @@ await inNamespace(t, import.meta.url, async () => {
     const [gone] = await take(1);
     t.match(gone, { outcome: 'ERR_CLIENT_GONE', kind: 'redirect', destination: { address: FAR } });
     t.notOk('protocol' in gone!);
+  });
+
+  t.test('it begins when it is accepted, not when it has said enough', async (t) => {
+    const { server, take } = await recorded(t, { inspect: { timeout: 60_000 } });
+    const slow = connect(7000, FAR).on('error', () => {});
+    await until(() => server.stats.inspecting === 1);
+    const accepted = Date.now();
+    await sleep(50);
+    const spoke = Date.now();
+    slow.end(hello({ extensions: [serverName('a.example')] }));
+    await Promise.all([closed(slow), once(slow.resume(), 'end')]);
+    const [{ time, durationMs, lasting }] = (await take(1)) as [ConnectionRecord];
+    t.notOk(lasting);
+    t.ok(time <= accepted + 1, `${time} <= ${accepted}`);
+    t.ok(durationMs > spoke - accepted - 2, `${durationMs} > ${spoke - accepted}`);
   });
 
   t.test('how a relay by lasting verdict ended', async (t) => {
@@ -248,11 +265,13 @@ for _ in range(${count}):
     try: s.connect(("127.0.0.1", 15001))
     except OSError: pass
     s.close()'`);
+    // And until the thread has come to all of them.
+    const clock = new Int32Array(new SharedArrayBuffer(4));
+    for (let i = 0; i < 3000 && server.stats.accepted < count; i++) Atomics.wait(clock, 0, 0, 10);
     let told = 0;
     server.on('records', (records) => {
       told += records.filter(({ outcome }) => outcome === 'ERR_MAX_RATE_PER_CLIENT').length;
     });
-    await until(() => server.stats.accepted === count);
     const all = () => server.stats.refused['ERR_MAX_RATE_PER_CLIENT'];
     await until(() => told + server.stats.recordsDropped === all());
     t.equal(told + server.stats.recordsDropped, all());
