@@ -35,7 +35,8 @@ export function nginxStream(
   const file = `${directory}/nginx-stream.conf`;
   writeFileSync(
     file,
-    `load_module ${MODULE};
+    // Below nginx's own prefix: it may be one of newest-peers.sh.
+    `load_module modules/ngx_stream_module.so;
 daemon off; user root; pid ${directory}/nginx-stream.pid; error_log ${directory}/nginx-stream.log;
 worker_processes 1; # with "master_process off" nginx crashes on an inherited listener
 events { worker_connections ${2 * maxConnections()}; multi_accept on; accept_mutex off; }
