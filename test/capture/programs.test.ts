@@ -190,10 +190,11 @@ asyncio.run(main())`;
   await t.test('at a terminal: the window’s size, Ctrl-C', async (t) => {
     const script = `
 import os, signal, time
-def window(*_): print("window", *os.get_terminal_size(0)[::-1], flush=True)
-def interrupt(*_): print("interrupted", flush=True); os._exit(9)
+def say(text): os.write(1, text.encode() + b"\\n")  # print() is not for signal handlers
+def window(*_): say("window %d %d" % os.get_terminal_size(0)[::-1])
+def interrupt(*_): say("interrupted"); os._exit(9)
 signal.signal(signal.SIGWINCH, window); signal.signal(signal.SIGINT, interrupt)
-print("up", flush=True)
+say("up")
 while True: time.sleep(1)`;
     const cli = fileURLToPath(new URL('../../lib/cli.js', import.meta.url));
     const command = [source('terminal.py'), NODE, cli, 'run', '--', 'python3', '-c', script];

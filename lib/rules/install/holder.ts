@@ -34,8 +34,13 @@ export function sameHolder(a: Holder, b: Holder): boolean {
   return a.pid === b.pid && a.start === b.start && a.namespace === b.namespace;
 }
 
-function commandOf(pid: number): string {
-  const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+function commandOf(pid: number): string | undefined {
+  let words;
+  try {
+    words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return undefined;
+  }
   return printable(words.join(' ').trim().slice(0, 100));
 }
 
@@ -44,13 +49,11 @@ export function heldByAnother(holder: Holder | undefined, name: string): CodedEr
   const me = thisProcess();
   if (holder === undefined || sameHolder(holder, me) || holder.namespace !== me.namespace) return undefined;
   const { pid } = holder;
-  if (readStat(pid)?.start !== holder.start) return undefined;
-  const error = codedError(
-    'ERR_RULES_HELD',
-    `process ${pid} holds the rules called ${name}: ${commandOf(pid)}`,
-    {
-      hint: 'end it, choose another name, or ask for takeOver',
-    },
-  );
+  // Before it is looked at whether it still runs: it may end at any moment.
+  const command = commandOf(pid);
+  if (command === undefined || readStat(pid)?.start !== holder.start) return undefined;
+  const error = codedError('ERR_RULES_HELD', `process ${pid} holds the rules called ${name}: ${command}`, {
+    hint: 'end it, choose another name, or ask for takeOver',
+  });
   return Object.assign(error, { pid });
 }

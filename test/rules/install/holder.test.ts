@@ -1,7 +1,8 @@
 // Rules that belong to a process: nobody else changes or removes them while it runs.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { apply, applyCommands, remove, removeCommands, verify } from '../../../lib/rules/index.ts';
@@ -18,8 +19,11 @@ t.test('a process and those that are not it', async (t) => {
   t.equal(me.namespace, statSync('/proc/self/ns/pid').ino);
   t.equal(heldByAnother(undefined, 'x'), undefined, 'nobody');
   t.equal(heldByAnother(me, 'x'), undefined, 'this one');
-  const parent = readFileSync(`/proc/${process.ppid}/stat`, 'latin1');
-  const start = Number(parent.slice(parent.lastIndexOf(')') + 2).split(' ')[19]);
+  const stat = (pid: number): string[] => {
+    const line = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return line.slice(line.lastIndexOf(')') + 2).split(' ');
+  };
+  const start = Number(stat(process.ppid)[19]);
   const other = { ...me, pid: process.ppid, start };
   t.match(heldByAnother(other, 'x'), {
     code: 'ERR_RULES_HELD',
@@ -28,13 +32,16 @@ t.test('a process and those that are not it', async (t) => {
   });
   t.equal(heldByAnother({ ...other, start: start + 1 }, 'x'), undefined, 'a later process of that number');
   t.equal(heldByAnother({ ...other, namespace: 1 }, 'x'), undefined, 'of another pid namespace');
-  const zombie = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  // Python waits for no child unless it is told to; a shell may.
+  const script = 'import os, time\npid = os.fork()\nif pid: print(pid, flush=True); time.sleep(60)';
+  const zombie = spawn('python3', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   const pid = Number((await once(zombie.stdout, 'data'))[0]);
-  for (let state = ''; !state.includes(') Z');) state = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  t.equal(heldByAnother({ ...other, pid }, 'x'), undefined, 'one that has ended');
+  while (stat(pid)[0] !== 'Z') await sleep(1);
+  const ended = { ...other, pid, start: Number(stat(pid)[19]) };
+  t.equal(heldByAnother(ended, 'x'), undefined, 'one that has ended');
   zombie.kill();
+  while (existsSync(`/proc/${pid}`)) await sleep(1);
+  t.equal(heldByAnother(ended, 'x'), undefined, 'and that nobody remembers');
 });
 
 await inNamespace(t, import.meta.url, async () => {
