@@ -1,15 +1,12 @@
-// Runs itself again with few descriptors, and there uses them up.
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+// With few descriptors, which are used up.
+import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { createRelayServer, relay, type RelayServer } from '../../lib/index.ts';
 import { connections, readAll, world } from '../fixtures/relay-world.ts';
-
-const INSIDE = 'ORIGINAL_DST_FEW_DESCRIPTORS';
 
 /** Opens files until there are no more descriptors, less `left`. Returns what closes them. */
 function exhaust(left: number): () => void {
@@ -97,92 +94,88 @@ function resetting(): RelayServer {
   return createRelayServer({ decide: () => 'reset' });
 }
 
-if (process.env[INSIDE] === '1') {
-  const make = await connections(t);
-  // The thread itself needs two.
-  const first = await world(t, make);
-  relay(first.client, first.upstream).destroy();
-  const state = openState();
+// Not before everything is loaded: the loader opens many files at a time.
+execFileSync('prlimit', ['--pid', String(process.pid), '--nofile=64:']);
 
-  t.test('none for the relay: a clear outcome, and both ends learn', async (t) => {
-    const { left, client, upstream, right } = await world(t, make);
-    const seen = [readAll(left), readAll(right)];
-    const release = exhaust(0);
-    const joined = relay(client, upstream);
-    release();
-    t.match(await once(joined, 'close'), [{ reason: 'error', error: { code: 'EMFILE', syscall: 'relay' } }]);
-    for (const end of await Promise.all(seen)) t.equal(end.end, 'ECONNRESET');
-  });
+const make = await connections(t);
+// The thread itself needs two.
+const first = await world(t, make);
+relay(first.client, first.upstream).destroy();
+const state = openState();
 
-  t.test('none for the relay, and streams allowed: nothing is lost', async (t) => {
-    const { left, client, upstream, right } = await world(t, make);
-    left.write('ahead ');
-    right.write('greeting ');
-    await Promise.all([once(client, 'readable'), once(upstream, 'readable')]);
-    const release = exhaust(0);
-    const joined = relay(client, upstream, { engine: 'any' });
-    release();
-    left.end('and after');
-    right.end('and goodbye');
-    t.equal(String((await readAll(right)).data), 'ahead and after');
-    t.equal(String((await readAll(left)).data), 'greeting and goodbye');
-    t.same(joined.outcome ?? (await once(joined, 'close'))[0], { reason: 'end' });
+t.test('none for the relay: a clear outcome, and both ends learn', async (t) => {
+  const { left, client, upstream, right } = await world(t, make);
+  const seen = [readAll(left), readAll(right)];
+  const release = exhaust(0);
+  const joined = relay(client, upstream);
+  release();
+  t.match(await once(joined, 'close'), [{ reason: 'error', error: { code: 'EMFILE', syscall: 'relay' } }]);
+  for (const end of await Promise.all(seen)) t.equal(end.end, 'ECONNRESET');
+});
 
-    const silent = await world(t, make);
-    const again = exhaust(0);
-    const other = relay(silent.client, silent.upstream, { engine: 'any' });
-    again();
-    other.destroy();
-    t.same(other.outcome, { reason: 'aborted' });
-  });
+t.test('none for the relay, and streams allowed: nothing is lost', async (t) => {
+  const { left, client, upstream, right } = await world(t, make);
+  left.write('ahead ');
+  right.write('greeting ');
+  await Promise.all([once(client, 'readable'), once(upstream, 'readable')]);
+  const release = exhaust(0);
+  const joined = relay(client, upstream, { engine: 'any' });
+  release();
+  left.end('and after');
+  right.end('and goodbye');
+  t.equal(String((await readAll(right)).data), 'ahead and after');
+  t.equal(String((await readAll(left)).data), 'greeting and goodbye');
+  t.same(joined.outcome ?? (await once(joined, 'close'))[0], { reason: 'end' });
 
-  t.test('enough for the relay, none for a pipe: the bytes are copied', async (t) => {
-    const { left, client, upstream, right } = await world(t, make);
-    const release = exhaust(2);
-    const joined = relay(client, upstream);
-    left.end(Buffer.alloc(8 * 1024 * 1024, 'c'));
-    right.end();
-    left.resume();
-    t.ok((await readAll(right)).data.equals(Buffer.alloc(8 * 1024 * 1024, 'c')));
-    t.same(joined.outcome ?? (await once(joined, 'close'))[0], { reason: 'end' });
-    release();
-  });
+  const silent = await world(t, make);
+  const again = exhaust(0);
+  const other = relay(silent.client, silent.upstream, { engine: 'any' });
+  again();
+  other.destroy();
+  t.same(other.outcome, { reason: 'aborted' });
+});
 
-  t.test('none for a client of a relay server: each is refused, and nothing spins', async (t) => {
-    const clients = new Clients(t);
-    const server = resetting().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const release = exhaust(0);
-    t.equal(await clients.ask(`connect ${server.address()!.port} 20`), 'connected');
-    t.equal(await clients.ask('wait 20'), '20 of 20');
-    t.ok((await busyShare(state)) < 0.5);
-    release();
-    t.match(server.stats, { accepted: 20, failed: 20, undecided: 0 });
-    await once(server.close(), 'close');
-  });
+t.test('enough for the relay, none for a pipe: the bytes are copied', async (t) => {
+  const { left, client, upstream, right } = await world(t, make);
+  const release = exhaust(2);
+  const joined = relay(client, upstream);
+  left.end(Buffer.alloc(8 * 1024 * 1024, 'c'));
+  right.end();
+  left.resume();
+  t.ok((await readAll(right)).data.equals(Buffer.alloc(8 * 1024 * 1024, 'c')));
+  t.same(joined.outcome ?? (await once(joined, 'close'))[0], { reason: 'end' });
+  release();
+});
 
-  t.test('not even one to refuse a client with: they wait until there is, and nothing spins', async (t) => {
-    const clients = new Clients(t);
-    const release = exhaust(1);
-    // The listening socket gets the last.
-    const server = resetting().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    // What was closed before may give its descriptor back only now.
-    await delay(100);
-    const releaseLate = exhaust(0);
-    t.equal(await clients.ask(`connect ${server.address()!.port} 20`), 'connected');
-    t.ok((await busyShare(state)) < 0.5);
-    t.equal(await clients.ask('wait 0'), '0 of 20');
-    release();
-    releaseLate();
-    t.equal(await clients.ask('wait 20'), '20 of 20');
-    const { accepted, failed, undecided } = server.stats;
-    t.same([accepted, failed + undecided], [20, 20]);
-    await once(server.close(), 'close');
-  });
-} else {
-  const self = [process.execPath, fileURLToPath(import.meta.url)];
-  await t.spawn('sh', ['-c', 'ulimit -n 64 && exec "$@"', 'sh', ...self], {
-    env: { ...process.env, [INSIDE]: '1' },
-  });
-}
+t.test('none for a client of a relay server: each is refused, and nothing spins', async (t) => {
+  const clients = new Clients(t);
+  const server = resetting().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const release = exhaust(0);
+  t.equal(await clients.ask(`connect ${server.address()!.port} 20`), 'connected');
+  t.equal(await clients.ask('wait 20'), '20 of 20');
+  t.ok((await busyShare(state)) < 0.5);
+  release();
+  t.match(server.stats, { accepted: 20, failed: 20, undecided: 0 });
+  await once(server.close(), 'close');
+});
+
+t.test('not even one to refuse a client with: they wait until there is, and nothing spins', async (t) => {
+  const clients = new Clients(t);
+  const release = exhaust(1);
+  // The listening socket gets the last.
+  const server = resetting().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  // What was closed before may give its descriptor back only now.
+  await delay(100);
+  const releaseLate = exhaust(0);
+  t.equal(await clients.ask(`connect ${server.address()!.port} 20`), 'connected');
+  t.ok((await busyShare(state)) < 0.5);
+  t.equal(await clients.ask('wait 0'), '0 of 20');
+  release();
+  releaseLate();
+  t.equal(await clients.ask('wait 20'), '20 of 20');
+  const { accepted, failed, undecided } = server.stats;
+  t.same([accepted, failed + undecided], [20, 20]);
+  await once(server.close(), 'close');
+});
