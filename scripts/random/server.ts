@@ -58,7 +58,8 @@ let silent = 0;
 let pauses = false;
 
 function tell(message: FromServer): void {
-  process.send!(message);
+  // Whoever started this may be gone: 'disconnect' then ends it, and what is said in the meantime is no error.
+  process.send!(message, undefined, undefined, () => {});
 }
 
 const judge = new Judge((wrong) => {
