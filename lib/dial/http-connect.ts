@@ -1,6 +1,6 @@
 // HTTP CONNECT as its client, RFC 9110 section 9.3.6 and RFC 9112, with Basic credentials, RFC 7617.
-import { STATUS_CODES } from 'node:http';
 import { formatEndpoint } from '../address.ts';
+import { http } from '../node/on-demand.ts';
 import { malformedAnswer, proxyError, type Handshake, type ProxyError, type Turn } from './handshake.ts';
 import type { ProxyServer, Target } from './proxy-server.ts';
 
@@ -40,7 +40,7 @@ export function httpRequest({ username, password = '' }: ProxyServer, target: Ta
 }
 
 /** `reason`: in the proxy's own words, or in those of the status code. */
-export function httpRefusal(status: number, reason = STATUS_CODES[status] ?? ''): ProxyError {
+export function httpRefusal(status: number, reason = http().STATUS_CODES[status] ?? ''): ProxyError {
   const code = AUTHENTICATION.has(status) ? 'ERR_PROXY_AUTH' : 'ERR_PROXY_REFUSED';
   const message = `The HTTP proxy has not connected: ${status} ${printable(reason)}`.trimEnd();
   return proxyError(code, message, status);

@@ -10,7 +10,7 @@ export async function diagnoseInside(
   namespace: Namespace,
   options: Omit<DiagnoseOptions, 'namespace' | 'host'>,
 ): Promise<Finding[]> {
-  const program = fileURLToPath(import.meta.resolve('./inside-program.js'));
+  const program = fileURLToPath(new URL('inside-program.js', import.meta.url));
   const command = [process.execPath, ...process.execArgv, program] as const;
   const { status, stdout, stderr } = await namespace.run(command, { input: JSON.stringify(options) });
   if (status === 0) return JSON.parse(stdout) as Finding[];

@@ -22,7 +22,7 @@ export async function selfTest(context: Context): Promise<Finding[]> {
   if ('refused' in scratch) {
     return [overall.warning('no self-test', `No scratch namespace could be made: ${scratch.refused}.`)];
   }
-  const inside = fileURLToPath(import.meta.resolve('./self-test-inside.js'));
+  const inside = fileURLToPath(new URL('self-test-inside.js', import.meta.url));
   const node = [process.execPath, ...process.execArgv, inside];
   const { status, stdout, stderr } = await runIn(context.host, scratch.prefix, node);
   if (status !== 0) {

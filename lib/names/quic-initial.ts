@@ -1,6 +1,6 @@
 // QUIC Initial packets of clients: found in a datagram, and decrypted. Their keys are no secret: whoever sees the
 // connection ID can make them (RFC 9001 section 5, RFC 9369).
-import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
+import { crypto } from '../node/on-demand.ts';
 import { readVarint } from './quic-frames.ts';
 
 /** What the two versions do not have in common. */
@@ -106,7 +106,7 @@ export function findInitials(datagram: Buffer): Packets {
 function expand(secret: Buffer, label: string, length: number): Buffer {
   const text = `tls13 ${label}`;
   const info = Buffer.concat([Buffer.of(0, length, text.length), Buffer.from(text), Buffer.of(0, 1)]);
-  return createHmac('sha256', secret).update(info).digest().subarray(0, length);
+  return crypto().createHmac('sha256', secret).update(info).digest().subarray(0, length);
 }
 
 /** What a client's Initial packets are protected with. */
@@ -117,7 +117,7 @@ export class ClientKeys {
   readonly #version: number;
 
   private constructor(version: number, { salt, label }: Version, id: Buffer) {
-    const initial = createHmac('sha256', salt).update(id).digest();
+    const initial = crypto().createHmac('sha256', salt).update(id).digest();
     const secret = expand(initial, 'client in', 32);
     this.#version = version;
     this.#key = expand(secret, `${label} key`, 16);
@@ -135,7 +135,7 @@ export class ClientKeys {
   open({ version, bytes, numberAt }: InitialPacket): Buffer | undefined {
     if (version !== this.#version || bytes.length < numberAt + LONGEST_NUMBER + SAMPLE) return undefined;
     const sample = bytes.subarray(numberAt + LONGEST_NUMBER, numberAt + LONGEST_NUMBER + SAMPLE);
-    const mask = createCipheriv('aes-128-ecb', this.#headerKey, null).update(sample);
+    const mask = crypto().createCipheriv('aes-128-ecb', this.#headerKey, null).update(sample);
     const first = bytes[0]! ^ (mask[0]! & 0x0f);
     const numberEnd = numberAt + (first & 3) + 1;
     const header = Buffer.from(bytes.subarray(0, numberEnd));
@@ -146,7 +146,7 @@ export class ClientKeys {
       header[at]! ^= mask[1 + at - numberAt]!;
       nonce[nonce.length - numberEnd + at]! ^= header[at]!;
     }
-    const decipher = createDecipheriv('aes-128-gcm', this.#key, nonce);
+    const decipher = crypto().createDecipheriv('aes-128-gcm', this.#key, nonce);
     decipher.setAAD(header).setAuthTag(bytes.subarray(-TAG));
     const frames = decipher.update(bytes.subarray(numberEnd, -TAG));
     try {

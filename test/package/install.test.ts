@@ -1,6 +1,7 @@
 // The package as npm packs and installs it.
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -13,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, relative, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import t from 'tap';
 import { root } from '../../scripts/native.ts';
 
@@ -63,11 +64,23 @@ function pack(...directories: string[]): Packed[] {
   return JSON.parse(stdout) as Packed[];
 }
 
+/** What is packed: made of a copy, because other tests run beside this one. The compiler has run before all of them. */
+const checkout = join(scratch, 'checkout');
+const { files: shipped, scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  files: string[];
+  scripts: { prepack: string };
+};
+for (const name of ['package.json', 'README.md', 'LICENSE', 'dist/scripts/bundle.js', ...shipped]) {
+  cpSync(join(root, name), join(checkout, name), { recursive: true });
+}
+symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'));
+execFileSync('sh', ['-c', scripts.prepack.replace(/^npm run build:ts && /, '')], { cwd: checkout });
+
 /** The package with its dependencies as tarballs: the installation below uses no network and no cache. */
 const dependencies = ['commander', 'dns-packet', 'node-addon-api', 'node-gyp-build'];
 /** What these ask for themselves. */
 const theirs = ['@leichtgewicht/ip-codec'];
-const tarballs = pack('.', ...[...dependencies, ...theirs].map((name) => `./node_modules/${name}`));
+const tarballs = pack(checkout, ...[...dependencies, ...theirs].map((name) => `./node_modules/${name}`));
 const packed = tarballs.find(({ filename }) => filename.startsWith('original-dst-'))!;
 
 /** Somebody's project that depends on the package. */
@@ -92,12 +105,40 @@ function use(code = USE) {
   });
 }
 
+const packedFiles = packed.files.map(({ path }) => path);
+const textOf = (file: string) => readFileSync(join(checkout, file), 'utf8');
+
+/** What a file of dist/lib names of the others: imports, at once or later, and programs that it starts. */
+function named(file: string): { atOnce: string[]; all: string[] } {
+  const text = textOf(file);
+  const found = (pattern: RegExp) =>
+    [...text.matchAll(pattern)].map(([, first, second = '']) => join(dirname(file), dirname(second), first!));
+  const atOnce = found(/^(?:import|export) (?:[^;]*? from )?'(\.[^']+)'/gm);
+  if (file.endsWith('.d.ts')) {
+    const all = [...atOnce, ...found(/import\('(\.[^']+)'\)/g)];
+    return { atOnce: [], all: all.map((name) => name.replace(/\.ts$/, '.d.ts')) };
+  }
+  const later = found(/import\('(\.[^']+)'\)/g);
+  const programs = found(/new URL\('([^']+\.js)', (?:new URL\('([^']+)', )?import\.meta\.url\)/g);
+  // Where a module was before it was bundled is no name of a file.
+  const places = new Set(found(/new URL\('([^']+\.js)', import\.meta\.url\)\.href/g));
+  return { atOnce, all: [...atOnce, ...later, ...programs.filter((name) => !places.has(name))] };
+}
+
+/** The files that these lead to, themselves among them. */
+function reached(files: readonly string[], which: 'atOnce' | 'all'): Set<string> {
+  const seen = new Set(files);
+  for (const file of seen) for (const next of named(file)[which]) seen.add(next);
+  return seen;
+}
+
+const { exports: entryPoints } = JSON.parse(textOf('package.json')) as {
+  exports: Record<string, { types?: string; default?: string }>;
+};
+const targets = (kind: 'types' | 'default') =>
+  Object.values(entryPoints).flatMap(({ [kind]: target }) => (target === undefined ? [] : [join(target)]));
+
 t.test('it contains what it needs and no more', (t) => {
-  const list = (folder: string) =>
-    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .map((entry) => relative(root, join(entry.parentPath, entry.name)));
-  const lib = list('lib').filter((name) => name.endsWith('.ts'));
   const wanted = [
     'CHANGELOG.md',
     'LICENSE',
@@ -108,11 +149,30 @@ t.test('it contains what it needs and no more', (t) => {
     'prebuilds/linux-x64/original-dst.napi.node',
     'prebuilds/manifest.json',
     'scripts/install.js',
-    ...list('src'),
+    ...readdirSync(join(root, 'src'), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => relative(root, join(entry.parentPath, entry.name))),
     // Neither the sources, which say nothing that these do not, nor the maps that lead to them.
-    ...lib.flatMap((name) => ['.js', '.d.ts'].map((end) => `dist/${name.replace(/\.ts$/, end)}`)),
+    ...reached([...targets('default'), ...targets('types'), 'dist/lib/cli.js'], 'all'),
   ];
-  t.same(packed.files.map(({ path }) => path).sort(), wanted.sort());
+  t.same(packedFiles.toSorted(), wanted.sort());
+  const started = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .flatMap((name) =>
+      [...readFileSync(join(root, 'lib', name), 'utf8').matchAll(/new URL\('([^']+\.js)'/g)].map(
+        ([, program]) => join('dist/lib', dirname(name), program!),
+      ),
+    );
+  t.ok(started.length > 0);
+  for (const program of started) t.ok(packedFiles.includes(program), program);
+  t.end();
+});
+
+t.test('what is always loaded together is in few files', (t) => {
+  for (const entry of targets('default')) {
+    const files = reached([entry], 'atOnce');
+    t.ok(files.size <= 3, `${entry}: ${[...files].join(' ')}`);
+  }
   t.end();
 });
 
@@ -150,9 +210,9 @@ t.test('the command and the entry points work', (t) => {
     });
   const doctor = npx('doctor', '--json');
   t.equal(doctor.stderr.replaceAll(/^npm warn.*\n/gm, ''), '');
-  const { findings } = JSON.parse(doctor.stdout) as { findings: { id: string; level: string }[] };
+  const parsed = JSON.parse(doctor.stdout) as { findings: { id: string; level: string }[] };
   t.match(
-    findings.find(({ id }) => id === 'binary'),
+    parsed.findings.find(({ id }) => id === 'binary'),
     { level: 'ok' },
     'with its addon',
   );
@@ -167,6 +227,14 @@ t.test('the command and the entry points work', (t) => {
     console.log(typeof diagnose, typeof planRules, typeof createServer);
   `);
   t.equal(stdout, 'function function function\n', stderr);
+
+  // These start programs of the package, which are found by their paths. What else they find is said where they are tested.
+  const { findings: tested } = JSON.parse(npx('doctor', '--self-test', '--json').stdout) as typeof parsed;
+  t.ok(
+    tested.some(({ id }) => id === 'self-test-redirect-tcp-ipv4'),
+    'the self-test has run',
+  );
+  t.match(npx('demo').stdout, /^✓  plain TCP /m, 'the demo has run');
   t.end();
 });
 
