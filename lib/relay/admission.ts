@@ -29,6 +29,7 @@ export const REFUSALS = [
   'ERR_MAX_PER_CLIENT',
   'ERR_MAX_RATE_PER_CLIENT',
   'ERR_PROXY_HEADER',
+  'ERR_SERVER_NOT_RUNNING',
 ] as const;
 
 /** Throws unless all are whole numbers. */

@@ -155,7 +155,10 @@ export class ServerCounts {
       refused: {
         ...refused,
         ...Object.fromEntries(
-          REFUSALS.filter((reason) => thread[reason] > 0).map((reason) => [reason, thread[reason]]),
+          REFUSALS.filter((reason) => thread[reason] > 0).map((reason) => [
+            reason,
+            thread[reason] + (refused[reason] ?? 0),
+          ]),
         ),
       },
       failed: thread.failed + this.#failed,

@@ -76,6 +76,8 @@ void RelayThread::end_listening(RelayListener* listener, bool destroy) {
     Waiting* const next = one->next;
     const bool last = next == nullptr && listener->first == nullptr;
     reset_on_close(one->fd.get());
+    add_to(&listener->stats->refused[kNotRunning - 1], 1);
+    record_waiting(one, Record::kNotAdmitted, kNotRunning);
     forget(one);
     if (last) return;
     one = next;
@@ -131,6 +133,10 @@ bool RelayThread::accept(RelayListener* listener) {
       return false;
     }
     if (answer == RelayListener::Accepted::kNotThisOne) continue;
+    if (answer == RelayListener::Accepted::kRefused) {
+      record_refusal(listener, facts, nullptr, nullptr, kRelayError, EMFILE);
+      continue;
+    }
     Admission admission;
     const Admitted admitted = listener->admit(facts.peer, now_, &admission);
     if (admitted != kYes) {

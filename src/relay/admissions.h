@@ -28,9 +28,10 @@ enum Admitted : uint8_t {
   kTooManyPending,
   kTooManyOfClient,
   kTooFast,
-  kNoHeader,  // of the PROXY protocol, from a peer that must send one
+  kNoHeader,    // of the PROXY protocol, from a peer that must send one
+  kNotRunning,  // destroyed before it had said enough
 };
-constexpr size_t kRefusalReasons = kNoHeader;
+constexpr size_t kRefusalReasons = kNotRunning;
 
 class Admissions;
 

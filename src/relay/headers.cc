@@ -45,7 +45,7 @@ void RelayThread::look_for_header(Waiting* one, bool over) {
 // None, not in time, or not one that is to be believed.
 void RelayThread::refuse_header(Waiting* one) {
   add_to(&one->listener->stats->refused[kNoHeader - 1], 1);
-  record_refusal(one->listener, one->facts, nullptr, nullptr, Record::kNotAdmitted, kNoHeader);
+  record_waiting(one, Record::kNotAdmitted, kNoHeader);
   reset_on_close(one->fd.get());
   forget(one);
 }

@@ -149,7 +149,7 @@ void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
 // The client has reset the connection.
 void RelayThread::forget_gone(Waiting* one) {
   add_to(&one->listener->stats->gone, 1);
-  record_gone(*one);
+  record_waiting(one, Record::kClientGone, 0);
   forget(one);
 }
 

@@ -47,7 +47,7 @@ RelayListener::Accepted RelayListener::accept_one(OwnedFd* accepted, Facts* fact
       return Accepted::kNotThisOne;
     case EMFILE:
     case ENFILE:
-      return refuse_one();
+      return refuse_one(facts);
     default:
       return Accepted::kCannot;
   }
@@ -55,21 +55,25 @@ RelayListener::Accepted RelayListener::accept_one(OwnedFd* accepted, Facts* fact
 
 // A connection that is never accepted would keep the listener readable and this thread busy, and
 // its client would wait for ever.
-RelayListener::Accepted RelayListener::refuse_one() {
+RelayListener::Accepted RelayListener::refuse_one(Facts* facts) {
   if (!spare.valid()) return Accepted::kCannot;
   spare.reset();
-  OwnedFd refused(accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  sockaddr_storage peer = {};
+  socklen_t length = sizeof(peer);
+  OwnedFd refused(accept4(fd.get(), reinterpret_cast<sockaddr*>(&peer), &length, SOCK_CLOEXEC));
   if (!refused.valid()) {
     const bool none = errno == EAGAIN;
     return take_spare() && none ? Accepted::kNone : Accepted::kCannot;
   }
+  *facts = {};
+  facts->peer_status = endpoint_from_sockaddr(peer, &facts->peer);
   add_to(&stats->accepted, 1);
   add_to(&stats->failed, 1);
   reset_on_close(refused.get());
   // In one piece: a number that is free for a moment is another thread's the next.
   dup3(fd.get(), refused.get(), O_CLOEXEC);
   spare = std::move(refused);
-  return Accepted::kNotThisOne;
+  return Accepted::kRefused;
 }
 
 bool RelayListener::take_spare() {

@@ -37,12 +37,12 @@ struct ListenerStats {
   double to_client;
   double inspecting;                // whose first bytes are awaited, now
   double gone;                      // of those: reset by the client
-  double refused[kRefusalReasons];  // RST was sent for want of room, by Admitted
+  double refused[kRefusalReasons];  // RST was sent, by Admitted
   double records_dropped;           // nobody took them in time
   Histogram dial;                   // of the relayed
   Histogram duration;               // likewise
 };
-static_assert(sizeof(ListenerStats) == 416, "lib/relay/server-stats.ts knows this layout");
+static_assert(sizeof(ListenerStats) == 424, "lib/relay/server-stats.ts knows this layout");
 
 // How the connections of a listener are dialled on.
 struct DialPlan {
@@ -134,11 +134,12 @@ struct RelayListener : Watched {
 
   enum class Accepted : uint8_t {
     kOne,
-    kNotThisOne,  // it is gone, or was refused; the next one may be there
+    kNotThisOne,  // it is gone; the next one may be there
+    kRefused,     // for want of a descriptor; likewise
     kNone,
     kCannot,  // no descriptor, not even to refuse one, or no memory: every further try is in vain
   };
-  // accept4(2), which tells the peer too.
+  // accept4(2), which tells the peer too: also that of one that was refused.
   Accepted accept_one(OwnedFd* accepted, Facts* facts);
   // fcntl(2). Returns false when there is no descriptor.
   bool take_spare();
@@ -161,7 +162,7 @@ struct RelayListener : Watched {
 
  private:
   bool recorded_ = false;
-  Accepted refuse_one();
+  Accepted refuse_one(Facts* facts);
 };
 
 }  // namespace original_dst

@@ -47,14 +47,14 @@ void RelayThread::record_refusal(RelayListener* listener, const Facts& facts,
   add_record(std::move(one));
 }
 
-// Before it had said enough.
-void RelayThread::record_gone(const Waiting& waiting) {
-  const Endpoint* const destination = waiting.certain ? &waiting.destination : nullptr;
-  std::unique_ptr<Record> one = record_of(waiting.listener, waiting.facts, destination, nullptr);
-  if (one == nullptr) return;
-  one->accepted_us = waiting.accepted_us(now_us_);
-  one->outcome = Record::kClientGone;
-  add_record(std::move(one));
+// Before it had said enough; it is forgotten next.
+void RelayThread::record_waiting(Waiting* waiting, uint8_t outcome, int error) {
+  Seen seen;
+  seen.looked = false;
+  seen.accepted_us = waiting->accepted_us(now_us_);
+  seen.proxied = std::move(waiting->proxied);
+  const Endpoint* const destination = waiting->certain ? &waiting->destination : nullptr;
+  record_refusal(waiting->listener, waiting->facts, destination, &seen, outcome, error);
 }
 
 // That it is sent RST: because it was decided so, or because the dial failed at once.

@@ -110,7 +110,7 @@ class RelayThread {
                                     const Endpoint* destination, const Seen* seen);
   void record_refusal(RelayListener* listener, const Facts& facts, const Endpoint* destination,
                       const Seen* seen, uint8_t outcome, int error);
-  void record_gone(const Waiting& one);
+  void record_waiting(Waiting* one, uint8_t outcome, int error);
   void record_verdict(std::unique_ptr<Record> one, const Handled& handled);
   void add_record(std::unique_ptr<Record> one);
   void record_end(Relay* relay, RelayReason reason, RelaySide side, int error);

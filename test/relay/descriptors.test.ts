@@ -5,7 +5,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:f
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { createRelayServer, relay, type RelayServer } from '../../lib/index.ts';
+import { type ConnectionRecord, createRelayServer, relay, type RelayServer } from '../../lib/index.ts';
 import { connections, readAll, world } from '../fixtures/relay-world.ts';
 
 /** Opens files until there are no more descriptors, less `left`. Returns what closes them. */
@@ -90,8 +90,11 @@ function openState(): number {
   );
 }
 
-function resetting(): RelayServer {
-  return createRelayServer({ decide: () => 'reset' });
+function resetting(): { server: RelayServer; records: ConnectionRecord[] } {
+  const records: ConnectionRecord[] = [];
+  const server = createRelayServer({ decide: () => 'reset' });
+  server.on('records', (some) => records.push(...some));
+  return { server, records };
 }
 
 // Not before everything is loaded: the loader opens many files at a time.
@@ -149,7 +152,8 @@ t.test('enough for the relay, none for a pipe: the bytes are copied', async (t) 
 
 t.test('none for a client of a relay server: each is refused, and nothing spins', async (t) => {
   const clients = new Clients(t);
-  const server = resetting().listen(0, '127.0.0.1');
+  const { server, records } = resetting();
+  server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const release = exhaust(0);
   t.equal(await clients.ask(`connect ${server.address()!.port} 20`), 'connected');
@@ -158,13 +162,19 @@ t.test('none for a client of a relay server: each is refused, and nothing spins'
   release();
   t.match(server.stats, { accepted: 20, failed: 20, undecided: 0 });
   await once(server.close(), 'close');
+  t.equal(records.length, 20);
+  const client = { address: '127.0.0.1', family: 'IPv4' };
+  const expected = { client, destination: undefined, verdict: undefined, lasting: false, outcome: 'EMFILE' };
+  for (const record of records) t.match(record, expected);
+  t.equal(new Set(records.map((record) => record.client.port)).size, 20);
 });
 
 t.test('not even one to refuse a client with: they wait until there is, and nothing spins', async (t) => {
   const clients = new Clients(t);
   const release = exhaust(1);
   // The listening socket gets the last.
-  const server = resetting().listen(0, '127.0.0.1');
+  const { server, records } = resetting();
+  server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   // What was closed before may give its descriptor back only now.
   await delay(100);
@@ -178,4 +188,5 @@ t.test('not even one to refuse a client with: they wait until there is, and noth
   const { accepted, failed, undecided } = server.stats;
   t.same([accepted, failed + undecided], [20, 20]);
   await once(server.close(), 'close');
+  t.equal(records.length, 20);
 });

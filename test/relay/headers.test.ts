@@ -185,6 +185,8 @@ t.test('what is no header, in time: RST, counted, and nobody is asked', async (t
 t.test('with no limit of time, and destroyed meanwhile', async (t) => {
   const before = openSockets();
   const { server } = await serve({ proxyProtocol: { from, timeout: 0 }, maxPending: 1 });
+  const records: ConnectionRecord[] = [];
+  server.on('records', (some) => records.push(...some));
   const gone = dial(server);
   await until(() => server.stats.inspecting === 1);
   gone.resetAndDestroy();
@@ -199,9 +201,47 @@ t.test('with no limit of time, and destroyed meanwhile', async (t) => {
   server.destroy();
   await once(server, 'close');
   await end;
+  t.match(server.stats.refused, { ERR_SERVER_NOT_RUNNING: 1 });
+  t.same(
+    records.map(({ outcome }) => outcome),
+    ['ERR_CLIENT_GONE', 'ERR_MAX_PENDING', 'ERR_SERVER_NOT_RUNNING'],
+  );
   for (const socket of [silent, another]) socket.destroy();
   t.same(await socketsLeft(before), []);
 });
+
+t.test(
+  'gone, or destroyed, while it is looked at: a record of its client, and from when it was accepted',
+  async (t) => {
+    const { server, asked } = await serve({ inspect: { timeout: 60_000 } });
+    const records: ConnectionRecord[] = [];
+    server.on('records', (some) => records.push(...some));
+    const began = Date.now();
+    const [gone, silent] = [dial(server), dial(server)];
+    await until(() => server.stats.inspecting === 2);
+    const accepted = Date.now();
+    await sleep(30);
+    // The thread hears of the first one first.
+    for (const one of [silent, gone]) await new Promise((resolve) => one.write(V1, resolve));
+    gone.resetAndDestroy();
+    await until(() => server.stats.gone === 1);
+    const end = readAll(silent);
+    server.destroy();
+    await once(server, 'close');
+    await end;
+    silent.destroy();
+    t.same(asked, []);
+    const about = { client: CLIENT, verdict: undefined, lasting: false };
+    t.match(records, [
+      { ...about, outcome: 'ERR_CLIENT_GONE' },
+      { ...about, outcome: 'ERR_SERVER_NOT_RUNNING' },
+    ]);
+    for (const { time, durationMs } of records) {
+      t.ok(time >= began - 2 && time <= accepted + 2, `${began} <= ${time} <= ${accepted}`);
+      t.ok(durationMs > 28, String(durationMs));
+    }
+  },
+);
 
 t.test('what follows the header is looked at', async (t) => {
   const { server, asked } = await serve({ inspect: { ports: [port], timeout: 5000 } });
