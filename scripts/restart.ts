@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { visit } from './soak/client.ts';
+import { MOST_CLIENTS, visit } from './soak/client.ts';
 import { inWorld, startWorld } from './soak/world.ts';
 import { type Outcome, summary } from './summary.ts';
 
@@ -17,10 +17,11 @@ const { values } = parseArgs({
 });
 const restarts = Number(values.restarts);
 const clients = Number(values.clients);
-if (!(restarts >= 1) || !(clients >= 1)) throw new Error('usage: restart [--restarts N] [--clients N]');
+if (!(restarts >= 1) || !(clients >= 1 && clients <= MOST_CLIENTS))
+  throw new Error(`usage: restart [--restarts N] [--clients 1 to ${MOST_CLIENTS}]`);
 
 inWorld();
-const far = await startWorld();
+const far = await startWorld(clients);
 const program = fileURLToPath(new URL('./soak/restarted.js', import.meta.url));
 
 type Way = 'reuse-port' | 'inherit' | 'none';
@@ -45,13 +46,13 @@ async function run(way: Way, times: number): Promise<Outcome> {
   let pid = await nextPid(first.stdout);
   const fates: Record<string, number> = {};
   const state = { on: true };
-  const row = async (): Promise<void> => {
+  const row = async (number: number): Promise<void> => {
     while (state.on) {
-      const { seen } = await visit('plain');
+      const { seen } = await visit(number, 'plain');
       fates[seen] = (fates[seen] ?? 0) + 1;
     }
   };
-  const rows = Array.from({ length: clients }, row);
+  const rows = Array.from({ length: clients }, (_, number) => row(number));
   for (let i = 0; i < times; i++) {
     await delay(500);
     if (way === 'none') {

@@ -9,7 +9,8 @@
 // that no client counts as one in calm.
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { visit, type Visit, type Way } from './soak/client.ts';
+import type { ConnectionRecord } from '../lib/index.ts';
+import { MOST_CLIENTS, visit, type Visit, type Way } from './soak/client.ts';
 import { disastersOf } from './soak/disasters.ts';
 import { type Fate, fateOf } from './soak/judge.ts';
 import { ProxyProcess } from './soak/proxy-process.ts';
@@ -30,12 +31,12 @@ const [minutes, clients, pause] = [values.minutes, values.clients, values.pause]
   number,
   number,
 ];
-if (!(minutes > 0) || !(clients >= 1) || !(pause >= 0))
-  throw new Error('usage: soak [--minutes N] [--clients N] [--pause MS]');
+if (!(minutes > 0) || !(clients >= 1 && clients <= MOST_CLIENTS) || !(pause >= 0))
+  throw new Error(`usage: soak [--minutes N] [--clients 1 to ${MOST_CLIENTS}] [--pause MS]`);
 
 inWorld();
 
-const far = await startWorld();
+const far = await startWorld(clients);
 const proxy = await ProxyProcess.start();
 const state = { calm: true, loading: true, disaster: 'none yet', since: performance.now() };
 
@@ -50,28 +51,31 @@ let told = 0;
 
 const disasterNow = (): string => `${state.disaster}, ${Math.round(performance.now() - state.since)} ms ago`;
 
+async function recordOf({ address, port, began, ended }: Visit): Promise<ConnectionRecord | undefined> {
+  return port === undefined ? undefined : proxy.recordOf({ address, port, began, ended });
+}
+
 /** All that is known of a client, so that its fate can be explained. */
-async function tell(what: string, one: Visit, since: number, disasters: string[]): Promise<void> {
-  const record = one.port === undefined ? undefined : await proxy.recordOf(one.port, since);
+async function tell(what: string, one: Visit, disasters: string[]): Promise<void> {
+  const record = await recordOf(one);
   console.log(`${new Date().toISOString()} ${what}: ${JSON.stringify({ ...one, disasters, record })}`);
 }
 
-async function client(): Promise<void> {
+async function client(number: number): Promise<void> {
   while (state.loading && !proxy.died) {
     const way: Way = Math.random() < 0.01 ? FAULTS[Math.floor(Math.random() * FAULTS.length)]! : 'plain';
     const calmAtFirst = state.calm;
-    const since = Date.now();
     const disasters = [disasterNow()];
-    const seen = await visit(way);
+    const seen = await visit(number, way);
     disasters.push(disasterNow());
     const calm = way === 'plain' && state.calm && calmAtFirst;
-    const asked = (seen.seen === 'cut' || (calm && seen.seen === 'reset')) && seen.port !== undefined;
-    const fate = fateOf(seen, asked ? await proxy.recordOf(seen.port!, since) : undefined);
+    const asked = seen.seen === 'cut' || (calm && seen.seen === 'reset');
+    const fate = fateOf(seen, asked ? await recordOf(seen) : undefined);
     fates[fate]++;
     if (calm) undeserved[fate]++;
-    if (fate === 'wrong') await tell('wrong', seen, since, disasters);
+    if (fate === 'wrong') await tell('wrong', seen, disasters);
     else if (calm && fate !== 'whole' && fate !== 'undecided' && told++ < MOST_TOLD)
-      await tell(`${fate} in calm`, seen, since, disasters);
+      await tell(`${fate} in calm`, seen, disasters);
     await delay(20 + Math.random() * 60);
   }
 }
@@ -97,7 +101,7 @@ async function befall(): Promise<void> {
 async function run(forMs: number): Promise<void> {
   state.loading = true;
   state.calm = true;
-  const all = [...Array.from({ length: clients }, client), befall()];
+  const all = [...Array.from({ length: clients }, (_, number) => client(number)), befall()];
   const end = performance.now() + forMs;
   while (performance.now() < end && !proxy.died) {
     await delay(Math.min(60_000, end - performance.now()));
@@ -167,7 +171,7 @@ if (after) {
     {
       name: 'records',
       problems:
-        after.open > 0 || after.recorded + after.recordsDropped > after.accepted ? ['do not add up'] : [],
+        after.open > 0 || after.recorded + after.recordsDropped !== after.accepted ? ['do not add up'] : [],
       details: `${after.accepted} accepted, ${after.recorded} recorded, ${after.recordsDropped} dropped; refused: ${list(after.refused)}`,
     },
   );

@@ -11,16 +11,34 @@ export type Way = 'plain' | 'resets' | 'is reset' | 'dials nobody' | 'says nothi
 /** `cut`: FIN in the middle of the answer. `false bytes`: what was not sent. */
 export type Seen = 'whole' | 'reset' | 'cut' | 'gave up' | 'false bytes';
 
+/** Not the proxy's own address: it would take a client at the port of a recent dial for itself. */
+const FIRST_ADDRESS = 11;
+export const MOST_CLIENTS = 200;
+
+/**
+ * Each client's own. Where they share one, and most of its ports rest, one that is free after a RST is the next client's
+ * within milliseconds, and nobody knows whose record is whose.
+ */
+export function addressOf(number: number): string {
+  return `192.0.2.${FIRST_ADDRESS + number}`;
+}
+
+/** NAT gives who comes from the port of another's, to another destination, another port as long as conntrack knows both. */
+export const NOBODYS_CLIENT = '192.0.2.250';
+
 export interface Visit {
   way: Way;
   seen: Seen;
-  /** Of the client's own end: the proxy knows it by that. */
+  /** The client's own end, by which the proxy knows it; without a port: never connected. */
+  address: string;
   port: number | undefined;
+  /** From dial to end, in milliseconds since the epoch. */
+  began: number;
+  ended: number;
   sent: number;
   got: number;
   /** Since the last byte was read, which a process that is late with everything may be late with too. */
   silentMs: number;
-  tookMs: number;
   error?: string | undefined;
 }
 
@@ -35,23 +53,23 @@ function words(way: Way): Buffer {
   return Math.random() < 0.5 ? Buffer.concat([head, body]) : Buffer.concat([Buffer.from('-'), body]);
 }
 
-export async function visit(way: Way): Promise<Visit> {
+export async function visit(number: number, way: Way): Promise<Visit> {
   const sent = words(way);
-  const host = way === 'dials nobody' ? '203.0.113.1' : '198.51.100.7';
-  // Not the proxy's own address: it would take a client at the port of a recent dial for itself.
-  const socket = connect({ port: 7000, host, localAddress: '192.0.2.11', allowHalfOpen: true });
-  const began = performance.now();
+  const nobody = way === 'dials nobody';
+  const host = nobody ? '203.0.113.1' : '198.51.100.7';
+  const address = nobody ? NOBODYS_CLIENT : addressOf(number);
+  const socket = connect({ port: 7000, host, localAddress: address, allowHalfOpen: true });
+  const began = Date.now();
   return new Promise<Visit>((resolve) => {
     let got = 0;
-    let heard = began;
+    let heard = performance.now();
     let port: number | undefined;
     socket.once('connect', () => (port = socket.localPort));
     const over = (seen: Seen, error?: string): void => {
       clearTimeout(timer);
       socket.destroy();
-      const now = performance.now();
-      const times = { silentMs: Math.round(now - heard), tookMs: Math.round(now - began) };
-      resolve({ way, seen, port, sent: sent.length, got, ...times, error });
+      const times = { began, ended: Date.now(), silentMs: Math.round(performance.now() - heard) };
+      resolve({ way, seen, address, port, sent: sent.length, got, ...times, error });
     };
     const timer = setTimeout(() => over('gave up'), PATIENCE_MS);
     socket.on('error', (error: NodeJS.ErrnoException) => over('reset', `${error.syscall} ${error.code}`));

@@ -4,12 +4,10 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ConnectionRecord } from '../../lib/index.ts';
-import type { Answer, Held, Question } from './proxy.ts';
+import type { Answer, Asked, Held, Question } from './proxy.ts';
 
 /** How long a record may take: gathered by the thread, then by the event loop, of a process that may have no descriptor. */
 const PATIENCE_MS = 3000;
-/** By how much a record may seem to be earlier: made of two clocks. */
-const CLOCKS_MS = 50;
 
 export class ProxyProcess {
   readonly child: ChildProcess;
@@ -48,12 +46,12 @@ export class ProxyProcess {
     return (await this.#ask({})).held!;
   }
 
-  /** What it has recorded of the connection from this port that began after `since`, in milliseconds since the epoch. */
-  async recordOf(port: number, since: number): Promise<ConnectionRecord | undefined> {
+  /** What it has recorded of a client. */
+  async recordOf(client: Asked): Promise<ConnectionRecord | undefined> {
     const end = performance.now() + PATIENCE_MS;
     while (!this.died) {
-      const { record } = await this.#ask({ port });
-      if (record && record.time >= since - CLOCKS_MS) return record;
+      const { record } = await this.#ask({ client });
+      if (record) return record;
       if (performance.now() > end) break;
       await delay(50);
     }

@@ -19,10 +19,17 @@ export interface Held {
   refused: Record<string, number>;
 }
 
-/** `port`: of the client whose record is asked for. */
+/** A client whose record is asked for. */
+export interface Asked {
+  address: string;
+  port: number;
+  began: number;
+  ended: number;
+}
+
 export interface Question {
   id: number;
-  port?: number;
+  client?: Asked;
 }
 
 export interface Answer {
@@ -31,8 +38,10 @@ export interface Answer {
   record?: ConnectionRecord | undefined;
 }
 
-/** So many are remembered: more than the clients that can be waiting for theirs. */
+/** So many are remembered: more than come while somebody waits for his. */
 const REMEMBERED = 4096;
+/** By how much a record may seem to begin too early or too late: less than a client rests between two visits. */
+const CLOCKS_MS = 10;
 
 const server = createRelayServer({
   mark: 7,
@@ -61,19 +70,24 @@ const server = createRelayServer({
 });
 
 let recorded = 0;
-/** By the client's port, the latest last. */
-const records = new Map<number, ConnectionRecord>();
+const records: ConnectionRecord[] = [];
 server.on('records', (batch) => {
   recorded += batch.length;
-  for (const one of batch) {
-    records.delete(one.client.port);
-    records.set(one.client.port, one);
-  }
-  for (const port of records.keys()) {
-    if (records.size <= REMEMBERED) break;
-    records.delete(port);
-  }
+  records.push(...batch);
+  if (records.length > 2 * REMEMBERED) records.splice(0, records.length - REMEMBERED);
 });
+
+/** Accepted while the client was there. */
+function recordOf({ address, port, began, ended }: Asked): ConnectionRecord | undefined {
+  return records.find(
+    ({ client, time }) =>
+      client.port === port &&
+      client.address === address &&
+      time >= began - CLOCKS_MS &&
+      time <= ended + CLOCKS_MS,
+  );
+}
+
 server.on('error', () => {});
 
 function held(): Held {
@@ -101,8 +115,8 @@ function held(): Held {
   };
 }
 
-process.on('message', ({ id, port }: Question) => {
-  const answer: Answer = port === undefined ? { id, held: held() } : { id, record: records.get(port) };
+process.on('message', ({ id, client }: Question) => {
+  const answer: Answer = client ? { id, record: recordOf(client) } : { id, held: held() };
   process.send!(answer);
 });
 server.listen(15001);

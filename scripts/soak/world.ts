@@ -3,6 +3,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { ensureTools } from '../native.ts';
+import { addressOf, NOBODYS_CLIENT } from './client.ts';
 
 const INSIDE = 'ORIGINAL_DST_SOAK_INSIDE';
 
@@ -23,12 +24,15 @@ export function inWorld(): void {
 }
 
 /** Connections to 198.51.100.7:7000 come to port 15001, but those with the mark 7. Returns the process that answers them. */
-export async function startWorld(): Promise<ChildProcess> {
+export async function startWorld(clients: number): Promise<ChildProcess> {
+  const addresses = [...Array.from({ length: clients }, (_, number) => addressOf(number)), NOBODYS_CLIENT];
   sh(`
     mount -t tmpfs tmpfs /run && mkdir -p /run/netns && ip link set lo up
     ip netns add far
     ip link add near type veth peer name far netns far
-    ip addr add 192.0.2.1/24 dev near && ip addr add 192.0.2.11/24 dev near && ip link set near up
+    ip addr add 192.0.2.1/24 dev near 
+    for address in ${addresses.join(' ')}; do ip addr add $address/24 dev near; done
+    ip link set near up
     ip -n far addr add 192.0.2.2/24 dev far && ip -n far addr add 198.51.100.7/32 dev far
     ip -n far link set far up && ip -n far link set lo up
     ip route add default via 192.0.2.2
