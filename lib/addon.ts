@@ -16,6 +16,8 @@ export interface Binding extends RelayBinding {
   readFacts(fd: number, listenerPort?: number): number;
   /** Of the accepted MPTCP socket that readFacts was about: what `entryStatus` says of others. */
   checkMptcpEntry(fd: number): number;
+  /** Where that is EADDRINUSE, by ctnetlink: 0 if the entry is the connection's own nevertheless, or a negative errno. */
+  confirmEntry(fd: number): number;
   addressText(role: number): string;
   /** Of what readFacts has found out: does C++ know where that was going, without TypeScript? Then it is in `scratch`. */
   certainDestination(listenerPort: number, localIsKnown: boolean): boolean;

@@ -60,7 +60,7 @@ function hintFor(code: string, context: SystemErrorContext): string | undefined 
     return 'conntrack is active here but has no entry for this connection: it was flushed, timed out, or the rules say notrack';
   }
   if (code === 'EADDRINUSE' && (option === 'SO_ORIGINAL_DST' || option === 'SOCK_DIAG_BY_FAMILY')) {
-    return 'segments have come to this connection’s socket that it could not use: if they were another connection’s, so is the conntrack entry';
+    return 'segments have come to this connection’s socket that it could not use: if they were another connection’s, so is the conntrack entry. With CAP_NET_ADMIN conntrack is asked whether they were';
   }
   if (code === 'ENOTCONN' && syscall === 'getpeername') {
     return 'the connection has been reset: its addresses are free for another one, which conntrack’s entry may be about';

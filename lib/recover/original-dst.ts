@@ -26,7 +26,7 @@ import { isOwnAddress } from './own-address.ts';
 import { here, Place } from './place.ts';
 import { acceptingServer, underlyingSocket, withFd } from '../node/socket-fd.ts';
 
-const { EBADF, ENOENT, ENOPROTOOPT, ENOTCONN, EOPNOTSUPP } = constants.errno;
+const { EADDRINUSE, EBADF, ENOENT, ENOPROTOOPT, ENOTCONN, EOPNOTSUPP } = constants.errno;
 
 /** A destination that is known, and how the connection came here. */
 export interface KnownDst extends Endpoint {
@@ -122,6 +122,20 @@ function notDialled(boundTo: BoundTo | undefined, place: Place): OriginalDst | u
   return answer === false ? knownAt(Role.local, 'tproxy') : unknown(answer, 'setns');
 }
 
+/**
+ * Is the entry that has answered this connection's own? 0, or why that is not known. A client that has sent a segment
+ * twice, as all do when the acknowledgement is late, looks as a stranger does who sends from the same addresses, until
+ * conntrack is asked what the entry has seen. That takes CAP_NET_ADMIN, in the namespace of the socket.
+ */
+function doubtOf(mptcp: boolean, { where }: Place): number {
+  const status = mptcp ? binding().checkMptcpEntry(where) : entryStatus();
+  if (status !== -EADDRINUSE || binding().confirmEntry(where) !== 0) return status;
+  if (!mptcp) return 0;
+  // The first subflow may have ended meanwhile, which the MPTCP socket does not tell.
+  const later = binding().checkMptcpEntry(where);
+  return later === status ? 0 : later;
+}
+
 /** Conntrack has an entry for these addresses, which another connection may have made. */
 function ofAnother(errno: number, mptcp: boolean): UnknownDst {
   if (mptcp) return unknown(errno, 'netlink', 'SOCK_DIAG_BY_FAMILY');
@@ -159,7 +173,7 @@ export function recoverFromFacts(
         : withoutAnswer(answer, place, 'getsockopt', 'SO_ORIGINAL_DST'))
     );
   }
-  const entry = mptcp ? binding().checkMptcpEntry(place.where) : entryStatus();
+  const entry = doubtOf(mptcp, place);
   conntrackSeen(familyAt(Role.local), place);
   if (sameEndpoint(Role.original, Role.local)) {
     const delivered = notDialled(boundTo, place);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/netlink.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -30,6 +31,18 @@ int Conntrack::lookup(int where, const ConntrackQuestion& question, ConntrackAns
   // Whatever an exchange that failed has left behind must not meet the next question.
   if (status != 0 && status != -ENOENT) place->netlink.reset();
   return status;
+}
+
+int Conntrack::confirm(int fd, const Facts& facts) {
+  ConntrackAnswer answer;
+  const int status = lookup(fd, {facts.local, facts.peer, IPPROTO_TCP, 0}, &answer);
+  // It is seldom asked for: not worth keeping a namespace for.
+  forget(fd);
+  if (status != 0) return status;
+  if (!answer.handshake || !same_address(answer.original, facts.original)) return -EADDRINUSE;
+  // Asked last: while it is connected nobody else has had its addresses.
+  Endpoint peer = {};
+  return peer_endpoint(fd, &peer);
 }
 
 Conntrack::Place* Conntrack::place_of(uint64_t number) {

@@ -3,6 +3,7 @@
 #define ORIGINAL_DST_CONNTRACK_CONNTRACK_H_
 
 #include "conntrack/conntrack_message.h"
+#include "socket/original_dst.h"
 #include "socket/owned_fd.h"
 
 namespace original_dst {
@@ -16,6 +17,14 @@ class Conntrack {
   // -EPROTONOSUPPORT or -EINVAL where the kernel has no ctnetlink. `where`: a socket of the
   // namespace whose entries are meant, or -1 for this thread's.
   int lookup(int where, const ConntrackQuestion& question, ConntrackAnswer* answer);
+  // check_entry() has said -EADDRINUSE of the accepted connection that `facts` are about: is the
+  // entry its own all the same, because those segments were its client's, who sends what is not
+  // acknowledged in time again? An entry that has seen a handshake to its end can only have seen
+  // that of the one socket which has its addresses: a stranger's SYN gets no SYN-ACK from that, and
+  // other segments of a stranger begin an entry that is known to be picked up. Returns 0;
+  // -EADDRINUSE: it may be a stranger's; -ENOTCONN: the socket is closed by now, an MPTCP socket's
+  // subflow excepted; or -errno as lookup().
+  int confirm(int fd, const Facts& facts);
   // Keeps no socket for the namespace of `where` any more: that would keep the namespace.
   void forget(int where);
 

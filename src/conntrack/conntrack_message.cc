@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
@@ -142,6 +143,32 @@ bool read_tuple(const Attribute& attribute, Tuple* tuple) {
   return port && tuple->destination.family != 0;
 }
 
+// Of a connection that was under way when conntrack first saw it (nf_conntrack_tcp_loose), as after
+// a flush: tcp_new() knows no window then, and lets all pass.
+bool picked_up(const Attribute& a) {
+  nf_ct_tcp_flags flags;
+  if (a.length < sizeof(flags)) return true;
+  memcpy(&flags, a.data, sizeof(flags));
+  return (flags.flags & IP_CT_TCP_FLAG_BE_LIBERAL) != 0;
+}
+
+bool had_handshake(const Attribute& protocol_info) {
+  uint8_t state = TCP_CONNTRACK_NONE;
+  bool from_its_beginning[2] = {};
+  Attributes outer(protocol_info.data, protocol_info.length);
+  for (Attribute tcp; outer.next(&tcp);) {
+    if (tcp.type != CTA_PROTOINFO_TCP) continue;
+    Attributes inner(tcp.data, tcp.length);
+    for (Attribute a; inner.next(&a);) {
+      if (a.type == CTA_PROTOINFO_TCP_STATE && a.length >= 1) state = *a.data;
+      if (a.type == CTA_PROTOINFO_TCP_FLAGS_ORIGINAL) from_its_beginning[0] = !picked_up(a);
+      if (a.type == CTA_PROTOINFO_TCP_FLAGS_REPLY) from_its_beginning[1] = !picked_up(a);
+    }
+  }
+  return from_its_beginning[0] && from_its_beginning[1] && state >= TCP_CONNTRACK_ESTABLISHED &&
+         state <= TCP_CONNTRACK_CLOSE_WAIT;
+}
+
 int read_entry(const uint8_t* bytes, size_t length, ConntrackAnswer* answer) {
   bool found = false;
   Attributes entry(bytes, length);
@@ -159,6 +186,7 @@ int read_entry(const uint8_t* bytes, size_t length, ConntrackAnswer* answer) {
       memcpy(&answer->seconds, a.data, sizeof(answer->seconds));
       answer->seconds = ntohl(answer->seconds);
     }
+    if (a.type == CTA_PROTOINFO) answer->handshake = had_handshake(a);
   }
   return found ? 0 : -EBADMSG;
 }

@@ -22,6 +22,8 @@ struct ConntrackAnswer {
   Endpoint original;  // where the first packet of the flow was going
   Endpoint client;    // where answers to it go before NAT gives them its own source address back
   uint32_t seconds;  // until the entry times out, rounded down; 0 also when the kernel does not say
+  // Of TCP: the packets that it has seen include a handshake, from SYN to ACK, and no reset.
+  bool handshake;
 };
 
 constexpr size_t kConntrackQuestionSize = 160;

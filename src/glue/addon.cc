@@ -47,6 +47,7 @@ class Addon : public Napi::Addon<Addon> {
                              InstanceMethod("getOriginalDst", &Addon::GetOriginalDst),
                              InstanceMethod("readFacts", &Addon::ReadFacts),
                              InstanceMethod("checkMptcpEntry", &Addon::CheckMptcpEntry),
+                             InstanceMethod("confirmEntry", &Addon::ConfirmEntry),
                              InstanceMethod("addressText", &Addon::AddressText),
                              InstanceMethod("certainDestination", &Addon::CertainDestination),
                              InstanceMethod("canonicalAddress", &Addon::CanonicalAddress),
@@ -196,6 +197,11 @@ class Addon : public Napi::Addon<Addon> {
     if (status != 0) return Napi::Number::New(info.Env(), status);
     *original = answer.original;
     return Napi::Number::New(info.Env(), answer.seconds);
+  }
+
+  // (fd) → 0 or -errno, as Conntrack::confirm(), of the connection that the facts are about
+  Napi::Value ConfirmEntry(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), conntrack_.confirm(fd_argument(info), answer_->facts));
   }
 
   // (where, address and port of a client, those that it has dialled, protocol) → does the server

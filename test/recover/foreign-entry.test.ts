@@ -182,6 +182,28 @@ await inNamespace(t, import.meta.url, async () => {
           nothingWrong(t);
         });
 
+        await t.test(
+          `${family}: a client that sends again what was not acknowledged is no stranger`,
+          async (t) => {
+            const local = nextPort++;
+            await proxy.while(async () => {
+              const one = await dialled(t, local, addresses, first);
+              nft(`table inet lossy {
+              chain output {
+                type filter hook output priority 0
+                ct direction reply tcp flags & (syn | ack) == ack drop
+              }
+            }`);
+              one.write(`for ${first}`);
+              const accepting = `ss -Htnm sport = :15001 and dport = :${local}`;
+              await until(() => /,d[1-9]\d*\)/.test(sh(accepting)));
+              nft('delete table inet lossy');
+            });
+            t.same(await proxy.printed(1), [`redirect ${first} 80`]);
+            nothingWrong(t);
+          },
+        );
+
         await t.test(`${family}: a client that has said all it had to say is no stranger`, async (t) => {
           const local = nextPort++;
           came.length = 0;

@@ -4,6 +4,7 @@ import * as http2 from 'node:http2';
 import { createServer, Socket, type AddressInfo } from 'node:net';
 import { constants } from 'node:os';
 import t from 'tap';
+import { binding } from '../../lib/binding.ts';
 import * as facts from '../../lib/recover/kernel-answer.ts';
 import {
   createServer as interceptingServer,
@@ -179,6 +180,37 @@ await inNamespace(t, import.meta.url, async () => {
         kind: 'unknown',
         cause: { code: 'EADDRINUSE', syscall: 'getsockopt' },
       });
+    }
+  });
+
+  await t.test('conntrack’s word for an entry counts while the first subflow is there', async (t) => {
+    const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
+    const { EADDRINUSE, ENOTCONN } = constants.errno;
+    for (const [later, expected] of [
+      [EADDRINUSE, { kind: 'redirect' }],
+      [ENOTCONN, { kind: 'unknown', cause: { code: 'ENOTCONN', syscall: 'netlink' } }],
+    ] as const) {
+      const checks = [-EADDRINUSE, -later];
+      const native = {
+        __proto__: binding(),
+        conntrackLookup: () => 60,
+        checkMptcpEntry: () => checks.shift(),
+        confirmEntry: () => 0,
+      };
+      const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
+        module('recover/original-dst'),
+        {
+          [module('binding')]: { binding: () => native },
+          [module('recover/kernel-answer')]: {
+            ...facts,
+            originalStatus: () => -constants.errno.EOPNOTSUPP,
+            peerStatus: () => 0,
+            sameEndpoint: () => false,
+          },
+        },
+      );
+      t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), expected);
+      t.same(checks, []);
     }
   });
 });
