@@ -39,7 +39,9 @@ int Conntrack::confirm(int fd, const Facts& facts) {
   // It is seldom asked for: not worth keeping a namespace for.
   forget(fd);
   if (status != 0) return status;
-  if (!answer.handshake || !same_address(answer.original, facts.original)) return -EADDRINUSE;
+  const bool same =
+      same_address(answer.original, facts.original) && answer.original.port == facts.original.port;
+  if (!same || !answer.handshake) return -EADDRINUSE;
   // Asked last: while it is connected nobody else has had its addresses.
   Endpoint peer = {};
   return peer_endpoint(fd, &peer);
