@@ -136,8 +136,9 @@ await inNamespace(t, import.meta.url, async () => {
     const second = dial();
     t.equal(await second.fate, 'ECONNRESET');
     t.same(server.stats.refused, { ERR_MAX_PENDING: 1 });
+    const decided = once(server, 'relay');
     silent.end('no hello, and no more');
-    await until(() => server.stats.inspecting === 0);
+    await decided;
     const third = dial();
     third.socket.write('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n');
     t.equal(await third.fate, 'served');
