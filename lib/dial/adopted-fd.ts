@@ -28,8 +28,8 @@ function notFit(message: string): CodedError {
   return codedError('ERR_INVALID_ARG_VALUE', message, { base: TypeError });
 }
 
-/** Throws unless `options.fd` is a TCP socket, and no option is there that only a new socket can have. */
-export function checkAdoption(options: DialOptions & { fd: number }): Endpoint['family'] {
+/** Throws unless `options.fd` is a TCP socket, and no option is there that only a new socket can have. Its family. */
+function familyOfAdopted(options: DialOptions & { fd: number }): Endpoint['family'] {
   const { fd } = options;
   checkFd(fd);
   const other = OF_THE_SOCKET.find((name) => options[name] !== undefined);
@@ -40,6 +40,11 @@ export function checkAdoption(options: DialOptions & { fd: number }): Endpoint['
 /** Has the caller opened the socket? */
 export function hasFd<T extends DialOptions>(options: T): options is T & { fd: number } {
   return options.fd !== undefined;
+}
+
+/** Throws if there is a descriptor to adopt that cannot be: before a refusal closes it. */
+export function checkAdoption(options: DialOptions): void {
+  if (hasFd(options)) familyOfAdopted(options);
 }
 
 /** Closes the descriptor of a dial that is not made after all. */
@@ -54,7 +59,7 @@ export class AdoptedFd {
 
   /** Throws unless it can be, and has done nothing then. */
   constructor(options: DialOptions & { fd: number }, to: Pick<Endpoint, 'address' | 'port'>) {
-    const family = checkAdoption(options);
+    const family = familyOfAdopted(options);
     const { fd } = options;
     const address = canonicalAddress(to.address);
     // A name may have several addresses, of both families, each of which takes a socket of its own.

@@ -1,7 +1,7 @@
 // connectOriginal(): dials where an intercepted connection was going.
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
-import { closeAdopted } from './adopted-fd.ts';
+import { checkAdoption, closeAdopted } from './adopted-fd.ts';
 import { checkDialOptions, dial, type DialOptions, type DialSource, told } from './connect.ts';
 import { checkProxyServer, type ProxyServer } from './proxy-server.ts';
 import { dialVia } from './via.ts';
@@ -75,6 +75,7 @@ export function checkPreserveSource(value: unknown): void {
  */
 export function connectOriginal(socket: Socket, options: ConnectOriginalOptions = {}): Socket {
   checkDialOptions(options);
+  checkAdoption(options);
   checkPreserveSource(options.preserveSource);
   const { preserveSource = false, via, ...how } = options;
   if (via !== undefined) checkProxyServer(via, 'options.via');

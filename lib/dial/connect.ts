@@ -12,7 +12,7 @@ import { foreignRuntimeName } from '../node/runtime.ts';
 import { socketFd } from '../node/socket-fd.ts';
 import { dials, publishDial } from './channel.ts';
 import { CONNECT_TIMEOUT, limitConnecting } from './connect-timeout.ts';
-import { AdoptedFd, checkAdoption, hasFd } from './adopted-fd.ts';
+import { AdoptedFd, hasFd } from './adopted-fd.ts';
 import { isSpecial, noDescriptors, noteAttempts, optionsRefusal, prepareAttempts } from './attempt.ts';
 
 /** Where a connection comes from. */
@@ -84,7 +84,7 @@ function checkSource(source: unknown): asserts source is DialSource {
   checkInteger('options.source.port', port, 0, 65535);
 }
 
-/** Throws unless these can be used as options of a dial. */
+/** Throws unless these can be used as options of a dial; whether `fd` can is {@link checkAdoption}'s to say. */
 export function checkDialOptions(options: unknown): asserts options is DialOptions {
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
@@ -99,7 +99,6 @@ export function checkDialOptions(options: unknown): asserts options is DialOptio
   if (dial.namespace !== undefined) checkNamespace('options.namespace', dial.namespace);
   if (dial.interface !== undefined) checkString('options.interface', dial.interface);
   checkEgress('options.egress', dial.egress);
-  if (hasFd(dial)) checkAdoption(dial);
 }
 
 function numberOf(address: string): 4 | 6 {

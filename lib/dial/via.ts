@@ -8,7 +8,7 @@ import { foreignRuntimeName } from '../node/runtime.ts';
 import { aroundConnect, socketFd, type Attempt } from '../node/socket-fd.ts';
 import { egressRefusal } from '../policy/egress.ts';
 import type { Path } from '../policy/own-dials.ts';
-import { closeAdopted } from './adopted-fd.ts';
+import { checkAdoption, closeAdopted } from './adopted-fd.ts';
 import { noDescriptors } from './attempt.ts';
 import { dials, publishDial } from './channel.ts';
 import { checkDialOptions, dial, type ConnectOptions } from './connect.ts';
@@ -133,6 +133,7 @@ export function dialVia(
   checkProxyServer(proxy);
   const target = readDestination(destination);
   checkDialOptions(options);
+  checkAdoption(options);
   const { handshakeTimeout = 30_000, egress, signal, timeout, allowHalfOpen = false, ...how } = options;
   checkInteger('options.handshakeTimeout', handshakeTimeout, 0, MAX_MS);
   if (egress !== undefined && target.address === undefined) {

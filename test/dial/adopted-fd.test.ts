@@ -127,6 +127,13 @@ await inNamespace(t, import.meta.url, async () => {
         connectVia({ protocol: 'socks5', address: 'localhost', port: 1 }, { name: 'a.b', port: 1 }, { fd }),
       { code: 'ERR_INVALID_ARG_VALUE', message: /literal/ },
     );
+    // Nor is it closed where the dial would be refused.
+    const deny = new BlockList();
+    deny.addAddress('127.0.0.1');
+    const proxy = { protocol: 'socks5', address: '127.0.0.1', port: 1 } as const;
+    t.throws(() => connectVia(proxy, { address: '127.0.0.1', port: 1 }, { fd: udp, egress: { deny } }), {
+      code: 'ERR_INVALID_FD_TYPE',
+    });
     for (const each of [fd, other, udp, unix]) t.ok(isOpen(each));
     closeSync(fd);
     closeSync(other);
@@ -201,7 +208,11 @@ await inNamespace(t, import.meta.url, async () => {
       code: 'ERR_INVALID_ARG_VALUE',
       message: /"options.fd" or "options.preserveSource"/,
     });
-    t.ok(isOpen(fd));
+    const udp = await udpFd(t);
+    t.throws(() => connectOriginal(clients[2]!, { fd: udp, egress: { allow: new BlockList() } }), {
+      code: 'ERR_INVALID_FD_TYPE',
+    });
+    for (const each of [fd, udp]) t.ok(isOpen(each));
     closeSync(fd);
   });
 
