@@ -15,11 +15,15 @@ export interface CapturePorts {
 /** The addresses that programs in there have: RFC 7600's dummy address, and one of RFC 4193. */
 export const OWN_ADDRESSES = { IPv4: '192.0.0.8', IPv6: 'fd00:6f64::8' } as const;
 
-/** Everything has a route, to nowhere: rules see it before it goes there. */
+/**
+ * Everything has a route, to nowhere: rules see it before it goes there. The kernel makes the local route of an IPv6 address
+ * in a work queue; until that is done, answers would go nowhere too.
+ */
 const INTERFACES = `
 addr add ${OWN_ADDRESSES.IPv4}/32 dev lo
 route add default dev lo src ${OWN_ADDRESSES.IPv4}
 addr add ${OWN_ADDRESSES.IPv6}/128 dev lo nodad
+route add local ${OWN_ADDRESSES.IPv6} dev lo table local
 route add ::/0 dev lo src ${OWN_ADDRESSES.IPv6}
 `;
 

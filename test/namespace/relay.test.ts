@@ -59,7 +59,13 @@ await inNamespace(t, import.meta.url, async () => {
 
   await t.test('it dials where it listens, or where it is told to', async (t) => {
     const pod = await makePod(t);
-    for (const address of Object.values(FAR)) await configure(pod, `addr add ${address} dev lo`);
+    await configure(
+      pod,
+      `
+      addr add ${FAR.v4} dev lo
+      addr add ${FAR.v6} dev lo nodad
+      -6 route add local ${FAR.v6} dev lo table local`,
+    );
     const inside = await serverInside(t, pod, (socket) => socket.end('inside'));
     const outside = createServer((socket) => socket.end('outside')).listen(portOf(inside));
     t.teardown(() => outside.close());
