@@ -147,14 +147,19 @@ await inNamespace(t, import.meta.url, () => {
   });
 
   t.test('nothing outlives the command, whatever ends it', async (t) => {
-    const started = join(t.testdir({}), 'started');
-    // No touch: it would be one more.
-    const child = start(t, { openssl: `: >'${started}'; exec sleep 5` }, covered);
+    const directory = t.testdir({});
+    const [started, end] = [join(directory, 'started'), join(directory, 'end')];
+    // No touch and no sleep: each would be one more.
+    const openssl = `: >'${started}'; until [ -p '${end}' ]; do :; done; read -r line <'${end}'`;
+    const child = start(t, { openssl }, covered);
+    sh(`mkfifo '${end}'`); // start() empties the directory
     while (!existsSync(started)) await delay(20);
     const family = withDescendants(child.pid!);
     t.equal(family.length, 5, 'the command, unshare, the inside, the servers, openssl');
     child.kill('SIGKILL');
-    // openssl ends by itself, and the servers, which wait for it, find nobody to serve.
+    // openssl ends, and the servers, which wait for it, find nobody to serve. Not to be opened for writing alone, which
+    // would wait for a reader.
+    writeFileSync(end, '\n', { flag: 'r+' });
     const alive = (): number[] => family.filter((pid) => existsSync(`/proc/${pid}/exe`));
     const deadline = Date.now() + 60_000;
     while (alive().length > 0 && Date.now() < deadline) await delay(50);
