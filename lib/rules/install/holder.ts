@@ -12,10 +12,18 @@ export interface Holder {
   namespace: number;
 }
 
-/** Of a process that has not ended. */
-function readStat(pid: number | 'self'): { pid: number; start: number } | undefined {
-  let stat;
+interface Running {
+  pid: number;
+  start: number;
+  command: string;
+}
+
+/** A process that has not ended; undefined for another. */
+function readProcess(pid: number | 'self'): Running | undefined {
+  let words, stat;
   try {
+    // Before it is looked at whether it still runs: it may end at any moment.
+    words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
     stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
   } catch {
     return undefined;
@@ -23,25 +31,18 @@ function readStat(pid: number | 'self'): { pid: number; start: number } | undefi
   // The name, in parentheses, may hold anything.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state = ''] = fields;
-  return /[ZXx]/.test(state) ? undefined : { pid: Number.parseInt(stat), start: Number(fields[19]) };
+  if (/[ZXx]/.test(state)) return undefined;
+  const command = printable(words.join(' ').trim().slice(0, 100));
+  return { pid: Number.parseInt(stat), start: Number(fields[19]), command };
 }
 
 export function thisProcess(): Holder {
-  return { ...readStat('self')!, namespace: statSync('/proc/self/ns/pid').ino };
+  const { pid, start } = readProcess('self')!;
+  return { pid, start, namespace: statSync('/proc/self/ns/pid').ino };
 }
 
 export function sameHolder(a: Holder, b: Holder): boolean {
   return a.pid === b.pid && a.start === b.start && a.namespace === b.namespace;
-}
-
-function commandOf(pid: number): string | undefined {
-  let words;
-  try {
-    words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-  } catch {
-    return undefined;
-  }
-  return printable(words.join(' ').trim().slice(0, 100));
 }
 
 /** The error if another process, which still runs, holds the rules. One of another pid namespace cannot be seen. */
@@ -49,11 +50,14 @@ export function heldByAnother(holder: Holder | undefined, name: string): CodedEr
   const me = thisProcess();
   if (holder === undefined || sameHolder(holder, me) || holder.namespace !== me.namespace) return undefined;
   const { pid } = holder;
-  // Before it is looked at whether it still runs: it may end at any moment.
-  const command = commandOf(pid);
-  if (command === undefined || readStat(pid)?.start !== holder.start) return undefined;
-  const error = codedError('ERR_RULES_HELD', `process ${pid} holds the rules called ${name}: ${command}`, {
-    hint: 'end it, choose another name, or ask for takeOver',
-  });
+  const running = readProcess(pid);
+  if (running?.start !== holder.start) return undefined;
+  const error = codedError(
+    'ERR_RULES_HELD',
+    `process ${pid} holds the rules called ${name}: ${running.command}`,
+    {
+      hint: 'end it, choose another name, or ask for takeOver',
+    },
+  );
   return Object.assign(error, { pid });
 }
