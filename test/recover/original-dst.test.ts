@@ -183,6 +183,33 @@ await inNamespace(t, import.meta.url, async () => {
     }
   });
 
+  await t.test(
+    'segments that were thrown away: conntrack’s word counts, where it may be asked',
+    async (t) => {
+      const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
+      const { EADDRINUSE, EPERM } = constants.errno;
+      for (const [confirmed, expected] of [
+        [0, { kind: 'redirect' }],
+        [-EPERM, { kind: 'unknown', cause: { code: 'EADDRINUSE', syscall: 'getsockopt' } }],
+      ] as const) {
+        const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
+          module('recover/original-dst'),
+          {
+            [module('binding')]: { binding: () => ({ __proto__: binding(), confirmEntry: () => confirmed }) },
+            [module('recover/kernel-answer')]: {
+              ...facts,
+              originalStatus: () => 0,
+              entryStatus: () => -EADDRINUSE,
+              peerStatus: () => 0,
+              sameEndpoint: () => false,
+            },
+          },
+        );
+        t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), expected);
+      }
+    },
+  );
+
   await t.test('conntrack’s word for an entry counts while the first subflow is there', async (t) => {
     const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
     const { EADDRINUSE, ENOTCONN } = constants.errno;
