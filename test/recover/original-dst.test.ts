@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import * as http2 from 'node:http2';
 import { createServer, Socket, type AddressInfo } from 'node:net';
 import { constants } from 'node:os';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import type { Binding } from '../../lib/addon.ts';
 import { binding } from '../../lib/binding.ts';
 import * as facts from '../../lib/recover/kernel-answer.ts';
 import {
@@ -11,6 +12,7 @@ import {
   originalDst,
   recoverOriginalDst,
   type InterceptedSocket,
+  type OriginalDst,
 } from '../../lib/index.ts';
 import { listenerAddress, recoverFromFd } from '../../lib/recover/original-dst.ts';
 import { socketFd } from '../../lib/node/socket-fd.ts';
@@ -18,6 +20,23 @@ import { accepted, client, listening } from '../fixtures/connections.ts';
 import { tcpListenerFd, udpFd, unixFd } from '../fixtures/descriptors.ts';
 import { mockImport } from '../fixtures/mock.ts';
 import { inNamespace, nft, sh } from '../fixtures/netns.ts';
+
+/** What is recovered of a connection about which the kernel, and the addon, answer so. */
+async function recovered(
+  t: Test,
+  answers: Partial<typeof facts>,
+  native: Partial<Binding> = {},
+): Promise<OriginalDst> {
+  const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
+  const { recoverFromFd } = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
+    module('recover/original-dst'),
+    {
+      [module('binding')]: { binding: () => ({ __proto__: binding(), ...native }) },
+      [module('recover/kernel-answer')]: { ...facts, ...answers },
+    },
+  );
+  return recoverFromFd(await tcpListenerFd(t), undefined);
+}
 
 await inNamespace(t, import.meta.url, async () => {
   await t.test('recoverOriginalDst takes sockets only', async (t) => {
@@ -143,40 +162,24 @@ await inNamespace(t, import.meta.url, async () => {
 
   await t.test('without the peer’s address a redirect cannot be told from a reversed entry', async (t) => {
     const { ENOTCONN } = constants.errno;
-    const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
-    const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
-      module('recover/original-dst'),
-      {
-        [module('recover/kernel-answer')]: {
-          ...facts,
-          originalStatus: () => 0,
-          sameEndpoint: () => false,
-          peerStatus: () => -ENOTCONN,
-        },
-      },
-    );
-    t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), {
+    const answers = { originalStatus: () => 0, sameEndpoint: () => false, peerStatus: () => -ENOTCONN };
+    t.match(await recovered(t, answers), {
       kind: 'unknown',
       cause: { code: 'ENOTCONN', syscall: 'getpeername' },
     });
   });
 
+  const discarded = {
+    originalStatus: () => 0,
+    peerStatus: () => 0,
+    entryStatus: () => -constants.errno.EADDRINUSE,
+    sameEndpoint: () => false,
+  };
+
   await t.test('an entry that a discarded segment may have found says nothing', async (t) => {
-    const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
     for (const same of [true, false]) {
-      const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
-        module('recover/original-dst'),
-        {
-          [module('recover/kernel-answer')]: {
-            ...facts,
-            originalStatus: () => 0,
-            peerStatus: () => 0,
-            entryStatus: () => -constants.errno.EADDRINUSE,
-            sameEndpoint: (_: number, to: number) => same && to === facts.Role.local,
-          },
-        },
-      );
-      t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), {
+      const sameEndpoint = (_: number, to: number): boolean => same && to === facts.Role.local;
+      t.match(await recovered(t, { ...discarded, sameEndpoint }), {
         kind: 'unknown',
         cause: { code: 'EADDRINUSE', syscall: 'getsockopt' },
       });
@@ -186,57 +189,29 @@ await inNamespace(t, import.meta.url, async () => {
   await t.test(
     'segments that were thrown away: conntrack’s word counts, where it may be asked',
     async (t) => {
-      const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
-      const { EADDRINUSE, EPERM } = constants.errno;
       for (const [confirmed, expected] of [
         [0, { kind: 'redirect' }],
-        [-EPERM, { kind: 'unknown', cause: { code: 'EADDRINUSE', syscall: 'getsockopt' } }],
+        [-constants.errno.EPERM, { kind: 'unknown', cause: { code: 'EADDRINUSE', syscall: 'getsockopt' } }],
       ] as const) {
-        const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
-          module('recover/original-dst'),
-          {
-            [module('binding')]: { binding: () => ({ __proto__: binding(), confirmEntry: () => confirmed }) },
-            [module('recover/kernel-answer')]: {
-              ...facts,
-              originalStatus: () => 0,
-              entryStatus: () => -EADDRINUSE,
-              peerStatus: () => 0,
-              sameEndpoint: () => false,
-            },
-          },
-        );
-        t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), expected);
+        t.match(await recovered(t, discarded, { confirmEntry: () => confirmed }), expected);
       }
     },
   );
 
   await t.test('conntrack’s word for an entry counts while the first subflow is there', async (t) => {
-    const module = (name: string): string => new URL(`../../lib/${name}.js`, import.meta.url).href;
-    const { EADDRINUSE, ENOTCONN } = constants.errno;
+    const { EADDRINUSE, ENOTCONN, EOPNOTSUPP } = constants.errno;
     for (const [later, expected] of [
       [EADDRINUSE, { kind: 'redirect' }],
       [ENOTCONN, { kind: 'unknown', cause: { code: 'ENOTCONN', syscall: 'netlink' } }],
     ] as const) {
       const checks = [-EADDRINUSE, -later];
+      const answers = { originalStatus: () => -EOPNOTSUPP, peerStatus: () => 0, sameEndpoint: () => false };
       const native = {
-        __proto__: binding(),
         conntrackLookup: () => 60,
-        checkMptcpEntry: () => checks.shift(),
+        checkMptcpEntry: () => checks.shift()!,
         confirmEntry: () => 0,
       };
-      const mocked = await mockImport<typeof import('../../lib/recover/original-dst.ts')>(
-        module('recover/original-dst'),
-        {
-          [module('binding')]: { binding: () => native },
-          [module('recover/kernel-answer')]: {
-            ...facts,
-            originalStatus: () => -constants.errno.EOPNOTSUPP,
-            peerStatus: () => 0,
-            sameEndpoint: () => false,
-          },
-        },
-      );
-      t.match(mocked.recoverFromFd(await tcpListenerFd(t), undefined), expected);
+      t.match(await recovered(t, answers, native), expected);
       t.same(checks, []);
     }
   });
