@@ -30,7 +30,7 @@ export async function startWorld(clients: number): Promise<ChildProcess> {
     mount -t tmpfs tmpfs /run && mkdir -p /run/netns && ip link set lo up
     ip netns add far
     ip link add near type veth peer name far netns far
-    ip addr add 192.0.2.1/24 dev near 
+    ip addr add 192.0.2.1/24 dev near
     for address in ${addresses.join(' ')}; do ip addr add $address/24 dev near; done
     ip link set near up
     ip -n far addr add 192.0.2.2/24 dev far && ip -n far addr add 198.51.100.7/32 dev far
