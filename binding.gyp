@@ -64,6 +64,7 @@
             "src/host/recent_dials.cc",
             "src/relay/thread.cc",
             "src/relay/accept.cc",
+            "src/relay/acknowledge.cc",
             "src/relay/admissions.cc",
             "src/relay/flow.cc",
             "src/relay/handshake.cc",

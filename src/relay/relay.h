@@ -83,9 +83,13 @@ struct Relay : Timed {
   bool busy = false;
   bool connecting = false;  // to the upstream
   bool fresh = false;       // as of Flow::attach()
-  Admission admission;      // of a connection to a listener that has limits
-  DialNote note;            // about the upstream, where the thread dials it
-  bool probing = false;     // the kernel has been told to find out whether the peers live
+  bool owes_ack = false;    // to the upstream, as of start_dial()
+  uint64_t owes_since = 0;  // microseconds; 0: it is in no list
+  Relay* next_owing = nullptr;
+  Relay* previous_owing = nullptr;
+  Admission admission;   // of a connection to a listener that has limits
+  DialNote note;         // about the upstream, where the thread dials it
+  bool probing = false;  // the kernel has been told to find out whether the peers live
   // The upstream is still to be dialled by the thread; ends[kClient] has its descriptor already.
   std::unique_ptr<Dial> dial;
   // Another way than by one dial, until it has led to the upstream.

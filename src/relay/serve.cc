@@ -120,6 +120,7 @@ bool RelayThread::has_connected(Relay* relay) {
   }
   if (!relay->ends[kUpstream].writable) return false;
   relay->connecting = false;
+  relay->owes_ack = true;
   relay->last_activity = now_;
   if (relay->onward != nullptr) {
     relay->onward->connected();
@@ -155,6 +156,7 @@ void RelayThread::serve(Relay* relay) {
   const uint64_t before = relay->flows[0].moved() + relay->flows[1].moved();
   const bool open = serve_flow(relay, kClient) && serve_flow(relay, kUpstream);
   if (!open) return;
+  if (relay->owes_ack) see_to_ack(relay);
   if (relay->flows[0].moved() + relay->flows[1].moved() != before) {
     relay->last_activity = now_;
     publish(relay);
@@ -216,6 +218,7 @@ void RelayThread::fail(Relay* relay, RelaySide side, int error) {
 void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int error) {
   dequeue(relay);
   timers_.disarm(relay);
+  if (relay->owes_since != 0) forget_ack(relay);
   publish(relay);
   // An end whose stream was cut must not take it for a whole one, so it gets RST, not FIN.
   const bool broken = reason == kRelayReset || reason == kRelayError;

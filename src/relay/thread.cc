@@ -200,7 +200,7 @@ void* RelayThread::entry(void* self) {
 void RelayThread::run() {
   epoll_event events[kEventsAtOnce];
   while (!stopping_) {
-    const int count = epoll_wait(epoll_.get(), events, kEventsAtOnce, wait_ms());
+    const int count = wait(events, kEventsAtOnce);
     now_us_ = monotonic_us();
     now_ = now_us_ / 1000;
     bool woken = false;
@@ -238,6 +238,7 @@ void RelayThread::run() {
       dequeue(relay);
       serve(relay);
     }
+    acknowledge_due(count == 0);
     expire();
     expire_waiting();
     if (records_due_ <= now_) hand_up_records();

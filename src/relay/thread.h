@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 #include "relay/flow.h"
 #include "relay/record.h"
@@ -104,6 +105,12 @@ class RelayThread {
   void forget(Relay* relay);
   void dismiss(RelayListener* listener);
   void hand_up(News* one);
+  // ---- acknowledge.cc ----
+  void see_to_ack(Relay* relay);
+  static void acknowledge(Relay* relay);
+  void forget_ack(Relay* relay);
+  void acknowledge_due(bool idle);
+  int wait(epoll_event* events, int most);
   // ---- recording.cc ----
   // Null where nobody wants to know.
   std::unique_ptr<Record> record_of(RelayListener* listener, const Facts& facts,
@@ -184,6 +191,9 @@ class RelayThread {
   size_t table_size_ = 0;
   Relay* busy_first_ = nullptr;
   Relay* busy_last_ = nullptr;
+  Relay* owing_first_ = nullptr;
+  Relay* owing_last_ = nullptr;
+  bool waits_finely_ = true;
   RelayListener* listeners_ = nullptr;
   Records records_;
   uint64_t records_due_ = UINT64_MAX;  // when they go up, as many as there are

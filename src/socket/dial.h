@@ -47,7 +47,9 @@ struct Dial {
   bool port_fallback;  // when the source's port is in use towards this destination: another one
 };
 
-// The same, and connect(2), which goes on by itself. Returns 0, or -errno and the step that failed.
+// The same, and connect(2), which goes on by itself, and whose handshake is acknowledged by the
+// first bytes that are sent: whoever has none calls set_quick_ack(). Returns 0, or -errno and the
+// step that failed.
 int start_dial(const Dial& dial, OwnedFd* opened, DialStep* failed);
 
 // dup3(2): puts the socket in the place of `fd`, which keeps its number. Returns 0 or -errno.

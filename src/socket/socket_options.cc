@@ -82,6 +82,8 @@ int set_keepalive(int fd, uint32_t dead_after_ms) {
 
 int set_urgent_inline(int fd, bool on) { return set_int(fd, SOL_SOCKET, SO_OOBINLINE, on); }
 
+int set_quick_ack(int fd, bool on) { return set_int(fd, SOL_TCP, TCP_QUICKACK, on); }
+
 int set_low_water(int fd, uint32_t bytes) {
   return set_int(fd, SOL_SOCKET, SO_RCVLOWAT, static_cast<int>(bytes));
 }

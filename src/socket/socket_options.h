@@ -31,6 +31,11 @@ int set_keepalive(int fd, uint32_t dead_after_ms);
 // and never drops it. Accepted sockets inherit it.
 int set_urgent_inline(int fd, bool on);
 
+// setsockopt(fd, SOL_TCP, TCP_QUICKACK): acknowledges what has come at once; or leaves that to what
+// is sent next, for 40 ms, 200 ms of the handshake. Until the kernel finds otherwise. Refused by
+// sockets that are not TCP.
+int set_quick_ack(int fd, bool on);
+
 // setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT): with fewer bytes than that, and no end, the socket is
 // not readable to poll(2).
 int set_low_water(int fd, uint32_t bytes);
