@@ -75,10 +75,7 @@ void RelayThread::end_listening(RelayListener* listener, bool destroy) {
   for (Waiting* one = destroy ? listener->waiting : nullptr; one != nullptr;) {
     Waiting* const next = one->next;
     const bool last = next == nullptr && listener->first == nullptr;
-    reset_on_close(one->fd.get());
-    add_to(&listener->stats->refused[kNotRunning - 1], 1);
-    record_waiting(one, Record::kNotAdmitted, kNotRunning);
-    forget(one);
+    refuse(one, kNotRunning);
     if (last) return;
     one = next;
   }
@@ -138,10 +135,9 @@ bool RelayThread::accept(RelayListener* listener) {
       continue;
     }
     Admission admission;
-    const Admitted admitted = listener->admit(facts.peer, now_, &admission);
+    const Admitted admitted = listener->group->admit(facts.peer, now_, &admission);
     if (admitted != kYes) {
-      record_refusal(listener, facts, nullptr, nullptr, Record::kNotAdmitted, admitted);
-      reset_on_close(accepted.get());
+      refuse(listener, accepted, facts, nullptr, nullptr, admitted);
       continue;
     }
     if (listener->headers.are_from(facts.peer)) {
@@ -164,6 +160,14 @@ bool RelayThread::accept(RelayListener* listener) {
   return true;
 }
 
+// Sends RST, and says so.
+void RelayThread::refuse(RelayListener* listener, const OwnedFd& accepted, const Facts& facts,
+                         const Endpoint* destination, const Seen* seen, Admitted why) {
+  add_to(&listener->stats->refused[why - 1], 1);
+  record_refusal(listener, facts, destination, seen, Record::kNotAdmitted, why);
+  reset_on_close(accepted.get());
+}
+
 void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts,
                          const Endpoint* destination, Seen* seen, bool watched,
                          Admission admission) {
@@ -177,9 +181,8 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
     case kUndecided: {
       // Its socket is the other thread's from here on.
       if (watched) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, accepted.get(), nullptr);
-      if (!listener->admit_undecided(&admission)) {
-        record_refusal(listener, *facts, destination, seen, Record::kNotAdmitted, kTooManyPending);
-        reset_on_close(accepted.get());
+      if (!admission.wait()) {
+        refuse(listener, accepted, *facts, destination, seen, kTooManyPending);
         break;
       }
       News* const one = listener->undecided(std::move(accepted), *facts, std::move(admission));

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "relay/counter.h"
 #include "relay/inspect.h"
 #include "relay/listener.h"
 #include "relay/thread.h"
@@ -38,16 +37,9 @@ void RelayThread::look_for_header(Waiting* one, bool over) {
   if (need == 0) return take_header(one, header);
   const bool ended = one->ended || got == 0;
   if (need < 0 || ended || over || !wait_for(one, static_cast<size_t>(need), size)) {
-    return refuse_header(one);
+    // None, not in time, or not one that is to be believed.
+    return refuse(one, kNoHeader);
   }
-}
-
-// None, not in time, or not one that is to be believed.
-void RelayThread::refuse_header(Waiting* one) {
-  add_to(&one->listener->stats->refused[kNoHeader - 1], 1);
-  record_waiting(one, Record::kNotAdmitted, kNoHeader);
-  reset_on_close(one->fd.get());
-  forget(one);
 }
 
 // The rest is the client's, and is decided about as any other connection.
@@ -76,13 +68,8 @@ void RelayThread::take_header(Waiting* one, const ProxyHeader& header) {
     waiting_timers_.disarm(one);
     return look(one, false);
   }
-  Seen seen;
-  seen.looked = false;
-  seen.proxied = std::move(one->proxied);
-  seen.accepted_us = one->accepted_us(now_us_);
-  decide(one->listener, std::move(one->fd), &one->facts, one->certain ? &one->destination : nullptr,
-         &seen, one->watched, std::move(one->admission));
-  forget(one);
+  Seen seen = one->seen(now_us_);
+  decide(one, &seen);
 }
 
 }  // namespace original_dst

@@ -32,9 +32,8 @@ constexpr uint64_t kLookIntervalMs = 25;
 // Null: there is no room for it.
 Waiting* RelayThread::let_wait(RelayListener* listener, OwnedFd accepted, const Facts& facts,
                                const Endpoint* destination, Admission admission) {
-  if (!listener->admit_undecided(&admission)) {
-    record_refusal(listener, facts, destination, nullptr, Record::kNotAdmitted, kTooManyPending);
-    reset_on_close(accepted.get());
+  if (!admission.wait()) {
+    refuse(listener, accepted, facts, destination, nullptr, kTooManyPending);
     return nullptr;
   }
   auto* const one = new Waiting;
@@ -135,21 +134,32 @@ bool RelayThread::wait_for(Waiting* one, size_t need, size_t size) {
 // It has said enough, or will not say more: decided about as any other.
 void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
   if (one->low_water != 1) set_low_water(one->fd.get(), 1);
-  Seen seen;
+  Seen seen = one->seen(now_us_);
+  seen.looked = true;
   seen.first = first;
   seen.size = size;
-  seen.accepted_us = one->accepted_us(now_us_);
-  seen.proxied = std::move(one->proxied);
+  decide(one, &seen);
+}
+
+void RelayThread::decide(Waiting* one, Seen* seen) {
   // Still one of the listener's: a relay that ends at once must not be its last.
-  decide(one->listener, std::move(one->fd), &one->facts, one->certain ? &one->destination : nullptr,
-         &seen, one->watched, std::move(one->admission));
+  decide(one->listener, std::move(one->fd), &one->facts, one->known_destination(), seen,
+         one->watched, std::move(one->admission));
+  forget(one);
+}
+
+void RelayThread::refuse(Waiting* one, Admitted why) {
+  const Seen seen = one->seen(now_us_);
+  refuse(one->listener, one->fd, one->facts, one->known_destination(), &seen, why);
   forget(one);
 }
 
 // The client has reset the connection.
 void RelayThread::forget_gone(Waiting* one) {
   add_to(&one->listener->stats->gone, 1);
-  record_waiting(one, Record::kClientGone, 0);
+  const Seen seen = one->seen(now_us_);
+  record_refusal(one->listener, one->facts, one->known_destination(), &seen, Record::kClientGone,
+                 0);
   forget(one);
 }
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "names/first_bytes.h"
@@ -78,9 +79,14 @@ struct Waiting : Timed, Watched {
   Waiting* next = nullptr;  // of the listener's
   Waiting* previous = nullptr;
 
-  // Of the same clock as `now_us`.
-  uint64_t accepted_us(uint64_t now_us) const {
-    return now_us - uint64_t{static_cast<uint32_t>(now_us / 1000) - since} * 1000;
+  const Endpoint* known_destination() const { return certain ? &destination : nullptr; }
+  // What is known of it before its first bytes are; its header goes along. Once.
+  Seen seen(uint64_t now_us) {
+    Seen told;
+    told.looked = false;
+    told.accepted_us = now_us - uint64_t{static_cast<uint32_t>(now_us / 1000) - since} * 1000;
+    told.proxied = std::move(proxied);
+    return told;
   }
 };
 static_assert(sizeof(Waiting) <= 256, "docs/names.md says what a silent client costs");

@@ -81,19 +81,6 @@ bool RelayListener::take_spare() {
   return spare.valid();
 }
 
-Admitted RelayListener::admit(const Endpoint& peer, uint64_t now_ms, Admission* admission) {
-  if (group->admissions == nullptr) return kYes;
-  const Admitted answer = group->admissions->admit(peer, now_ms, admission);
-  if (answer != kYes) add_to(&stats->refused[answer - 1], 1);
-  return answer;
-}
-
-bool RelayListener::admit_undecided(Admission* admission) {
-  if (admission->wait()) return true;
-  add_to(&stats->refused[kTooManyPending - 1], 1);
-  return false;
-}
-
 Origin RelayListener::origin(int accepted, const Facts& facts, const Endpoint& destination,
                              Path* path) const {
   if (plan.dials == nullptr) return kElsewhere;

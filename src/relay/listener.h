@@ -145,10 +145,6 @@ struct RelayListener : Watched {
   bool take_spare();
   // Was it closed, with nothing of it left?
   bool is_over() const { return !listening && first == nullptr && waiting == nullptr; }
-  // Is there room for it? If not, it is counted as refused, and is to be sent RST.
-  Admitted admit(const Endpoint& peer, uint64_t now_ms, Admission* admission);
-  // And among those that are not decided about?
-  bool admit_undecided(Admission* admission);
   // As find_destination(), where the connection was not captured.
   bool destination(int accepted, Facts* facts, Endpoint* found) const;
   // Decides by lasting verdicts, and dials. kResetIt: send RST; kUndecided: ask, also about a loop,

@@ -47,16 +47,6 @@ void RelayThread::record_refusal(RelayListener* listener, const Facts& facts,
   add_record(std::move(one));
 }
 
-// Before it had said enough; it is forgotten next.
-void RelayThread::record_waiting(Waiting* waiting, uint8_t outcome, int error) {
-  Seen seen;
-  seen.looked = false;
-  seen.accepted_us = waiting->accepted_us(now_us_);
-  seen.proxied = std::move(waiting->proxied);
-  const Endpoint* const destination = waiting->certain ? &waiting->destination : nullptr;
-  record_refusal(waiting->listener, waiting->facts, destination, &seen, outcome, error);
-}
-
 // That it is sent RST: because it was decided so, or because the dial failed at once.
 void RelayThread::record_verdict(std::unique_ptr<Record> one, const Handled& handled) {
   if (one == nullptr) return;

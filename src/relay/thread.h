@@ -97,6 +97,8 @@ class RelayThread {
   // are in the scratch buffer. `watched`: the socket is in the epoll set.
   void decide(RelayListener* listener, OwnedFd accepted, Facts* facts, const Endpoint* destination,
               Seen* seen, bool watched, Admission admission);
+  void refuse(RelayListener* listener, const OwnedFd& accepted, const Facts& facts,
+              const Endpoint* destination, const Seen* seen, Admitted why);
   void pause(RelayListener* listener);
   void resume(RelayListener* listener);
   uint64_t listeners_due() const;
@@ -117,14 +119,12 @@ class RelayThread {
                                     const Endpoint* destination, const Seen* seen);
   void record_refusal(RelayListener* listener, const Facts& facts, const Endpoint* destination,
                       const Seen* seen, uint8_t outcome, int error);
-  void record_waiting(Waiting* one, uint8_t outcome, int error);
   void record_verdict(std::unique_ptr<Record> one, const Handled& handled);
   void add_record(std::unique_ptr<Record> one);
   void record_end(Relay* relay, RelayReason reason, RelaySide side, int error);
   void hand_up_records();
   // ---- headers.cc ----
   void look_for_header(Waiting* one, bool over);
-  void refuse_header(Waiting* one);
   void take_header(Waiting* one, const ProxyHeader& header);
   // ---- inspect.cc ----
   Waiting* let_wait(RelayListener* listener, OwnedFd accepted, const Facts& facts,
@@ -139,6 +139,8 @@ class RelayThread {
   void look(Waiting* one, bool over);
   bool wait_for(Waiting* one, size_t need, size_t size);
   void settle(Waiting* one, const FirstBytes& first, size_t size);
+  void decide(Waiting* one, Seen* seen);
+  void refuse(Waiting* one, Admitted why);
   void forget_gone(Waiting* one);
   void forget(Waiting* one);
   // ---- onward.cc ----
