@@ -1,5 +1,6 @@
 // proc(5): which process has a socket open, and what it is.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { processStat } from './process-stat.ts';
 
 /** A process that has dialled. */
 export interface ClientProcess {
@@ -13,13 +14,6 @@ export interface ClientProcess {
   cgroup: string | undefined;
 }
 
-/** A process at one moment: the same number may be another one's later. */
-interface Identity {
-  parent: number;
-  /** In clock ticks after the boot. */
-  started: string;
-}
-
 /** Undefined: there is none, or it may not be looked at. */
 function attempt<T>(look: () => T): T | undefined {
   try {
@@ -27,15 +21,6 @@ function attempt<T>(look: () => T): T | undefined {
   } catch {
     return undefined;
   }
-}
-
-function identityOf(pid: number): Identity | undefined {
-  return attempt(() => {
-    // The name in brackets may hold anything, also brackets and spaces.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return { parent: Number(fields[1]), started: fields[19]! };
-  });
 }
 
 /** The descriptor by which a process has the socket. */
@@ -47,7 +32,7 @@ function descriptorOf(pid: number, inode: number): string | undefined {
 
 /** Of a family that shares the socket the eldest: a shell, and not the command that it runs. */
 function eldest(pid: number, inode: number): number {
-  const parent = identityOf(pid)?.parent;
+  const parent = processStat(pid)?.parent;
   if (!parent || descriptorOf(parent, inode) === undefined) return pid;
   return eldest(parent, inode);
 }
@@ -83,7 +68,7 @@ export function holderOf(inode: number): number | undefined {
 /** What the process is that has the socket; undefined when it has ended or has closed it meanwhile. */
 export function describeHolder(pid: number, inode: number): ClientProcess | undefined {
   return attempt(() => {
-    const before = identityOf(pid);
+    const before = processStat(pid);
     const read = (file: string): string => readFileSync(`/proc/${pid}/${file}`, 'utf8');
     const [, uid] = /^Uid:\t\d+\t(\d+)/m.exec(read('status'))!;
     const command = read('cmdline').replace(/\0$/, '');
@@ -93,7 +78,8 @@ export function describeHolder(pid: number, inode: number): ClientProcess | unde
       command: command.split('\0'),
       cgroup: /^0::(.*)$/m.exec(read('cgroup'))?.[1],
     };
-    const stillThere = descriptorOf(pid, inode) !== undefined && identityOf(pid)?.started === before?.started;
+    const stillThere =
+      descriptorOf(pid, inode) !== undefined && processStat(pid)?.started === before?.started;
     return stillThere ? described : undefined;
   });
 }

@@ -1,44 +1,35 @@
 // The process whose rules they are: another one must neither take them over nor remove them unasked.
 import { readFileSync, statSync } from 'node:fs';
 import { codedError, type CodedError } from '../../errors.ts';
+import { processStat } from '../../recover/process-stat.ts';
 import { printable } from './printable.ts';
 
 /** A process, told from a later one with the same number. */
 export interface Holder {
   pid: number;
-  /** When it began, in clock ticks since the machine did: field 22 of /proc/PID/stat, proc_pid_stat(5). */
+  /** When it began, in clock ticks since the machine did. */
   start: number;
   /** The inode of its pid namespace, in which the number is meant. */
   namespace: number;
 }
 
-interface Running {
-  pid: number;
-  start: number;
-  command: string;
+export function thisProcess(): Holder {
+  const { pid, started } = processStat('self')!;
+  return { pid, start: started, namespace: statSync('/proc/self/ns/pid').ino };
 }
 
-/** A process that has not ended; undefined for another. */
-function readProcess(pid: number | 'self'): Running | undefined {
-  let words, stat;
+/** What the holder runs; undefined when it has ended. */
+function commandOf({ pid, start }: Holder): string | undefined {
+  let words;
   try {
     // Before it is looked at whether it still runs: it may end at any moment.
     words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
   } catch {
     return undefined;
   }
-  // The name, in parentheses, may hold anything.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const [state = ''] = fields;
-  if (/[ZXx]/.test(state)) return undefined;
-  const command = printable(words.join(' ').trim().slice(0, 100));
-  return { pid: Number.parseInt(stat), start: Number(fields[19]), command };
-}
-
-export function thisProcess(): Holder {
-  const { pid, start } = readProcess('self')!;
-  return { pid, start, namespace: statSync('/proc/self/ns/pid').ino };
+  const stat = processStat(pid);
+  if (stat?.started !== start || /[ZXx]/.test(stat.state)) return undefined;
+  return printable(words.join(' ').trim().slice(0, 100));
 }
 
 export function sameHolder(a: Holder, b: Holder): boolean {
@@ -50,14 +41,10 @@ export function heldByAnother(holder: Holder | undefined, name: string): CodedEr
   const me = thisProcess();
   if (holder === undefined || sameHolder(holder, me) || holder.namespace !== me.namespace) return undefined;
   const { pid } = holder;
-  const running = readProcess(pid);
-  if (running?.start !== holder.start) return undefined;
-  const error = codedError(
-    'ERR_RULES_HELD',
-    `process ${pid} holds the rules called ${name}: ${running.command}`,
-    {
-      hint: 'end it, choose another name, or ask for takeOver',
-    },
-  );
+  const command = commandOf(holder);
+  if (command === undefined) return undefined;
+  const error = codedError('ERR_RULES_HELD', `process ${pid} holds the rules called ${name}: ${command}`, {
+    hint: 'end it, choose another name, or ask for takeOver',
+  });
   return Object.assign(error, { pid });
 }
