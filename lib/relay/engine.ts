@@ -60,14 +60,14 @@ class Engine {
   readonly #free: number[] = [];
   readonly #load: number[] = [];
   /** What is to happen when an undecided connection is gone, by its token. */
-  readonly #gone = new Map<number, () => void>();
+  readonly #gone: ((() => void) | undefined)[] = [];
   #slotsPerSlab = 0;
   #alive = 0;
 
   constructor() {
     const batch = this.#native.relayStart(
       (count) => this.#onClosed(count),
-      (token) => this.#gone.get(token)?.(),
+      (token) => this.#gone[token]?.(),
     );
     /* c8 ignore next -- no memory for an event handle */
     if (typeof batch === 'number') throw systemError(batch, { syscall: 'relay' });
@@ -142,12 +142,13 @@ class Engine {
 
   /** Calls `onGone` when the undecided connection is reset or broken. */
   watch(token: number, onGone: () => void): void {
-    this.#gone.set(token, onGone);
+    this.#gone[token] = onGone;
     this.#native.relayWatch(token);
   }
 
   unwatch(token: number): void {
-    this.#gone.delete(token);
+    // Most were decided about at once, and not watched.
+    if (token < this.#gone.length) this.#gone[token] = undefined;
   }
 
   /** Counts what keeps the event loop alive: relays, listening servers, connections to be decided about. */

@@ -8,6 +8,7 @@ import { dials, publishDial } from '../dial/channel.ts';
 import { NameResolver } from '../dial/name-resolver.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { closeOnAbort } from '../node/close-on-abort.ts';
+import { Crowd } from './crowd.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { ownDialRefusal, setPath } from '../policy/own-dials.ts';
@@ -50,7 +51,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
   readonly #counts = new ServerCounts();
   readonly #resolver: NameResolver;
   /** Those whose decision takes its time. */
-  readonly #undecided = new Set<Undecided>();
+  readonly #undecided = new Crowd<Undecided>();
   #revocations = 0;
   // A tick later: a throwing listener must not keep others from theirs.
   readonly #records = new RecordBatches((records) => process.nextTick(() => this.emit('records', records)));
@@ -148,8 +149,8 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     if (this.#state === 'listening' || destroy) this.#listener?.close(destroy);
     this.#state = 'closing';
     if (!destroy) return;
-    for (const one of this.#undecided) this.#end(one, notRunning());
-    for (const joined of this.#counts.relays) joined.destroy();
+    for (const one of this.#undecided.all()) this.#end(one, notRunning());
+    for (const joined of this.#counts.relays.all()) joined.destroy();
   }
 
   #record(wanted: boolean): void {

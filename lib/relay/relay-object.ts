@@ -1,5 +1,6 @@
 // One relay, as its user sees it.
 import { EventEmitter } from 'node:events';
+import { type Member, OUTSIDE } from './crowd.ts';
 import type { Mover, RelayOutcome } from './outcome.ts';
 
 /** The events of a {@link Relay}. */
@@ -27,10 +28,11 @@ export interface Relay extends EventEmitter<RelayEvents> {
 }
 
 /** A relay whose bytes somebody will move. */
-export class RelayObject extends EventEmitter<RelayEvents> implements Relay {
+export class RelayObject extends EventEmitter<RelayEvents> implements Relay, Member {
   #mover: Mover | undefined;
   #outcome: RelayOutcome | undefined;
   #alive = true;
+  place = OUTSIDE;
 
   get bytesToUpstream(): number {
     return this.#mover?.bytesToUpstream() ?? 0;

@@ -2,12 +2,13 @@
 import { publishError } from '../accept/channels.ts';
 import { countConnection, countLoop, type InterceptStats, newInterceptStats } from '../accept/stats.ts';
 import type { CodedError } from '../errors.ts';
+import { Crowd } from './crowd.ts';
 import { countRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { REFUSALS } from './admission.ts';
 import { type Histogram, HISTOGRAM_SIZE, type HistogramName, observe, sumOf } from './histogram.ts';
 import type { RelayOutcome } from './outcome.ts';
-import type { Relay, RelayObject } from './relay-object.ts';
+import type { RelayObject } from './relay-object.ts';
 
 /** What a {@link RelayServer} has done so far, its thread included. `reset`: by verdict. */
 export interface RelayServerStats extends InterceptStats {
@@ -64,7 +65,7 @@ export class ServerCounts {
   /** One for each thread. */
   #threads: Float64Array[] = [];
   readonly #connections = newInterceptStats();
-  readonly #relays = new Set<Relay>();
+  readonly #relays = new Crowd<RelayObject>();
   #relayed = 0;
   #failed = 0;
   #gone = 0;
@@ -104,7 +105,7 @@ export class ServerCounts {
     publishError(error, about);
   }
 
-  begin(relay: Relay): void {
+  begin(relay: RelayObject): void {
     this.#relayed++;
     this.#relays.add(relay);
   }
@@ -120,7 +121,7 @@ export class ServerCounts {
   }
 
   /** The relays that were begun here, not by the thread. */
-  get relays(): ReadonlySet<Relay> {
+  get relays(): Crowd<RelayObject> {
     return this.#relays;
   }
 
@@ -135,7 +136,7 @@ export class ServerCounts {
     const { redirect, tproxy, ebpf, proxy, direct, unknown, reset, errors, refused } = this.#connections;
     let up = this.#bytesToUpstream;
     let down = this.#bytesToClient;
-    for (const { bytesToUpstream, bytesToClient } of this.#relays) {
+    for (const { bytesToUpstream, bytesToClient } of this.#relays.all()) {
       up += bytesToUpstream;
       down += bytesToClient;
     }

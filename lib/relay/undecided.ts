@@ -3,6 +3,7 @@ import type { Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { codedError, type CodedError } from '../errors.ts';
 import type { FirstBytes } from '../names/first-bytes.ts';
+import { type Member, OUTSIDE } from './crowd.ts';
 import type { Path } from '../policy/own-dials.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import type { ProxyHeader } from '../recover/proxy-header.ts';
@@ -40,10 +41,11 @@ export interface Question {
 }
 
 /** Owns the connection's token, and keeps the event loop alive, until one of `refuse`, `take` and `dial`. */
-export class Undecided implements PendingConnection {
+export class Undecided implements PendingConnection, Member {
   readonly question: Question;
   /** Where somebody wants to know what became of it. */
   readonly record: OpenRecord | undefined;
+  place = OUTSIDE;
   readonly #token: number;
   #over = false;
   #timer: NodeJS.Timeout | undefined;
