@@ -23,9 +23,12 @@ export interface Binding extends RelayBinding {
   certainDestination(listenerPort: number, localIsKnown: boolean): boolean;
   /** `where`, here and below: a socket or a descriptor of the network namespace that is meant; -1: this thread's. */
   conntrackActive(family: 4 | 6, where: number): number;
-  /** Its entries will not be asked for soon. */
+  /** The end of what a `keep` has begun: the socket by which that namespace is asked keeps it. */
   conntrackForget(where: number): void;
-  /** The seconds that the entry of the flow between two addresses has left, its destination in a third role. */
+  /**
+   * The seconds that the entry of the flow between two addresses has left, its destination in a third role.
+   * `keep`: more will be asked in that namespace, until conntrackForget().
+   */
   conntrackLookup(
     protocol: number,
     zone: number,
@@ -33,6 +36,7 @@ export interface Binding extends RelayBinding {
     peer: number,
     original: number,
     where: number,
+    keep: boolean,
   ): number;
   /** Is a client seen at its own address by whom it has dialled: 1, 0 where NAT has given it another, or a negative errno. */
   conntrackSource(

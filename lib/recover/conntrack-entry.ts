@@ -1,4 +1,4 @@
-// ctnetlink: the conntrack entry of one connection or flow.
+// ctnetlink: the conntrack entry of one flow.
 import { constants } from 'node:os';
 import { type Endpoint, formatEndpoint } from '../address.ts';
 import { binding } from '../binding.ts';
@@ -20,15 +20,14 @@ export interface ConntrackEntry {
 }
 
 /**
- * ctnetlink (`NETLINK_NETFILTER`, `IPCTNL_MSG_CT_GET`) by the reply tuple: the entry of the flow between this
- * host's `local` address and `peer`, in one of the given conntrack zones.
+ * ctnetlink (`NETLINK_NETFILTER`, `IPCTNL_MSG_CT_GET`) by the reply tuple: the entry of the UDP flow between
+ * this host's `local` address and `peer`, in one of the given conntrack zones. Whoever asks says conntrackForget() in the end.
  *
  * @returns the entry, or a negative errno: `ENOENT` (no entry), `EPERM` (needs CAP_NET_ADMIN), `EEXIST` (two zones
  *   disagree, and nothing tells which one the packet went through), others where the kernel has no ctnetlink
  * Source: net/netfilter/nf_conntrack_netlink.c, ctnetlink_get_conntrack.
  */
 export function lookupEntry(
-  protocol: typeof TCP | typeof UDP,
   zones: readonly number[],
   local: AddressRole,
   peer: AddressRole,
@@ -36,7 +35,7 @@ export function lookupEntry(
 ): ConntrackEntry | number {
   let found: ConntrackEntry | undefined;
   for (const zone of zones) {
-    const answer = binding().conntrackLookup(protocol, zone, local, peer, Role.scratch, where);
+    const answer = binding().conntrackLookup(UDP, zone, local, peer, Role.scratch, where, true);
     if (answer === -ENOENT) continue;
     if (answer < 0) return answer;
     const original = endpointAt(Role.scratch);

@@ -98,7 +98,7 @@ function dialable(boundTo: BoundTo | undefined, place: Place): boolean | number 
  * which conntrack can be asked about by netlink. 0 with the answer in the role `original`, or a negative errno.
  */
 function originalOfMptcp({ where }: Place): number {
-  return Math.min(0, binding().conntrackLookup(TCP, 0, Role.local, Role.peer, Role.original, where));
+  return Math.min(0, binding().conntrackLookup(TCP, 0, Role.local, Role.peer, Role.original, where, false));
 }
 
 /** Is there no answer because no connection here has one? */

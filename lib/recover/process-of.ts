@@ -7,6 +7,7 @@ import { binding } from '../binding.ts';
 import { systemError } from '../errors.ts';
 import { Namespace } from '../namespace/namespace.ts';
 import { withFd } from '../node/socket-fd.ts';
+import { TCP, UDP } from './conntrack-entry.ts';
 import { endpointAt, peerStatus, Role } from './kernel-answer.ts';
 import { originalDst } from './original-dst.ts';
 import { type ClientProcess, describeHolder, holderOf } from './proc.ts';
@@ -33,8 +34,6 @@ const CONNECTED: ReadonlySet<number> = new Set([
   9, // LAST_ACK
   11, // CLOSING
 ]);
-
-const [IPPROTO_TCP, IPPROTO_UDP] = [6, 17];
 
 /** There is none, it is one of several, or the interface that it would be by is gone. */
 const NOBODY_CERTAIN: ReadonlySet<number> = new Set([
@@ -76,7 +75,7 @@ function clientSocket(
  */
 function seenElsewhere(where: number, { client, destination }: ConnectionEnds, udp: boolean): boolean {
   const ends = [client.address, client.port, destination.address, destination.port] as const;
-  const seen = binding().conntrackSource(where, ...ends, udp ? IPPROTO_UDP : IPPROTO_TCP);
+  const seen = binding().conntrackSource(where, ...ends, udp ? UDP : TCP);
   return udp ? seen !== 1 : seen === 0;
 }
 
@@ -87,15 +86,6 @@ function find(where: number, ends: ConnectionEnds, udp: boolean): ClientProcess 
   const found = pid === undefined ? undefined : describeHolder(pid, socket.inode);
   // The inode's number may have been another socket's by then.
   return found && clientSocket(where, ends, udp)?.cookie === socket.cookie ? found : undefined;
-}
-
-/** In a namespace that the caller may close: the socket by which its conntrack is asked would keep it. */
-function findIn({ fd }: Namespace, ends: ConnectionEnds, udp: boolean): ClientProcess | undefined {
-  try {
-    return find(fd, ends, udp);
-  } finally {
-    binding().conntrackForget(fd);
-  }
 }
 
 /** The connection of an accepted socket; undefined once it has been reset: its addresses may be another one's. */
@@ -158,12 +148,11 @@ export function processOf(
       client: checkEnd('client.client', client.client),
       destination: checkEnd('client.destination', client.destination),
     };
-    const udp = protocol === 'udp';
-    return namespace ? findIn(namespace, ends, udp) : find(-1, ends, udp);
+    return find(namespace?.fd ?? -1, ends, protocol === 'udp');
   }
   return withFd(client, (fd) => {
     const ends = endsOf(client, fd);
-    const found = ends && (namespace ? findIn(namespace, ends, false) : find(fd, ends, false));
+    const found = ends && find(namespace?.fd ?? fd, ends, false);
     // A connection that has been reset meanwhile leaves its addresses to the next.
     return endsOf(client, fd) && found;
   });

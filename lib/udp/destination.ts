@@ -9,7 +9,7 @@ import {
   conntrackSeen,
   conntrackSeenLately,
 } from '../recover/tracking.ts';
-import { type ConntrackEntry, lookupEntry, UDP } from '../recover/conntrack-entry.ts';
+import { type ConntrackEntry, lookupEntry } from '../recover/conntrack-entry.ts';
 import { codedError, systemError } from '../errors.ts';
 import { endpointAt, Role } from '../recover/kernel-answer.ts';
 import { isOwnAddress } from '../recover/own-address.ts';
@@ -181,7 +181,7 @@ export class DestinationFinder {
   #lookup(family: 4 | 6): ConntrackEntry | number {
     // Where there is no entry at all there is none of this flow, in no zone, at less than half the cost of asking.
     const none = !conntrackSeenLately(family, this.#place) && this.#source.untracked(family);
-    const entry = none ? -ENOENT : lookupEntry(UDP, this.#zones, Role.local, Role.peer, this.#place);
+    const entry = none ? -ENOENT : lookupEntry(this.#zones, Role.local, Role.peer, this.#place);
     if (none) this.#tracking[family === 4 ? 'IPv4' : 'IPv6'] = false;
     this.#learn();
     return entry;

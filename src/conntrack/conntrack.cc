@@ -12,32 +12,42 @@
 
 namespace original_dst {
 
-int Conntrack::lookup(int where, const ConntrackQuestion& question, ConntrackAnswer* answer) {
+namespace {
+
+bool is_here(uint64_t number) {
+  uint64_t here = 0;
+  return namespace_number(-1, &here) == 0 && here == number;
+}
+
+}  // namespace
+
+int Conntrack::lookup(int where, const ConntrackQuestion& question, Keep keep,
+                      ConntrackAnswer* answer) {
   *answer = {};
   if (question.local.family != question.peer.family) return -EAFNOSUPPORT;
   uint64_t number = 0;
   int status = namespace_number(where, &number);
   if (status != 0) return status;
   Place* place = place_of(number);
+  OwnedFd opened;
   if (place == nullptr) {
-    OwnedFd opened;
     status = open_socket_at(where, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER, &opened);
     if (status != 0) return status;
-    place = &places_[next_++ % kPlaces];
-    place->number = number;
-    place->netlink = std::move(opened);
+    if (keep == Keep::kAnywhere || (keep == Keep::kHere && is_here(number))) {
+      place = &places_[next_++ % kPlaces];
+      place->number = number;
+      place->netlink = std::move(opened);
+    }
   }
-  status = exchange(place->netlink, question, answer);
+  status = exchange(place == nullptr ? opened : place->netlink, question, answer);
   // Whatever an exchange that failed has left behind must not meet the next question.
-  if (status != 0 && status != -ENOENT) place->netlink.reset();
+  if (place != nullptr && status != 0 && status != -ENOENT) place->netlink.reset();
   return status;
 }
 
 int Conntrack::confirm(int fd, const Facts& facts) {
   ConntrackAnswer answer;
-  const int status = lookup(fd, {facts.local, facts.peer, IPPROTO_TCP, 0}, &answer);
-  // It is seldom asked for: not worth keeping a namespace for.
-  forget(fd);
+  const int status = lookup(fd, {facts.local, facts.peer, IPPROTO_TCP, 0}, Keep::kNever, &answer);
   if (status != 0) return status;
   const bool same =
       same_address(answer.original, facts.original) && answer.original.port == facts.original.port;

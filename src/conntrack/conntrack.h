@@ -8,15 +8,24 @@
 
 namespace original_dst {
 
-// Keeps its socket: a new one for each question takes 15 µs instead of 5.
+// Asks by a socket of the namespace that is meant. A new one for each question takes 15 µs instead
+// of 5, and more in another namespace, which an open socket keeps alive. So whoever opens it says
+// whether it is kept. All use what is kept, and nobody closes that but forget(), an exchange that
+// fails, or a ninth namespace.
 class Conntrack {
  public:
+  enum class Keep : uint8_t {
+    kNever,     // of what is seldom asked
+    kHere,      // of what is asked of a connection: where this thread is, and nowhere else
+    kAnywhere,  // of a datagram socket, which asks there until it closes and says forget()
+  };
+
   // socket(NETLINK_NETFILTER), IPCTNL_MSG_CT_GET by the reply tuple. Finds what SO_ORIGINAL_DST
   // cannot be asked for: UDP, MPTCP, and entries in a zone. Needs CAP_NET_ADMIN in the user
   // namespace that owns the network namespace. Returns 0 or -errno: -ENOENT no such entry, -EPERM,
   // -EPROTONOSUPPORT or -EINVAL where the kernel has no ctnetlink. `where`: a socket of the
   // namespace whose entries are meant, or -1 for this thread's.
-  int lookup(int where, const ConntrackQuestion& question, ConntrackAnswer* answer);
+  int lookup(int where, const ConntrackQuestion& question, Keep keep, ConntrackAnswer* answer);
   // check_entry() has said -EADDRINUSE of the accepted connection that `facts` are about: is the
   // entry its own all the same, because those segments were its client's, who sends what is not
   // acknowledged in time again? An entry that has seen a handshake to its end can only have seen
@@ -25,7 +34,7 @@ class Conntrack {
   // -EADDRINUSE: it may be a stranger's; -ENOTCONN: the socket is closed by now, an MPTCP socket's
   // subflow excepted; or -errno as lookup().
   int confirm(int fd, const Facts& facts);
-  // Keeps no socket for the namespace of `where` any more: that would keep the namespace.
+  // Keeps no socket for the namespace of `where` any more.
   void forget(int where);
 
  private:

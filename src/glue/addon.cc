@@ -177,11 +177,12 @@ class Addon : public Napi::Addon<Addon> {
     return Napi::Number::New(info.Env(), status != 0 ? status : answer);
   }
 
-  // (where as of call_at()): its entries will not be asked for soon
+  // (where as of call_at()), as Conntrack::forget()
   void ConntrackForget(const Napi::CallbackInfo& info) { conntrack_.forget(fd_argument(info)); }
 
   // (IP protocol, conntrack zone, role of the local address, of the peer's, of the answer, where as
-  // of call_at()) → the seconds that the entry has left; or -errno
+  // of call_at(), is there more to be asked, until conntrackForget()?) → the seconds that the entry
+  // has left; or -errno
   Napi::Value ConntrackLookup(const Napi::CallbackInfo& info) {
     const Endpoint* const local = RoleArgument(info, 2);
     const Endpoint* const peer = RoleArgument(info, 3);
@@ -192,8 +193,9 @@ class Addon : public Napi::Addon<Addon> {
     const ConntrackQuestion question = {*local, *peer,
                                         static_cast<uint8_t>(number_argument(info, 0)),
                                         static_cast<uint16_t>(number_argument(info, 1))};
+    const auto keep = flag_argument(info, 6) ? Conntrack::Keep::kAnywhere : Conntrack::Keep::kHere;
     ConntrackAnswer answer;
-    const int status = conntrack_.lookup(fd_argument(info, 5), question, &answer);
+    const int status = conntrack_.lookup(fd_argument(info, 5), question, keep, &answer);
     if (status != 0) return Napi::Number::New(info.Env(), status);
     *original = answer.original;
     return Napi::Number::New(info.Env(), answer.seconds);
@@ -215,7 +217,7 @@ class Addon : public Napi::Addon<Addon> {
     if (status == 0) {
       const ConntrackQuestion question = {client, dialled,
                                           static_cast<uint8_t>(fd_argument(info, 5)), 0};
-      status = conntrack_.lookup(fd_argument(info, 0), question, &answer);
+      status = conntrack_.lookup(fd_argument(info, 0), question, Conntrack::Keep::kHere, &answer);
     }
     if (status != 0) return Napi::Number::New(info.Env(), status);
     return Napi::Number::New(info.Env(), same_address(answer.client, client) ? 1 : 0);
