@@ -10,10 +10,15 @@ import { program } from './program.ts';
 const ANYWHERE = 0;
 
 /** How many servers of this thread intercept on a port, by namespace. */
-const own = new Map<string, number>();
+const own = new Map<number, number>();
+
+/** The number of a namespace has 32 bits. */
+function keyOf(namespace: number, port: number): number {
+  return namespace * 65_536 + port;
+}
 
 function change(namespace: number, port: number, by: 1 | -1): void {
-  const key = `${namespace} ${port}`;
+  const key = keyOf(namespace, port);
   const count = (own.get(key) ?? 0) + by;
   if (by === 1 && count === 1) binding().claimPort(program(), namespace, port);
   if (count > 0) {
@@ -40,7 +45,7 @@ export function claimPort(port: number, { number }: Place): () => void {
 
 /** Does this program intercept on `port` there, in whatever thread or cluster worker? */
 function isClaimed(namespace: number, port: number): boolean {
-  return own.has(`${namespace} ${port}`) || binding().portClaimedElsewhere(program(), namespace, port) === 1;
+  return own.has(keyOf(namespace, port)) || binding().portClaimedElsewhere(program(), namespace, port) === 1;
 }
 
 /** Where a dial leaves from: that namespace, that socket's, or this thread's. */

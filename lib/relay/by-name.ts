@@ -26,7 +26,8 @@ function isNamedProxy(via: ProxyServer | undefined): boolean {
 
 /** Is there a name in the decision that it is not for another proxy to resolve? */
 export function hasNames(decision: RelayDecision): boolean {
-  const { to, via } = (decision ?? {}) as Partial<RoutedVerdict>;
+  if (typeof decision !== 'object' || decision === null) return false;
+  const { to, via } = decision as Partial<RoutedVerdict>;
   if (via !== undefined) return isNamedProxy(via);
   return Array.isArray(to) ? to.some(isNamed) : isNamed(to as RelayTarget);
 }

@@ -63,7 +63,10 @@ const MOST_TARGETS = 16;
 export function isPromiseLike(
   decision: RelayDecision | PromiseLike<RelayDecision>,
 ): decision is PromiseLike<RelayDecision> {
-  return typeof (decision as Partial<PromiseLike<unknown>> | undefined)?.then === 'function';
+  return (
+    typeof decision === 'object' &&
+    typeof (decision as Partial<PromiseLike<unknown>> | null)?.then === 'function'
+  );
 }
 
 function checkOneTarget(to: unknown, byProxy: boolean): void {
@@ -86,10 +89,16 @@ function checkRoute({ to, via, proxyProtocol }: Omit<ReadDecision, 'action' | 't
   return to !== undefined || via !== undefined || proxyProtocol !== undefined;
 }
 
+/** What most policies say. */
+const PLAIN = {
+  relay: { action: 'relay', ttl: 0 },
+  reset: { action: 'reset', ttl: 0 },
+  emit: { action: 'emit', ttl: 0 },
+} as const;
+
 /** Throws unless it is a decision. */
 export function readDecision(decision: unknown): ReadDecision {
-  if (decision === 'relay' || decision === 'reset' || decision === 'emit')
-    return { action: decision, ttl: 0 };
+  if (decision === 'relay' || decision === 'reset' || decision === 'emit') return PLAIN[decision];
   const { action, ttl, ...route } = (decision ?? {}) as Partial<LastingVerdict & RoutedVerdict>;
   if (action !== 'relay' && action !== 'reset') {
     throw outOfRange('verdict', "'relay', 'reset', 'emit' or { action: 'relay' | 'reset', ttl }", decision);

@@ -234,7 +234,8 @@ class Engine {
   }
 
   #onClosed(count: number): void {
-    for (const id of this.#closed.subarray(0, count)) {
+    for (let at = 0; at < count; at++) {
+      const id = this.#closed[at]!;
       const mover = this.#open[id]!;
       this.#open[id] = undefined;
       this.#load[mover.thread]!--;

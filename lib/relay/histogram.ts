@@ -33,8 +33,10 @@ function boundsOf(name: HistogramName): readonly number[] {
 
 /** Counts one more, in memory of the addon's layout. */
 export function observe(name: HistogramName, memory: Float64Array, ms: number): void {
-  const at = boundsOf(name).findIndex((bound) => ms <= bound);
-  memory[at < 0 ? BOUNDS : at]!++;
+  const bounds = boundsOf(name);
+  let at = 0;
+  while (at < BOUNDS && ms > bounds[at]!) at++;
+  memory[at]!++;
   memory[SUM]! += ms;
 }
 

@@ -6,7 +6,7 @@ import { protocolOf } from '../names/parse.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { REFUSALS } from './admission.ts';
 import type { RelayVerdict } from './decision.ts';
-import type { ConnectionRecord } from './records.ts';
+import { type ConnectionRecord, recordOf } from './records.ts';
 
 /** As write_record() of src/glue/records_glue.cc lays out the numbers. */
 const NUMBERS = 13;
@@ -69,13 +69,11 @@ export function readRecords(memory: ArrayBuffer, count: number, text: string): C
       NUMBERS,
     ) as unknown as number[];
     const [client, destination, name] = lines.slice(at * 3, at * 3 + 3);
-    return {
+    const known = {
       time: now - age!,
       client: endpoint(client!, clientPort!)!,
       destination: endpoint(destination!, port!),
       kind: KINDS[kind!]!,
-      ...(protocol! < NOT_LOOKED_AT && { protocol: protocolOf(protocol!) }),
-      ...(name !== '' && { name: name! }),
       verdict: VERDICTS[verdict!],
       lasting: verdict !== 0,
       connectMs: connectMs! < 0 ? undefined : connectMs!,
@@ -84,5 +82,7 @@ export function readRecords(memory: ArrayBuffer, count: number, text: string): C
       bytesToClient: down!,
       outcome: outcomeText(outcome!, side!, error!),
     };
+    const looked = protocol! < NOT_LOOKED_AT;
+    return recordOf(known, looked ? protocolOf(protocol!) : undefined, name === '' ? undefined : name);
   });
 }

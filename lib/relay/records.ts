@@ -33,11 +33,20 @@ export interface ConnectionRecord {
   readonly outcome: string;
 }
 
-/** What is known of a connection before its end. */
-export type RecordBegin = Pick<
-  ConnectionRecord,
-  'time' | 'client' | 'destination' | 'kind' | 'protocol' | 'name' | 'durationMs'
->;
+/**
+ * A record, with what the first bytes have said where they have been looked at. Optional parts spread into an object
+ * literal cost V8 two microseconds: it makes a map of its own for each.
+ */
+export function recordOf(
+  known: Omit<ConnectionRecord, 'protocol' | 'name'>,
+  protocol: FirstBytes['protocol'] | undefined,
+  name: string | undefined,
+): ConnectionRecord {
+  const record: { -readonly [Key in keyof ConnectionRecord]: ConnectionRecord[Key] } = known;
+  if (protocol !== undefined) record.protocol = protocol;
+  if (name !== undefined) record.name = name;
+  return record;
+}
 
 /** So many at a time, or as many as there are after so many milliseconds. */
 const BATCH = 256;
@@ -46,7 +55,10 @@ const BATCH_MS = 100;
 /** A connection that `decide` is asked about, and that will be recorded. */
 export class OpenRecord {
   readonly #batches: RecordBatches;
-  readonly #begin: Omit<RecordBegin, 'durationMs'>;
+  readonly #time: number;
+  readonly #client: Endpoint;
+  readonly #destination: OriginalDst;
+  readonly #first: FirstBytes | undefined;
   readonly #accepted: number;
 
   constructor(
@@ -57,15 +69,11 @@ export class OpenRecord {
     age: number,
   ) {
     this.#batches = batches;
+    this.#time = Date.now() - age;
+    this.#client = client;
+    this.#destination = destination;
+    this.#first = first;
     this.#accepted = performance.now() - age;
-    this.#begin = {
-      time: Date.now() - age,
-      client,
-      destination: endpointOf(destination),
-      kind: destination.kind,
-      ...(first && { protocol: first.protocol }),
-      ...(first?.name !== undefined && { name: first.name }),
-    };
   }
 
   end(
@@ -74,9 +82,20 @@ export class OpenRecord {
     { bytesToUpstream = 0, bytesToClient = 0, connectMs = undefined as number | undefined } = {},
     over = performance.now(),
   ): void {
-    const durationMs = over - this.#accepted;
-    const known = { ...this.#begin, verdict, lasting: false, connectMs, durationMs };
-    this.#batches.add({ ...known, bytesToUpstream, bytesToClient, outcome });
+    const known = {
+      time: this.#time,
+      client: this.#client,
+      destination: endpointOf(this.#destination),
+      kind: this.#destination.kind,
+      verdict,
+      lasting: false,
+      connectMs,
+      durationMs: over - this.#accepted,
+      bytesToUpstream,
+      bytesToClient,
+      outcome,
+    };
+    this.#batches.add(recordOf(known, this.#first?.protocol, this.#first?.name));
   }
 }
 

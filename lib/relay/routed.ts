@@ -118,11 +118,15 @@ export function planDial(one: Undecided, decision: ReadDecision, rules: DialRule
   if (found instanceof Error) return found;
   const { ways } = found;
   const [way] = ways;
-  const where = { ways, proxy: proxy?.server };
   // A route that nobody takes again is worth nothing where one dial does.
   const once = ways.length === 1 && found.refusals.length === 0 && ttl === 0;
   if (via === undefined && proxyProtocol === undefined && (to === undefined || once))
-    return { dial: (onClose) => one.dial(way as Endpoint, onClose), route: undefined, ...where };
+    return {
+      dial: (onClose) => one.dial(way as Endpoint, onClose),
+      ways,
+      proxy: undefined,
+      route: undefined,
+    };
   const route = Route.of({
     ...found,
     proxy,
@@ -130,5 +134,5 @@ export function planDial(one: Undecided, decision: ReadDecision, rules: DialRule
     timeout: rules.limits.connect,
   });
   if (typeof route === 'number') return systemError(route, { syscall: 'connect' });
-  return { dial: (onClose) => one.dialRoute(route, onClose), route, ...where };
+  return { dial: (onClose) => one.dialRoute(route, onClose), ways, proxy: proxy?.server, route };
 }
