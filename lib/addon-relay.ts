@@ -41,6 +41,26 @@ export interface RelayBinding {
     toClient: Uint8Array | undefined,
     thread: number,
   ): number;
+  /** Dials for the client. What failed of that, if it did, is in the slot's step. */
+  relayConnect(
+    id: number,
+    clientFd: number,
+    address: string,
+    port: number,
+    limits: Uint32Array,
+    toUpstream: Uint8Array | undefined,
+    thread: number,
+    program: number,
+    path: number,
+    sourceAddress: string | null,
+    sourcePort: number,
+    portFallback: boolean,
+    transparent: boolean,
+    freebind: boolean,
+    mark: number | null,
+    device: string | null,
+    namespace: number,
+  ): number;
   relayDestroy(id: number, thread: number): number;
   relayRef(on: boolean): number;
   /**

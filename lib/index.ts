@@ -82,7 +82,8 @@ export {
   setTransparent,
 } from './raw-fd.ts';
 export type { FirstBytes } from './names/first-bytes.ts';
-export { relay, type RelayOptions } from './relay/relay.ts';
+export { relay, type RelayOptions, type RelayToOptions } from './relay/relay.ts';
+export type { RelayDestination, RelayDialOptions } from './relay/destination.ts';
 export { setRelayThreads } from './relay/engine.ts';
 export type { Relay, RelayEvents } from './relay/relay-object.ts';
 export type { RelayOutcome, RelaySide } from './relay/outcome.ts';

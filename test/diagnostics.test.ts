@@ -216,6 +216,39 @@ t.test('relay', async (t) => {
   t.same(await outcome(ended), { reason: 'aborted' }, 'by who was told first');
 });
 
+t.test('relay() to a destination', async (t) => {
+  const { port } = await echoServer(t, '127.0.0.1');
+  const destination = { address: '127.0.0.1', port };
+  for (const engine of ['native', 'pipe'] as const) {
+    await t.test(engine, async (t) => {
+      const one = await world(t);
+      const messages = published(t);
+      const joined = relay(one.client, { ...destination, kind: 'direct' } as typeof destination, { engine });
+      t.same(namesOf(messages), ['relay', 'dial']);
+      t.same(only(messages, 'original-dst:relay'), {
+        relay: joined,
+        sockets: { client: one.client },
+        destination,
+      });
+      const dial = only(messages, 'original-dst:dial');
+      t.same(dial.to, [destination]);
+      t.ok(engine === 'native' ? 'relay' in dial && dial.relay === joined : 'socket' in dial);
+      one.left.end();
+      one.left.resume();
+      t.same(await outcome(joined), { reason: 'end' });
+    });
+  }
+  const { client } = await world(t);
+  const against = (message: unknown): void => {
+    const dial = message as DiagnosticsMessages['original-dst:dial'];
+    if ('relay' in dial) dial.relay.destroy();
+  };
+  subscribe('original-dst:dial', against);
+  const ended = relay(client, destination);
+  unsubscribe('original-dst:dial', against);
+  t.same(await outcome(ended), { reason: 'aborted' }, 'by who was told first');
+});
+
 t.test('datagrams', async (t) => {
   const socket = createDatagramSocket({ address: '127.0.0.1' });
   t.teardown(() => socket.close());

@@ -13,7 +13,7 @@ import { countRefusal, destinationRefusal } from '../policy/refusal.ts';
 import { clientOf } from '../recover/proxy-header.ts';
 import { recoverOriginalDst, type KnownDst } from '../recover/original-dst.ts';
 import { reset } from '../node/reset.ts';
-import { acceptingServer, underlyingSocket } from '../node/socket-fd.ts';
+import { acceptedUnder, acceptingServer } from '../node/socket-fd.ts';
 
 const { ENOTCONN } = constants.errno;
 
@@ -26,12 +26,6 @@ export interface ConnectOriginalOptions extends DialOptions {
   preserveSource?: boolean | 'port';
   /** By way of another proxy, as {@link connectVia}; the egress policy judges the destination all the same. */
   via?: ProxyServer;
-}
-
-/** The socket that accept(2) gave: itself, or the one that TLS was put over. */
-function acceptedUnder(socket: Socket): Socket {
-  const under = underlyingSocket(socket);
-  return under ? acceptedUnder(under) : socket;
 }
 
 /** What a server of intercept() has; any other has no such property. */

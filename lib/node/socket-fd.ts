@@ -88,6 +88,12 @@ export function underlyingSocket(socket: object): Socket | undefined {
   return parent instanceof Socket ? parent : undefined;
 }
 
+/** The socket that accept(2) gave: itself, or the one that TLS was put over. */
+export function acceptedUnder(socket: Socket): Socket {
+  const under = underlyingSocket(socket);
+  return under ? acceptedUnder(under) : socket;
+}
+
 /** The handle that a server listens with; another one after each listen(). Null while it does not listen. */
 export function listenHandle(server: Server): object | null {
   return (server as unknown as { _handle: object | null })._handle;

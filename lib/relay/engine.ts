@@ -1,10 +1,14 @@
 // The relays that the addon's threads run, and the memory that they share with TypeScript.
-import type { Endpoint } from '../address.ts';
+import { dialledAddress, type Endpoint } from '../address.ts';
 import { binding } from '../binding.ts';
 import { dialError, type DialEnds } from '../dial/dial-error.ts';
 import { checkInteger } from '../arguments.ts';
 import { type CodedError, systemError, type SystemError } from '../errors.ts';
-import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
+import type { Path } from '../policy/own-dials.ts';
+import { program } from '../policy/program.ts';
+import type { Dialled } from './destination.ts';
+import { NativeMover, type OnClose, type RelayEnds } from './native-mover.ts';
+import type { RelayOutcome, RelaySide } from './outcome.ts';
 import type { Route } from './route.ts';
 import type { RelayLimits } from './timeouts.ts';
 
@@ -27,13 +31,6 @@ interface Slab {
 
 /** Bytes that Node has read from a socket already, to be sent ahead of what is still in the kernel. */
 export type Ahead = Uint8Array | undefined;
-
-/** What the thread has dialled, for an error: an address, or another way. */
-interface RelayEnds extends DialEnds {
-  route?: Route;
-}
-
-type OnClose = (outcome: RelayOutcome) => void;
 
 let threads = 1;
 let started: Engine | undefined;
@@ -92,6 +89,47 @@ class Engine {
         thread,
       ),
     );
+  }
+
+  /** The same with an upstream that is dialled on behalf of a client that has come through `path`. */
+  connect(
+    client: number,
+    ahead: Ahead,
+    to: Dialled,
+    path: Path,
+    limits: RelayLimits,
+    onClose: OnClose,
+  ): NativeMover | SystemError {
+    const { source, portFallback = false, transparent = false, freebind = false } = to.how;
+    const { mark = null, interface: device = null, namespace } = to.how;
+    const destination = { address: dialledAddress(to.address), port: to.port };
+    const ends: DialEnds = source === undefined ? { destination } : { destination, source };
+    let slot = 0;
+    const begun = this.#begin(ends, onClose, (id, thread) => {
+      slot = id;
+      return this.#native.relayConnect(
+        id,
+        client,
+        destination.address,
+        destination.port,
+        limits.words,
+        ahead,
+        thread,
+        program(),
+        path,
+        source?.address ?? null,
+        source?.port ?? 0,
+        portFallback,
+        transparent,
+        freebind,
+        mark,
+        device,
+        namespace?.fd ?? -1,
+      );
+    });
+    return typeof begun === 'number'
+      ? dialError(begun, (this.#int(slot, REASON_SIDE_STEP) >> 16) & 0xff, ends)
+      : begun;
   }
 
   /** The same for a connection that a relay thread has accepted: the thread dials `destination` and relays. */
@@ -178,6 +216,11 @@ class Engine {
     return slab.floats[(id % this.#slotsPerSlab) * SLOT_INTS + at]!;
   }
 
+  #int(id: number, at: typeof REASON_SIDE_STEP | typeof ERRNO): number {
+    const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
+    return slab.ints[(id % this.#slotsPerSlab) * SLOT_INTS + at]!;
+  }
+
   #takeSlot(): number {
     if (this.#free.length === 0) {
       const memory = this.#native.relaySlab();
@@ -211,9 +254,7 @@ class Engine {
   }
 
   #outcome(id: number, ends: RelayEnds): RelayOutcome {
-    const slab = this.#slabs[Math.floor(id / this.#slotsPerSlab)]!;
-    const at = (id % this.#slotsPerSlab) * SLOT_INTS;
-    const word = slab.ints[at + REASON_SIDE_STEP]!;
+    const word = this.#int(id, REASON_SIDE_STEP);
     const side = SIDES[(word >> 8) & 0xff]!;
     switch (word & 0xff) {
       case 1:
@@ -228,7 +269,7 @@ class Engine {
         return {
           reason: 'error',
           ...side,
-          error: this.#error(id, ends, slab.ints[at + ERRNO]!, (word >> 16) & 0xff),
+          error: this.#error(id, ends, this.#int(id, ERRNO), (word >> 16) & 0xff),
         };
     }
   }
@@ -242,63 +283,6 @@ class Engine {
       mover.finish(this.#outcome(id, mover.ends));
       this.#free.push(id);
     }
-  }
-}
-
-/** A relay that a thread of the addon runs. */
-export class NativeMover implements Mover {
-  readonly #engine: Engine;
-  readonly #id: number;
-  readonly thread: number;
-  readonly ends: RelayEnds;
-  readonly #onClose: OnClose;
-  #alive = true;
-  /** The slot is somebody else's once the relay has closed: its last numbers are kept. */
-  #final: { toUpstream: number; toClient: number; connectMs: number; durationMs: number } | undefined;
-
-  constructor(engine: Engine, id: number, thread: number, ends: RelayEnds, onClose: OnClose) {
-    this.#engine = engine;
-    this.#id = id;
-    this.thread = thread;
-    this.ends = ends;
-    this.#onClose = onClose;
-  }
-
-  bytesToUpstream(): number {
-    return this.#final?.toUpstream ?? this.#engine.bytes(this.#id, 0);
-  }
-
-  bytesToClient(): number {
-    return this.#final?.toClient ?? this.#engine.bytes(this.#id, 1);
-  }
-
-  connectMs(): number | undefined {
-    return this.#final && this.#final.connectMs >= 0 ? this.#final.connectMs : undefined;
-  }
-
-  durationMs(): number | undefined {
-    return this.#final?.durationMs;
-  }
-
-  destroy(): void {
-    if (!this.#final) this.#engine.destroy(this.#id, this.thread);
-  }
-
-  keepAlive(on: boolean): void {
-    if (this.#final || on === this.#alive) return;
-    this.#alive = on;
-    this.#engine.countAlive(on ? 1 : -1);
-  }
-
-  finish(outcome: RelayOutcome): void {
-    this.keepAlive(false);
-    this.#final = {
-      toUpstream: this.bytesToUpstream(),
-      toClient: this.bytesToClient(),
-      connectMs: this.#engine.connectMs(this.#id),
-      durationMs: this.#engine.durationMs(this.#id),
-    };
-    this.#onClose(outcome);
   }
 }
 

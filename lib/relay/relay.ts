@@ -1,25 +1,13 @@
-// relay(): joins two sockets.
+// relay(): joins two sockets, or a socket and a destination.
 import { Socket } from 'node:net';
-import { constants } from 'node:os';
 import { binding } from '../binding.ts';
 import { checkSignal, invalidType, outOfRange } from '../arguments.ts';
-import { codedError, systemError, type SystemError } from '../errors.ts';
-import { relays } from './channel.ts';
-import { engine } from './engine.ts';
-import {
-  abandon,
-  foreignRuntime,
-  isQuiet,
-  refusal,
-  stopReaders,
-  takeBytes,
-  waitUntilQuiet,
-} from './handover.ts';
-import { type Relay, RelayObject } from './relay-object.ts';
-import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
-import { PipeMover } from './stream-mover.ts';
-import { readTimeouts, type RelayLimits, type RelayTimeouts } from './timeouts.ts';
-import { keepCounted, socketFd } from '../node/socket-fd.ts';
+import { codedError } from '../errors.ts';
+import { readDestination, type RelayDestination, type RelayDialOptions } from './destination.ts';
+import { foreignRuntime, refusal } from './handover.ts';
+import type { Relay } from './relay-object.ts';
+import { isTaken, present, SocketRelay } from './socket-relay.ts';
+import { readTimeouts, type RelayTimeouts } from './timeouts.ts';
 
 export interface RelayOptions extends RelayTimeouts {
   /** Aborting it is `destroy()`. */
@@ -33,171 +21,9 @@ export interface RelayOptions extends RelayTimeouts {
   engine?: 'native' | 'pipe' | 'any';
 }
 
-const { ETIMEDOUT } = constants.errno;
-const SIDES = ['client', 'upstream'] as const;
-const taken = new WeakSet<Socket>();
-
-/** A relay between two sockets of Node's. */
-class SocketRelay extends RelayObject {
-  #sockets: Record<RelaySide, Socket> | undefined;
-  readonly #limits: RelayLimits;
-  readonly #engine: 'native' | 'pipe' | 'any';
-  readonly #signal: AbortSignal | undefined;
-  /** Ends the waiting for the sockets to be ready. */
-  #stopWaiting: (() => void) | undefined;
-  #waitTimer: NodeJS.Timeout | undefined;
-  #waitsFor: RelaySide | undefined;
-  #onAbort: (() => void) | undefined;
-  /** Takes the connections off the counts of the servers that accepted them. */
-  #uncount: (() => void)[] = [];
-
-  constructor(
-    sockets: Record<RelaySide, Socket>,
-    limits: RelayLimits,
-    which: 'native' | 'pipe' | 'any',
-    signal?: AbortSignal,
-  ) {
-    super();
-    this.#sockets = sockets;
-    this.#limits = limits;
-    this.#engine = which;
-    this.#signal = signal;
-    for (const side of SIDES) {
-      taken.add(sockets[side]);
-      stopReaders(sockets[side]);
-    }
-    // Ahead of everything that takes the sockets away.
-    if (relays.hasSubscribers) relays.publish({ relay: this, sockets });
-    if (this.outcome) return;
-    if (signal?.aborted) {
-      this.destroy();
-      return;
-    }
-    if (signal) {
-      this.#onAbort = () => void this.destroy();
-      signal.addEventListener('abort', this.#onAbort);
-    }
-    this.#proceed();
-  }
-
-  override destroy(): this {
-    if (this.#sockets) this.#giveUp({ reason: 'aborted' }, (socket) => socket.destroy());
-    return super.destroy();
-  }
-
-  override finish(outcome: RelayOutcome): void {
-    if (this.#onAbort) this.#signal?.removeEventListener('abort', this.#onAbort);
-    for (const uncount of this.#uncount) uncount();
-    super.finish(outcome);
-  }
-
-  /** Hands the sockets over as soon as both are ready. */
-  #proceed(): void {
-    this.#stopWaiting?.();
-    this.#stopWaiting = undefined;
-    const sockets = this.#sockets!;
-    // A failed write has taken the error that the kernel had for the socket, before Node destroys it a tick later:
-    // whoever read from it now would be told of an orderly end.
-    const lost = SIDES.find((side) => sockets[side].destroyed || sockets[side].errored !== null);
-    if (lost) {
-      this.#onLost(lost, sockets[lost].errored as SystemError | null);
-      return;
-    }
-    const waitFor = SIDES.map((side) => sockets[side]).filter((socket) => !isQuiet(socket));
-    if (waitFor.length === 0) {
-      this.#handOver(sockets);
-      return;
-    }
-    this.#setWaitTimer(SIDES.find((side) => sockets[side].connecting));
-    const stops = SIDES.map((side) => waitUntilQuiet(sockets[side], () => this.#proceed()));
-    this.#stopWaiting = () => stops.forEach((stop) => stop());
-  }
-
-  /** Connecting has a time of its own; that a socket takes what was written to it is activity like any other. */
-  #setWaitTimer(connecting: RelaySide | undefined): void {
-    /* c8 ignore next -- two events of the sockets before one of them has connected */
-    if (this.#waitTimer && this.#waitsFor === connecting) return;
-    clearTimeout(this.#waitTimer);
-    this.#waitsFor = connecting;
-    const { connect, idle } = this.#limits;
-    const limit = connecting ? connect : idle;
-    if (limit === 0) return;
-    this.#waitTimer = setTimeout(() => this.#onWaited(connecting), limit);
-  }
-
-  #onWaited(connecting: RelaySide | undefined): void {
-    const outcome: RelayOutcome = connecting
-      ? { reason: 'error', side: connecting, error: systemError(-ETIMEDOUT, { syscall: 'connect' }) }
-      : { reason: 'idle' };
-    this.#giveUp(outcome, abandon);
-  }
-
-  #onLost(side: RelaySide, error: SystemError | null): void {
-    const outcome: RelayOutcome =
-      error === null
-        ? { reason: 'aborted', side }
-        : error.code === 'ECONNRESET' || error.code === 'EPIPE'
-          ? { reason: 'reset', side }
-          : { reason: 'error', side, error };
-    this.#giveUp(outcome, abandon);
-  }
-
-  #handOver(sockets: Record<RelaySide, Socket>): void {
-    if (this.#engine === 'pipe') {
-      this.#startPipe(sockets);
-      return;
-    }
-    for (const side of SIDES) {
-      const error = foreignRuntime() ?? refusal(side, sockets[side]);
-      if (error === undefined) continue;
-      if (this.#engine === 'any') this.#startPipe(sockets);
-      else this.#giveUp({ reason: 'error', side, error }, abandon);
-      return;
-    }
-    const { client, upstream } = sockets;
-    const ahead = { toUpstream: takeBytes(client), toClient: takeBytes(upstream) };
-    const fds = { client: socketFd(client)!, upstream: socketFd(upstream)! };
-    const mover = engine().add(fds, ahead, this.#limits, (outcome) => this.finish(outcome));
-    if (typeof mover === 'number') {
-      if (this.#engine === 'any') {
-        if (ahead.toUpstream) client.unshift(ahead.toUpstream);
-        if (ahead.toClient) upstream.unshift(ahead.toClient);
-        this.#startPipe(sockets);
-      } else {
-        this.#giveUp({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) }, abandon);
-      }
-      return;
-    }
-    this.start(mover);
-    this.#uncount = SIDES.map((side) => keepCounted(sockets[side]));
-    // The thread works with duplicates: this closes Node's descriptors and leaves the connections alone.
-    client.destroy();
-    upstream.destroy();
-  }
-
-  #startPipe(sockets: Record<RelaySide, Socket>): void {
-    this.start(new PipeMover(sockets, this.#limits, (outcome) => this.finish(outcome)));
-  }
-
-  override start(mover: Mover): void {
-    this.#sockets = undefined;
-    clearTimeout(this.#waitTimer);
-    super.start(mover);
-  }
-
-  /** Ends a relay that has not got as far as moving bytes. */
-  #giveUp(outcome: RelayOutcome, close: (socket: Socket) => void): void {
-    this.#stopWaiting?.();
-    clearTimeout(this.#waitTimer);
-    const sockets = this.#sockets!;
-    this.#sockets = undefined;
-    for (const side of SIDES) {
-      // An 'error' that is on its way was the relay's.
-      sockets[side].on('error', () => {});
-      close(sockets[side]);
-    }
-    this.finish(outcome);
-  }
+export interface RelayToOptions extends RelayOptions {
+  /** How to dial: as {@link connect}. */
+  dial?: RelayDialOptions;
 }
 
 /**
@@ -217,30 +43,55 @@ class SocketRelay extends RelayObject {
  * Capability: none. Costs two descriptors for each relay, and two for each pipe while bytes are in flight (128 pipes
  * a thread; without one the bytes are copied). Source: splice(2), epoll(7), tcp(7).
  */
-export function relay(client: Socket, upstream: Socket, options: RelayOptions = {}): Relay {
-  const sockets = { client, upstream };
-  for (const side of SIDES) {
-    if (!(sockets[side] instanceof Socket))
-      throw invalidType(side, 'an instance of net.Socket', sockets[side]);
-  }
+export function relay(client: Socket, upstream: Socket, options?: RelayOptions): Relay;
+/**
+ * The same with an upstream that is still to be dialled: `connect(2)` by the addon, for which no socket object is made.
+ * Half of what a relayed connection costs is saved by that.
+ *
+ * It is dialled when the client is ready, on its behalf: `ERR_INTERCEPT_LOOP` where that leads back to a listener that
+ * the client has come through. What a dial ends in is an outcome of the upstream's side, and the client is sent RST:
+ * the system errors of {@link connect}, `ERR_EGRESS_DENIED`.
+ *
+ * @param destination an IP address and port, as `client.originalDst` is where it is known
+ * @throws as above, and `ERR_INVALID_ARG_VALUE` for a host name, or an address and a `source` of different families
+ * Capability: CAP_NET_ADMIN or CAP_NET_RAW for `transparent` and `mark`. Costs, dials and sources as above.
+ */
+export function relay(client: Socket, destination: RelayDestination, options?: RelayToOptions): Relay;
+export function relay(
+  client: Socket,
+  upstream: Socket | RelayDestination,
+  options: RelayToOptions = {},
+): Relay {
+  if (!(client instanceof Socket)) throw invalidType('client', 'an instance of net.Socket', client);
   if (typeof options !== 'object' || options === null)
     throw invalidType('options', 'of type object', options);
-  const { signal, engine: which = 'native' } = options;
+  const { signal, engine: which = 'native', dial } = options;
+  if (dial !== undefined && upstream instanceof Socket) {
+    throw codedError(
+      'ERR_INVALID_ARG_VALUE',
+      '"options.dial" is for an address that is still to be dialled',
+      {
+        base: TypeError,
+      },
+    );
+  }
+  const to = upstream instanceof Socket ? upstream : readDestination(upstream, dial);
   const limits = readTimeouts(options);
   checkSignal('options.signal', signal);
   if (which !== 'native' && which !== 'pipe' && which !== 'any') {
     throw outOfRange('options.engine', "'native', 'pipe' or 'any'", which);
   }
-  for (const side of SIDES) {
-    if (taken.has(sockets[side]) || client === upstream)
+  const sockets = present({ client, upstream: to instanceof Socket ? to : undefined });
+  for (const [side, socket] of sockets) {
+    if (isTaken(socket) || client === upstream)
       throw codedError('ERR_RELAY_BUSY', `relay: ${side} is part of a relay already`);
   }
   if (which === 'native') {
-    for (const side of SIDES) {
-      const error = foreignRuntime() ?? refusal(side, sockets[side]);
+    for (const [side, socket] of sockets) {
+      const error = foreignRuntime() ?? refusal(side, socket);
       if (error) throw error;
     }
     binding();
   }
-  return new SocketRelay(sockets, limits, which, signal);
+  return new SocketRelay(client, to, limits, which, signal);
 }

@@ -73,7 +73,7 @@ class Addon : public Napi::Addon<Addon> {
     loop_.init(env, exports);
     if (!names_.init(env, exports)) return;
     ebpf_.init(env, exports);
-    init_relay(env, exports, {answer_, names_.answer(), loop_.dials(), ebpf_.aliases()});
+    init_relay(env, exports, {answer_, names_.answer(), &loop_, ebpf_.aliases()});
     init_datagram(env, exports);
     init_refusal(env, exports);
     init_proxy_header(env, exports);

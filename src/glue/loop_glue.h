@@ -16,13 +16,14 @@ class LoopGlue {
  public:
   void init(Napi::Env env, Napi::Object exports);
   RecentDials* dials() { return &dials_; }
+  // Takes part in the program. Returns 0 or -errno; also if it does already.
+  int join(uint32_t first_process);
 
  private:
   using PortCall = int (LoopGlue::*)(uint64_t network_namespace, uint16_t port);
   template <PortCall call>
   static Napi::Value OnPort(const Napi::CallbackInfo& info);
   static Napi::Value NoteDial(const Napi::CallbackInfo& info);
-  int join(uint32_t first_process);
   int claim(uint64_t where, uint16_t port) { return claims_.claim(where, port); }
   int release(uint64_t where, uint16_t port) { return claims_.release(where, port); }
   int claimed_elsewhere(uint64_t where, uint16_t port) {

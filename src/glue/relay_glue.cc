@@ -7,6 +7,7 @@
 
 #include "glue/arguments.h"
 #include "glue/shared_memory.h"
+#include "relay/timers.h"
 #include "socket/dial.h"
 
 namespace original_dst {
@@ -66,7 +67,51 @@ Napi::Value RelayGlue::Add(const Napi::CallbackInfo& info) {
   if (status == 0) status = duplicate_fd(fd_argument(info, 1), &client);
   if (status == 0) status = duplicate_fd(fd_argument(info, 2), &upstream);
   if (status != 0) return Status(status);
-  relay->open(std::move(client), std::move(upstream), false);
+  relay->open(std::move(client), std::move(upstream), kNoneFresh);
+  return Status(Give(std::move(relay), index));
+}
+
+Napi::Value RelayGlue::Connect(const Napi::CallbackInfo& info) {
+  const uint32_t id = id_argument(info, 0);
+  const uint32_t index = id_argument(info, 6);
+  original_dst::Dial dial = {};
+  int status = endpoint_argument(info, 2, &dial.destination);
+  if (!IsRelay(id, index) || dial.destination.family == 0) status = -EINVAL;
+  if (status == 0) status = endpoint_argument(info, 9, &dial.options.source);
+  if (status != 0) return Status(status);
+  dial.options.family = dial.destination.family;
+  dial.port_fallback = flag_argument(info, 11);
+  dial.options.transparent = flag_argument(info, 12);
+  dial.options.freebind = flag_argument(info, 13);
+  dial.options.marked = info[14].IsNumber();
+  dial.options.mark = number_argument(info, 14);
+  char interface[kTextSize];
+  if (text_argument(info, 15, interface)) dial.options.interface = interface;
+  const int net = fd_argument(info, 16);
+  if (net >= 0) dial.options.sockets = SuppliedFrom(new SocketSupply(net, 1));
+
+  std::unique_ptr<Relay> relay = NewRelay(id, Limits(info[4]));
+  status = Hold(relay->flows[kClient], info[5]);
+  OwnedFd client;
+  OwnedFd upstream;
+  if (status == 0) status = StartThread(index);
+  if (status == 0) status = duplicate_fd(fd_argument(info, 1), &client);
+  if (status != 0) return Status(status);
+  relay->began_us = monotonic_us();
+  DialStep failed = kNoStep;
+  status = start_dial(dial, &upstream, &failed);
+  if (status != 0) {
+    relay->slot->step = failed;
+    return Status(status);
+  }
+  // By this thread, which accepts what the dial leads to if it comes back to this program: the
+  // relay thread might take note of it too late.
+  loop_->join(number_argument(info, 7));
+  const double path = info[8].IsNumber() ? info[8].As<Napi::Number>().DoubleValue() : 0;
+  relay->note = {loop_->dials(), static_cast<Path>(path), dial.options.transparent, 0};
+  relay->note.write(upstream.get(), dial.destination);
+  relay->connecting = true;
+  relay->open(std::move(client), std::move(upstream), kUpstreamFresh);
   return Status(Give(std::move(relay), index));
 }
 
@@ -225,6 +270,7 @@ void init_relay(Napi::Env env, Napi::Object exports, const RelayGlue::Shared& sh
   define<&RelayGlue::Start>(env, exports, "relayStart", glue);
   define<&RelayGlue::Slab>(env, exports, "relaySlab", glue);
   define<&RelayGlue::Add>(env, exports, "relayAdd", glue);
+  define<&RelayGlue::Connect>(env, exports, "relayConnect", glue);
   define<&RelayGlue::Dial>(env, exports, "relayDial", glue);
   define<&RelayGlue::Refuse>(env, exports, "relayRefuse", glue);
   define<&RelayGlue::Take>(env, exports, "relayTake", glue);

@@ -12,6 +12,7 @@
 
 #include "ebpf/alias_table.h"
 #include "glue/kernel_answer.h"
+#include "glue/loop_glue.h"
 #include "glue/undecided.h"
 #include "host/recent_dials.h"
 #include "names/first_bytes.h"
@@ -29,7 +30,7 @@ class RelayGlue {
   struct Shared {
     KernelAnswer* answer;  // the memory that TypeScript decides from
     FirstBytes* first;     // likewise
-    RecentDials* dials;
+    LoopGlue* loop;
     AliasTables* aliases;
   };
 
@@ -37,7 +38,8 @@ class RelayGlue {
       : env_(env),
         answer_(shared.answer),
         first_(shared.first),
-        dials_(shared.dials),
+        loop_(shared.loop),
+        dials_(shared.loop->dials()),
         aliases_(shared.aliases) {}
 
   // (onClosed: (count) => void, onGone: (token) => void) → the memory in which `count` ids of
@@ -51,6 +53,13 @@ class RelayGlue {
   // undefined, bytes for the client | undefined, thread) → 0 or -errno. The descriptors are
   // duplicated and stay the caller's.
   Napi::Value Add(const Napi::CallbackInfo& info);
+
+  // (id, client fd, address, port, struct RelayLimits as a Uint32Array, bytes for the upstream |
+  // undefined, thread, the program's first process, path, source address | null, source port, port
+  // fallback, transparent, freebind, mark | null, interface | null, network namespace | -1) → 0, or
+  // -errno and in the relay's slot the enum DialStep that failed. Dials, and relays; the descriptor
+  // is duplicated and stays the caller's.
+  Napi::Value Connect(const Napi::CallbackInfo& info);
 
   // (id, thread) → 0 or -errno
   Napi::Value Destroy(const Napi::CallbackInfo& info);
@@ -173,6 +182,7 @@ class RelayGlue {
   const Napi::Env env_;
   KernelAnswer* const answer_;
   FirstBytes* const first_;
+  LoopGlue* const loop_;
   RecentDials* const dials_;
   AliasTables* const aliases_;
   napi_threadsafe_function on_news_ = nullptr;

@@ -216,7 +216,7 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       if (listener->first != nullptr) listener->first->previous_of_listener = relay;
       listener->first = relay;
       add_to(&listener->stats->open, 1);
-      relay->open(std::move(accepted), std::move(handled.upstream), true);
+      relay->open(std::move(accepted), std::move(handled.upstream), kBothFresh);
       relay->ends[kClient].watched = watched;
       if (handled.route) {
         const Endpoint& client = client_of(*facts, seen);

@@ -32,17 +32,17 @@ bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 Flow::~Flow() { free(held_); }
 
-void Flow::attach(int source, int sink, bool fresh) {
+void Flow::attach(int source, int sink, bool fresh_sink) {
   source_ = source;
   sink_ = sink;
-  fresh_ = fresh;
+  fresh_sink_ = fresh_sink;
 }
 
 // TCP_NODELAY: the sender has chosen its segments already; holding back the small ones here only
 // adds the receiver's delayed acknowledgement to each. The first bytes of a connection are never
 // held back, and for many a connection they are the only ones. Refused by sockets that are not TCP.
 void Flow::undelay() {
-  if (undelayed_ || (fresh_ && moved_ == 0 && !spoken_)) return;
+  if (undelayed_ || (fresh_sink_ && moved_ == 0 && !spoken_)) return;
   const int on = 1;
   setsockopt(sink_, SOL_TCP, TCP_NODELAY, &on, sizeof(on));
   undelayed_ = true;
@@ -262,7 +262,7 @@ bool Flow::copy(FlowTools& tools) {
 
 bool Flow::finish(bool last) {
   // close(2) sends the FIN of a socket that nobody else has.
-  if (last && fresh_) return true;
+  if (last && fresh_sink_) return true;
   if (shutdown(sink_, SHUT_WR) == 0) return true;
   if (errno != ENOTCONN) return fail(errno, true);
   // The connection is over: by an error, or because both sides had sent FIN before, ours by the

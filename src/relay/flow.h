@@ -31,10 +31,8 @@ class Flow {
   ~Flow();
 
   // Both descriptors must be non-blocking stream sockets with SO_OOBINLINE; the flow does not own
-  // them. `fresh`: this
-  // thread made them, so that nothing has been sent on them, and nobody else has descriptors of
-  // them.
-  void attach(int source, int sink, bool fresh);
+  // them. `fresh_sink`: nothing has been sent on it, and nobody else has descriptors of it.
+  void attach(int source, int sink, bool fresh_sink);
   // Bytes to be sent ahead of everything the source has. Copied. Returns 0 or -ENOMEM.
   int hold(const void* bytes, size_t length);
 
@@ -102,7 +100,7 @@ class Flow {
   bool held_urgent_ = false;  // held_ is one urgent byte
   bool bulk_ = false;         // splice; else copy
   bool refused_ = false;      // these sockets cannot be spliced
-  bool fresh_ = false;
+  bool fresh_sink_ = false;
   bool undelayed_ = false;
   bool spoken_ = false;
   bool ended_ = false;

@@ -7,17 +7,18 @@
 
 namespace original_dst {
 
-void Relay::open(OwnedFd client, OwnedFd upstream, bool made_here) {
-  fresh = made_here;
+void Relay::open(OwnedFd client, OwnedFd upstream, RelayFresh fresh) {
+  ends[kClient].fresh = fresh == kBothFresh;
+  ends[kUpstream].fresh = fresh != kNoneFresh;
   ends[kClient].fd = std::move(client);
   ends[kUpstream].fd = std::move(upstream);
   for (const RelaySide side : {kClient, kUpstream}) {
     ends[side].relay = this;
     ends[side].side = side;
     // The one that the thread has accepted has it from its listener.
-    const bool from_listener = fresh && side == kClient;
+    const bool from_listener = ends[side].fresh && side == kClient;
     if (!from_listener && ends[side].fd.valid()) set_urgent_inline(ends[side].fd.get(), true);
-    flows[side].attach(ends[side].fd.get(), ends[other(side)].fd.get(), fresh);
+    flows[side].attach(ends[side].fd.get(), ends[other(side)].fd.get(), ends[other(side)].fresh);
   }
 }
 

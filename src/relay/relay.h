@@ -53,6 +53,10 @@ struct RelayLimits {
 };
 static_assert(sizeof(RelayLimits) == 16, "lib/relay/timeouts.ts knows this layout");
 
+// Which of a relay's sockets are fresh: made for it, so that nothing has been sent on them, and
+// nobody else has descriptors of them.
+enum RelayFresh : uint8_t { kNoneFresh, kUpstreamFresh, kBothFresh };
+
 struct Relay;
 struct RelayListener;
 
@@ -62,6 +66,7 @@ struct RelayEndpoint : Watched {
   OwnedFd fd;
   Relay* relay = nullptr;
   RelaySide side = kNeither;
+  bool fresh = false;     // as of RelayFresh
   bool watched = false;   // in the epoll set already, as something else
   bool for_room = false;  // watched for EPOLLOUT too
   bool broken = false;    // EPOLLERR was seen
@@ -76,13 +81,12 @@ struct Relay : Timed {
   Flow flows[2];               // by source: [kClient] goes to the upstream
   uint64_t began = 0;          // milliseconds of CLOCK_MONOTONIC
   uint64_t last_activity = 0;  // likewise
-  uint64_t began_us = 0;
+  uint64_t began_us = 0;       // set already where it was dialled ahead of coming to the thread
   int64_t dial_us = -1;   // until there was a connection to the upstream that the thread dialled
   Relay* next = nullptr;  // in the list of closed relays, or in the list of busy ones
   Relay* previous = nullptr;
   bool busy = false;
   bool connecting = false;  // to the upstream
-  bool fresh = false;       // as of Flow::attach()
   bool owes_ack = false;    // to the upstream, as of start_dial()
   uint64_t owes_since = 0;  // microseconds; 0: it is in no list
   Relay* next_owing = nullptr;
@@ -102,8 +106,8 @@ struct Relay : Timed {
   Relay* next_of_listener = nullptr;
   Relay* previous_of_listener = nullptr;
 
-  // Takes two non-blocking stream sockets; `made_here`: they are fresh.
-  void open(OwnedFd client, OwnedFd upstream, bool made_here);
+  // Takes two non-blocking stream sockets.
+  void open(OwnedFd client, OwnedFd upstream, RelayFresh fresh);
   // Another upstream, in place of none or of one that nothing was relayed to.
   void redial(OwnedFd upstream);
   // When it is over unless something happens; UINT64_MAX: never.

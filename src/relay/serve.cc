@@ -37,7 +37,7 @@ void RelayThread::begin(Relay* relay) {
   table_[relay->id] = relay;
   if (relay->dial != nullptr && !start_dialling(relay)) return;
   if (relay->onward != nullptr) {
-    relay->open(std::move(relay->ends[kClient].fd), OwnedFd(), true);
+    relay->open(std::move(relay->ends[kClient].fd), OwnedFd(), kBothFresh);
     if (!dial_hop(relay)) return;
   }
   // Bytes that came along do not wait for an event.
@@ -57,14 +57,20 @@ bool RelayThread::start_dialling(Relay* relay) {
   }
   relay->note.write(upstream.get(), dial->destination);
   relay->connecting = true;
-  relay->open(std::move(relay->ends[kClient].fd), std::move(upstream), true);
+  relay->open(std::move(relay->ends[kClient].fd), std::move(upstream), kBothFresh);
   return true;
+}
+
+// One that has not come as far as to be watched took no time; one that was dialled by another
+// thread in this very round began before it.
+uint64_t RelayThread::began_us(const Relay& relay) const {
+  return relay.began_us == 0 ? now_us_ : std::min(relay.began_us, now_us_);
 }
 
 // Returns false when the relay has closed.
 bool RelayThread::watch(Relay* relay) {
   relay->began = now_;
-  relay->began_us = now_us_;
+  relay->began_us = began_us(*relay);
   relay->last_activity = now_;
   for (RelayEndpoint& end : relay->ends) {
     end.for_room = relay->connecting && end.side == kUpstream;
@@ -229,7 +235,7 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
       reset_on_close(end.fd.get());
     }
     // Where our descriptor is not the last one of the socket, epoll would go on to wake us.
-    if (!relay->fresh) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
+    if (!end.fresh) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, end.fd.get(), nullptr);
     watched_.leave(&end);
   }
   for (Flow& flow : relay->flows) flow.release(tools_);
@@ -247,9 +253,7 @@ void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int er
   relay->slot->side = side;
   relay->slot->error = -error;
   relay->slot->dial_ms = relay->dial_us < 0 ? -1 : static_cast<float>(relay->dial_us) / 1000;
-  // One that has not come as far as to be watched took no time.
-  const uint64_t began = relay->began_us == 0 ? now_us_ : relay->began_us;
-  relay->slot->duration_ms = static_cast<float>(now_us_ - began) / 1000;
+  relay->slot->duration_ms = static_cast<float>(now_us_ - began_us(*relay)) / 1000;
 
   relay->next = nullptr;
   const Locked locked(&mutex_);

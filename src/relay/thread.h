@@ -83,6 +83,7 @@ class RelayThread {
   void begin(Relay* relay);
   int watch(int operation, int fd, Watched* one, uint32_t events);
   bool watch(Relay* relay);
+  uint64_t began_us(const Relay& relay) const;
   bool watch_for_room(RelayEndpoint* end);
   bool start_dialling(Relay* relay);
   bool watch_upstream(Relay* relay);

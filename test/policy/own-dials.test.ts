@@ -79,6 +79,18 @@ await inNamespace(t, import.meta.url, async () => {
         t.equal(server.interceptStats.reset, 1);
       });
 
+      t.test(`createServer and relay() to the destination: ${name}`, async (t) => {
+        const server = createServer({ transparent, allowHalfOpen: true }, (accepted) => {
+          const source = { address: accepted.remoteAddress! };
+          if (accepted.originalDst.kind === 'unknown') accepted.destroy();
+          else relay(accepted, accepted.originalDst, preserveSource ? { dial: { source, transparent } } : {});
+        });
+        rules(t, 'inet', chains(await listening(t, server)));
+        t.equal(await call(FAR[family]), 'ECONNRESET');
+        t.equal(server.interceptStats[how], 2, 'the client, and the proxy once');
+        t.same(server.interceptStats.refused, { [CODE]: 1 });
+      });
+
       t.test(`createRelayServer: ${name}`, async (t) => {
         let asked = 0;
         const server = createRelayServer({
