@@ -83,8 +83,12 @@ async function send(
   let upstreamPort: Promise<[string]>;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, async (client: Socket) => {
     const [port] = await upstreamPort;
-    const upstream = connect({ port: Number(port), host: '127.0.0.1', allowHalfOpen: true });
-    const joined = relay(client, upstream);
+    const to = { address: '127.0.0.1', port: Number(port) };
+    // The addon prepares a socket of Node's for this, and one that it has dialled.
+    const joined =
+      ended.length % 2 === 0
+        ? relay(client, connect({ port: to.port, host: to.address, allowHalfOpen: true }))
+        : relay(client, to);
     ended.push(
       new Promise((resolve) => {
         joined.once('close', (outcome) => resolve({ outcome, bytes: joined.bytesToUpstream }));
