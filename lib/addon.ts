@@ -124,24 +124,18 @@ export interface Binding extends RelayBinding {
   /** A descriptor of the user namespace that owns that network namespace, or a negative errno. */
   namespaceOwner(net: number): number;
   /**
-   * The TCP socket whose own end is the first address, in the namespace of a descriptor or socket (-1: this thread's);
-   * or a negative errno. Inode 0: nobody has it open.
+   * In the namespace of a descriptor or socket (-1: this thread's) the TCP socket whose own end is the first address, or
+   * the UDP socket that may have sent from there to the other, EEXIST: one of several; or a negative errno. Inode 0:
+   * nobody has it open. The state is that of `tcp_states.h`.
    */
-  tcpSocketAt(
+  socketAt(
     where: number,
     localAddress: string,
     localPort: number,
     remoteAddress: string,
     remotePort: number,
-  ): number | [inode: number, state: number, cookie: bigint];
-  /** The UDP socket that may have sent from the first address to the other, likewise; EEXIST: one of several. */
-  udpSocketAt(
-    where: number,
-    localAddress: string,
-    localPort: number,
-    remoteAddress: string,
-    remotePort: number,
-  ): number | [inode: number, cookie: bigint];
+    udp: boolean,
+  ): number | [inode: number, cookie: bigint, state: number];
   /** Which network namespace a socket or a descriptor is of, or this thread's for -1; or a negative errno. */
   namespaceNumber(where: number): number;
   connectPrograms(cgroup: number, family: 4 | 6): number;

@@ -55,14 +55,13 @@ function clientSocket(
 ): Found | undefined {
   if (familyOf(client.address) !== familyOf(destination.address)) return undefined;
   const ends = [client.address, client.port, destination.address, destination.port] as const;
-  const found = udp ? binding().udpSocketAt(where, ...ends) : binding().tcpSocketAt(where, ...ends);
+  const found = binding().socketAt(where, ...ends, udp);
   if (typeof found === 'number') {
     if (NOBODY_CERTAIN.has(found)) return undefined;
     throw systemError(found, { syscall: 'netlink', option: 'SOCK_DIAG_BY_FAMILY' });
   }
-  const [inode, cookie] = found.length === 2 ? found : [found[0], found[2]];
-  // Of TCP alone there is a state.
-  const isClient = found.length === 2 || CONNECTED.has(found[1]);
+  const [inode, cookie, state] = found;
+  const isClient = udp || CONNECTED.has(state);
   return inode !== 0 && isClient ? { inode, cookie } : undefined;
 }
 

@@ -49,48 +49,28 @@ Napi::Value NamespaceNumber(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), status == 0 ? static_cast<double>(number) : status);
 }
 
-// The arguments of TcpSocketAt, and a socket to ask with.
-int open_diag(const Napi::CallbackInfo& info, Endpoint* local, Endpoint* remote, OwnedFd* netlink) {
-  int status = endpoint_argument(info, 1, local);
-  if (status == 0) status = endpoint_argument(info, 3, remote);
-  if (status == 0 && (local->family == 0 || local->family != remote->family)) status = -EINVAL;
-  if (status != 0) return status;
-  return open_socket_at(fd_argument(info), AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, netlink);
-}
-
 // (descriptor of a network namespace, a socket of it, or -1: this thread's, address and port of a
-// connection's one end, of its other end) → the socket that the first end is, [inode, state,
-// cookie], or -errno
-Napi::Value TcpSocketAt(const Napi::CallbackInfo& info) {
+// connection's one end, of its other end, UDP?) → the TCP socket that the first end is, or the UDP
+// socket that may have sent from there to the other: [inode, cookie, state], or -errno
+Napi::Value SocketAt(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Endpoint local;
   Endpoint remote;
   OwnedFd netlink;
-  int status = open_diag(info, &local, &remote, &netlink);
-  TcpSocket found = {};
-  if (status == 0) status = find_tcp_socket(netlink.get(), local, remote, &found);
+  int status = endpoint_argument(info, 1, &local);
+  if (status == 0) status = endpoint_argument(info, 3, &remote);
+  if (status == 0 && (local.family == 0 || local.family != remote.family)) status = -EINVAL;
+  if (status == 0) {
+    status = open_socket_at(fd_argument(info), AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, &netlink);
+  }
+  const auto find = flag_argument(info, 5) ? find_udp_socket : find_tcp_socket;
+  DiagSocket found = {};
+  if (status == 0) status = find(netlink.get(), local, remote, &found);
   if (status != 0) return Napi::Number::New(env, status);
   const Napi::Array fields = Napi::Array::New(env, 3);
   fields.Set(0u, found.inode);
-  fields.Set(1u, static_cast<uint32_t>(found.state));
-  fields.Set(2u, Napi::BigInt::New(env, found.cookie));
-  return fields;
-}
-
-// (as of TcpSocketAt) → the UDP socket that may have sent from the first end to the other, [inode,
-// cookie], or -errno
-Napi::Value UdpSocketAt(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Endpoint local;
-  Endpoint remote;
-  OwnedFd netlink;
-  int status = open_diag(info, &local, &remote, &netlink);
-  UdpSocket found = {};
-  if (status == 0) status = find_udp_socket(netlink.get(), local, remote, &found);
-  if (status != 0) return Napi::Number::New(env, status);
-  const Napi::Array fields = Napi::Array::New(env, 2);
-  fields.Set(0u, found.inode);
   fields.Set(1u, Napi::BigInt::New(env, found.cookie));
+  fields.Set(2u, static_cast<uint32_t>(found.state));
   return fields;
 }
 
@@ -100,8 +80,7 @@ void init_namespace(Napi::Env env, Napi::Object exports) {
   exports["createNamespace"] = Napi::Function::New<CreateNamespace>(env);
   exports["namespaceOfSocket"] = Napi::Function::New<NamespaceOfSocket>(env);
   exports["namespaceOwner"] = Napi::Function::New<NamespaceOwner>(env);
-  exports["tcpSocketAt"] = Napi::Function::New<TcpSocketAt>(env);
-  exports["udpSocketAt"] = Napi::Function::New<UdpSocketAt>(env);
+  exports["socketAt"] = Napi::Function::New<SocketAt>(env);
   exports["namespaceNumber"] = Napi::Function::New<NamespaceNumber>(env);
 }
 

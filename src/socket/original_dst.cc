@@ -95,7 +95,7 @@ int check_entry(int fd, Endpoint* peer) {
 }
 
 int check_mptcp_entry(int fd, int netlink, const Endpoint& local, const Endpoint& peer) {
-  TcpSocket subflow = {};
+  DiagSocket subflow = {};
   const int status = find_tcp_socket(netlink, local, peer, &subflow);
   if (status == -ENOENT) return -ENOTCONN;
   if (status != 0) return status;

@@ -108,9 +108,16 @@ bool may_have_sent(const inet_diag_msg& socket, const void* end, const Endpoint&
   return id.idiag_dport == htons(remote.port) && end_of(family, id.idiag_dst, remote) == End::kThis;
 }
 
+// What is said of TCP and UDP alike.
+DiagSocket described(const inet_diag_msg& socket) {
+  const uint32_t* const cookie = socket.id.idiag_cookie;
+  return {static_cast<uint64_t>(cookie[1]) << 32 | cookie[0], socket.idiag_inode,
+          socket.idiag_state};
+}
+
 // Adds to `count` those of one family that may have sent it; the last of them is `found`.
 int count_udp_sockets(int netlink, uint8_t family, const Endpoint& local, const Endpoint& remote,
-                      unsigned* count, UdpSocket* found) {
+                      unsigned* count, DiagSocket* found) {
   Request request = {};
   request.header.nlmsg_len = sizeof(request);
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
@@ -138,8 +145,7 @@ int count_udp_sockets(int netlink, uint8_t family, const Endpoint& local, const 
       const auto* const socket = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
       const auto* const end = reinterpret_cast<const char*>(header) + header->nlmsg_len;
       if (!may_have_sent(*socket, end, local, remote)) continue;
-      const uint32_t* const cookie = socket->id.idiag_cookie;
-      *found = {static_cast<uint64_t>(cookie[1]) << 32 | cookie[0], socket->idiag_inode};
+      *found = described(*socket);
       ++*count;
     }
   }
@@ -158,25 +164,24 @@ int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t co
   return static_cast<const inet_diag_msg*>(reply.body())->idiag_state != TCP_LISTEN;
 }
 
-int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, TcpSocket* found) {
+int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, DiagSocket* found) {
   const Request request = question(local, remote, kAnyCookie);
   NetlinkReply reply;
   const int status = ask_netlink_on(netlink, request.header, &reply);
   if (status != 0) return status;
   const auto* const message = static_cast<const inet_diag_msg*>(reply.body());
-  const uint32_t* const cookie = message->id.idiag_cookie;
   const void* const end = reply.end();
   const rtattr* const memory = find_attribute(message + 1, end, INET_DIAG_SKMEMINFO);
   const rtattr* const protocol = find_attribute(message + 1, end, INET_DIAG_ULP_INFO);
   const rtattr* const mptcp = find_inside(protocol, INET_ULP_INFO_MPTCP);
   const uint32_t flags = word_of(find_inside(mptcp, MPTCP_SUBFLOW_ATTR_FLAGS));
-  *found = {static_cast<uint64_t>(cookie[1]) << 32 | cookie[0], message->idiag_inode,
-            message->idiag_state, word_of(memory, SK_MEMINFO_DROPS),
-            (flags & MPTCP_SUBFLOW_FLAG_JOIN_REM) != 0};
+  *found = described(*message);
+  found->drops = word_of(memory, SK_MEMINFO_DROPS);
+  found->joined = (flags & MPTCP_SUBFLOW_FLAG_JOIN_REM) != 0;
   return 0;
 }
 
-int find_udp_socket(int netlink, const Endpoint& local, const Endpoint& remote, UdpSocket* found) {
+int find_udp_socket(int netlink, const Endpoint& local, const Endpoint& remote, DiagSocket* found) {
   unsigned count = 0;
   int status = count_udp_sockets(netlink, AF_INET6, local, remote, &count, found);
   if (status == 0 && local.family == 4) {

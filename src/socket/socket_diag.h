@@ -1,4 +1,4 @@
-// Which TCP sockets are there? The kernel's own table, by addresses and ports.
+// Which sockets are there? The kernel's own tables, by addresses and ports.
 #ifndef ORIGINAL_DST_SOCKET_SOCKET_DIAG_H_
 #define ORIGINAL_DST_SOCKET_SOCKET_DIAG_H_
 
@@ -17,27 +17,22 @@ constexpr uint64_t kAnyCookie = UINT64_MAX;
 // 0 also where the kernel has no tcp_diag module.
 int tcp_socket_exists(const Endpoint& local, const Endpoint& remote, uint64_t cookie);
 
-struct TcpSocket {
+struct DiagSocket {
   uint64_t cookie;
-  uint32_t inode;  // 0: no process has it open any more
-  uint8_t state;   // TCP_ESTABLISHED and the like
-  uint32_t drops;  // of segments that it had no use for
-  bool joined;     // a subflow that came to an MPTCP connection which was there already
+  uint32_t inode;       // 0: no process has it open any more
+  uint8_t state;        // TCP_ESTABLISHED and the like
+  uint32_t drops = 0;   // TCP: of segments that it had no use for
+  bool joined = false;  // TCP: a subflow that came to an MPTCP connection which was there already
 };
 
 // The same question over `netlink`, a socket of NETLINK_SOCK_DIAG, in the network namespace of
 // that: the socket between the two addresses, or a listener. Returns 0 or -errno; -ENOENT: none.
-int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, TcpSocket* found);
-
-struct UdpSocket {
-  uint64_t cookie;
-  uint32_t inode;
-};
+int find_tcp_socket(int netlink, const Endpoint& local, const Endpoint& remote, DiagSocket* found);
 
 // The UDP socket that may have sent from one address to the other: bound to the first or to any,
 // connected to the second or to none. Returns 0 or -errno; -ENOENT: none, -EEXIST: several, which
 // share the port (SO_REUSEPORT, SO_REUSEADDR).
-int find_udp_socket(int netlink, const Endpoint& local, const Endpoint& remote, UdpSocket* found);
+int find_udp_socket(int netlink, const Endpoint& local, const Endpoint& remote, DiagSocket* found);
 
 // getsockopt(fd, SOL_SOCKET, SO_COOKIE): a number that no other socket has or will have. Returns 0
 // or -errno.
