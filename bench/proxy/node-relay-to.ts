@@ -2,7 +2,7 @@
 import { createServer, relay } from 'original-dst';
 
 const [mode, port] = process.argv.slice(2);
-createServer({ transparent: mode === 'tproxy', pauseOnConnect: true, noDelay: true }, (client) => {
+createServer({ transparent: mode === 'tproxy', pauseOnConnect: true }, (client) => {
   const { originalDst } = client;
   if (originalDst.kind === 'unknown' || originalDst.kind === 'direct') return client.resetAndDestroy();
   relay(client, originalDst);

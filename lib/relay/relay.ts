@@ -6,7 +6,7 @@ import { codedError } from '../errors.ts';
 import { readDestination, type RelayDestination, type RelayDialOptions } from './destination.ts';
 import { foreignRuntime, refusal } from './handover.ts';
 import type { Relay } from './relay-object.ts';
-import { isTaken, present, SocketRelay } from './socket-relay.ts';
+import { isTaken, sidesOf, SocketRelay } from './socket-relay.ts';
 import { readTimeouts, type RelayTimeouts } from './timeouts.ts';
 
 export interface RelayOptions extends RelayTimeouts {
@@ -81,7 +81,7 @@ export function relay(
   if (which !== 'native' && which !== 'pipe' && which !== 'any') {
     throw outOfRange('options.engine', "'native', 'pipe' or 'any'", which);
   }
-  const sockets = present({ client, upstream: to instanceof Socket ? to : undefined });
+  const sockets = sidesOf(client, to instanceof Socket ? to : undefined);
   for (const [side, socket] of sockets) {
     if (isTaken(socket) || client === upstream)
       throw codedError('ERR_RELAY_BUSY', `relay: ${side} is part of a relay already`);

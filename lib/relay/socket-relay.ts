@@ -27,12 +27,8 @@ import type { RelayLimits } from './timeouts.ts';
 /** Who moves the bytes. */
 export type RelayEngine = 'native' | 'pipe' | 'any';
 
-/** Until they are handed over. */
-export interface Sockets {
-  readonly client: Socket;
-  /** Undefined: still to be dialled, once the client is ready. */
-  readonly upstream: Socket | undefined;
-}
+/** The client, and the upstream unless that is still to be dialled. */
+type Sockets = [client: [RelaySide, Socket], ...upstream: [RelaySide, Socket][]];
 
 const { ETIMEDOUT } = constants.errno;
 const taken = new WeakSet<Socket>();
@@ -42,8 +38,7 @@ export function isTaken(socket: Socket): boolean {
   return taken.has(socket);
 }
 
-/** The sockets that there are. */
-export function present({ client, upstream }: Sockets): [RelaySide, Socket][] {
+export function sidesOf(client: Socket, upstream?: Socket): Sockets {
   return upstream === undefined
     ? [['client', client]]
     : [
@@ -77,12 +72,12 @@ export class SocketRelay extends RelayObject {
   ) {
     super();
     const given = upstream instanceof Socket;
-    this.#sockets = { client, upstream: given ? upstream : undefined };
+    this.#sockets = sidesOf(client, given ? upstream : undefined);
     this.#to = given ? undefined : upstream;
     this.#limits = limits;
     this.#engine = which;
     this.#signal = signal;
-    for (const [, socket] of present(this.#sockets)) {
+    for (const [, socket] of this.#sockets) {
       taken.add(socket);
       stopReaders(socket);
     }
@@ -122,21 +117,20 @@ export class SocketRelay extends RelayObject {
     this.#stopWaiting?.();
     this.#stopWaiting = undefined;
     const sockets = this.#sockets!;
-    const here = present(sockets);
     // A failed write has taken the error that the kernel had for the socket, before Node destroys it a tick later:
     // whoever read from it now would be told of an orderly end.
-    const lost = here.find(([, socket]) => socket.destroyed || socket.errored !== null);
+    const lost = sockets.find(([, socket]) => socket.destroyed || socket.errored !== null);
     if (lost) {
       const [side, socket] = lost;
       this.#onLost(side, socket.errored as SystemError | null);
       return;
     }
-    if (here.every(([, socket]) => isQuiet(socket))) {
+    if (sockets.every(([, socket]) => isQuiet(socket))) {
       this.#handOver(sockets);
       return;
     }
-    this.#setWaitTimer(here.find(([, socket]) => socket.connecting)?.[0]);
-    const stops = here.map(([, socket]) => waitUntilQuiet(socket, () => this.#proceed()));
+    this.#setWaitTimer(sockets.find(([, socket]) => socket.connecting)?.[0]);
+    const stops = sockets.map(([, socket]) => waitUntilQuiet(socket, () => this.#proceed()));
     this.#stopWaiting = () => stops.forEach((stop) => stop());
   }
 
@@ -175,15 +169,15 @@ export class SocketRelay extends RelayObject {
       this.#startPipe(sockets);
       return;
     }
-    for (const [side, socket] of present(sockets)) {
+    for (const [side, socket] of sockets) {
       const error = foreignRuntime() ?? refusal(side, socket);
       if (error === undefined) continue;
       if (this.#engine === 'any') this.#startPipe(sockets);
       else this.#giveUp({ reason: 'error', side, error }, abandon);
       return;
     }
-    const { client, upstream } = sockets;
-    if (upstream) this.#join(client, upstream);
+    const [[, client], upstream] = sockets;
+    if (upstream) this.#join(client, upstream[1]);
     else this.#connect(client, this.#to!);
   }
 
@@ -196,7 +190,7 @@ export class SocketRelay extends RelayObject {
     } else if (this.#engine === 'any') {
       if (ahead.toUpstream) client.unshift(ahead.toUpstream);
       if (ahead.toClient) upstream.unshift(ahead.toClient);
-      this.#startPipe({ client, upstream });
+      this.#startPipe(sidesOf(client, upstream));
     } else {
       this.#giveUp({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) }, abandon);
     }
@@ -216,18 +210,20 @@ export class SocketRelay extends RelayObject {
 
   /** To the thread, which works with duplicates: Node's descriptors are closed, and the connections left alone. */
   #leave(mover: NativeMover): void {
-    const sockets = present(this.#sockets!);
+    const sockets = this.#sockets!;
     this.start(mover);
     this.#uncount = sockets.map(([, socket]) => keepCounted(socket));
     for (const [, socket] of sockets) socket.destroy();
   }
 
-  #startPipe({ client, upstream }: Sockets): void {
+  #startPipe([[, client], upstream]: Sockets): void {
     if (upstream) {
-      this.start(new PipeMover({ client, upstream }, this.#limits, (outcome) => this.finish(outcome)));
+      this.start(
+        new PipeMover({ client, upstream: upstream[1] }, this.#limits, (outcome) => this.finish(outcome)),
+      );
       return;
     }
-    this.#sockets = { client, upstream: dialSocket(this.#to!, client, this.#limits.connect) };
+    this.#sockets = sidesOf(client, dialSocket(this.#to!, client, this.#limits.connect));
     this.#proceed();
   }
 
@@ -241,7 +237,7 @@ export class SocketRelay extends RelayObject {
   #giveUp(outcome: RelayOutcome, close: (socket: Socket) => void): void {
     this.#stopWaiting?.();
     clearTimeout(this.#waitTimer);
-    const sockets = present(this.#sockets!);
+    const sockets = this.#sockets!;
     this.#sockets = undefined;
     for (const [, socket] of sockets) {
       // An 'error' that is on its way was the relay's.

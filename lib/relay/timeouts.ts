@@ -37,6 +37,9 @@ export interface RelayLimits {
   readonly words: Uint32Array;
 }
 
+/** Those that were read last: most programs have the same for all of their relays. */
+let last: RelayLimits | undefined;
+
 /** Throws unless all are whole numbers of milliseconds. */
 export function readTimeouts(options: RelayTimeouts): RelayLimits {
   const {
@@ -45,13 +48,21 @@ export function readTimeouts(options: RelayTimeouts): RelayLimits {
     connectTimeout = CONNECT_TIMEOUT,
     deadPeerTimeout = 120_000,
   } = options;
+  if (
+    idleTimeout === last?.idle &&
+    halfCloseTimeout === last.halfClose &&
+    connectTimeout === last.connect &&
+    deadPeerTimeout === last.deadPeer
+  )
+    return last;
   const timeouts = { idleTimeout, halfCloseTimeout, connectTimeout, deadPeerTimeout };
   for (const [name, value] of Object.entries(timeouts)) checkInteger(`options.${name}`, value, 0, MAX_MS);
-  return {
+  last = {
     idle: idleTimeout,
     halfClose: halfCloseTimeout,
     connect: connectTimeout,
     deadPeer: deadPeerTimeout,
     words: Uint32Array.of(idleTimeout, halfCloseTimeout, connectTimeout, deadPeerTimeout),
   };
+  return last;
 }
