@@ -86,12 +86,13 @@ export function relay(
     if (isTaken(socket) || client === upstream)
       throw codedError('ERR_RELAY_BUSY', `relay: ${side} is part of a relay already`);
   }
+  const foreign = which === 'pipe' ? undefined : foreignRuntime();
   if (which === 'native') {
     for (const [side, socket] of sockets) {
-      const error = foreignRuntime() ?? refusal(side, socket);
+      const error = foreign ?? refusal(side, socket);
       if (error) throw error;
     }
     binding();
   }
-  return new SocketRelay(client, to, limits, which, signal);
+  return new SocketRelay(client, to, limits, foreign === undefined ? which : 'pipe', signal);
 }

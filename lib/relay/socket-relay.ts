@@ -9,15 +9,7 @@ import { pathOf } from '../policy/own-dials.ts';
 import { relays } from './channel.ts';
 import { type Dialled, dialSocket } from './destination.ts';
 import { engine } from './engine.ts';
-import {
-  abandon,
-  foreignRuntime,
-  isQuiet,
-  refusal,
-  stopReaders,
-  takeBytes,
-  waitUntilQuiet,
-} from './handover.ts';
+import { abandon, isQuiet, refusal, stopReaders, takeBytes, waitUntilQuiet } from './handover.ts';
 import type { NativeMover } from './native-mover.ts';
 import type { Mover, RelayOutcome, RelaySide } from './outcome.ts';
 import { RelayObject } from './relay-object.ts';
@@ -31,11 +23,12 @@ export type RelayEngine = 'native' | 'pipe' | 'any';
 type Sockets = [client: [RelaySide, Socket], ...upstream: [RelaySide, Socket][]];
 
 const { ETIMEDOUT } = constants.errno;
-const taken = new WeakSet<Socket>();
+/** A property, because to be in a WeakSet costs a socket as much as half of its constructor. */
+const taken = Symbol('original-dst.relay');
 
 /** Is it, or was it, part of a relay? */
 export function isTaken(socket: Socket): boolean {
-  return taken.has(socket);
+  return taken in socket;
 }
 
 export function sidesOf(client: Socket, upstream?: Socket): Sockets {
@@ -78,7 +71,7 @@ export class SocketRelay extends RelayObject {
     this.#engine = which;
     this.#signal = signal;
     for (const [, socket] of this.#sockets) {
-      taken.add(socket);
+      (socket as { [taken]?: true })[taken] = true;
       stopReaders(socket);
     }
     // Ahead of everything that takes the sockets away.
@@ -170,7 +163,7 @@ export class SocketRelay extends RelayObject {
       return;
     }
     for (const [side, socket] of sockets) {
-      const error = foreignRuntime() ?? refusal(side, socket);
+      const error = refusal(side, socket);
       if (error === undefined) continue;
       if (this.#engine === 'any') this.#startPipe(sockets);
       else this.#giveUp({ reason: 'error', side, error }, abandon);
