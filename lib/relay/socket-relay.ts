@@ -192,13 +192,25 @@ export class SocketRelay extends RelayObject {
   #connect(client: Socket, to: Dialled): void {
     if (dials.hasSubscribers) publishDial({ relay: this }, [to]);
     if (this.outcome) return;
-    const mover =
-      egressRefusal(to.how.egress, to) ??
-      engine().connect(socketFd(client)!, takeBytes(client), to, pathOf(client), this.#limits, (outcome) =>
-        this.finish(outcome),
-      );
-    if (mover instanceof Error) this.#giveUp({ reason: 'error', side: 'upstream', error: mover }, abandon);
-    else this.#leave(mover);
+    const refused = egressRefusal(to.how.egress, to);
+    if (refused) {
+      this.#giveUp({ reason: 'error', side: 'upstream', error: refused }, abandon);
+      return;
+    }
+    const ahead = takeBytes(client);
+    const mover = engine().connect(socketFd(client)!, ahead, to, pathOf(client), this.#limits, (outcome) =>
+      this.finish(outcome),
+    );
+    if (!(mover instanceof Error)) {
+      this.#leave(mover);
+    } else if (mover.syscall !== 'relay') {
+      this.#giveUp({ reason: 'error', side: 'upstream', error: mover }, abandon);
+    } else if (this.#engine === 'any') {
+      if (ahead) client.unshift(ahead);
+      this.#startPipe(sidesOf(client));
+    } else {
+      this.#giveUp({ reason: 'error', error: mover }, abandon);
+    }
   }
 
   /** To the thread, which works with duplicates: Node's descriptors are closed, and the connections left alone. */

@@ -2,6 +2,7 @@
 import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -101,9 +102,9 @@ function resetting(): { server: RelayServer; records: ConnectionRecord[] } {
 execFileSync('prlimit', ['--pid', String(process.pid), '--nofile=64:']);
 
 const make = await connections(t);
-// The thread itself needs two.
+// The thread itself needs two, and has given up those of the relay when that has closed.
 const first = await world(t, make);
-relay(first.client, first.upstream).destroy();
+await once(relay(first.client, first.upstream).destroy(), 'close');
 const state = openState();
 
 t.test('none for the relay: a clear outcome, and both ends learn', async (t) => {
@@ -114,6 +115,38 @@ t.test('none for the relay: a clear outcome, and both ends learn', async (t) => 
   release();
   t.match(await once(joined, 'close'), [{ reason: 'error', error: { code: 'EMFILE', syscall: 'relay' } }]);
   for (const end of await Promise.all(seen)) t.equal(end.end, 'ECONNRESET');
+});
+
+t.test('none for a relay that dials: the same, and streams where they are allowed', async (t) => {
+  const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const to = { address: '127.0.0.1', port: (server.address() as AddressInfo).port };
+  const none = { reason: 'error', error: { code: 'EMFILE', syscall: 'relay' } };
+  for (const [left, expected] of [
+    [0, none],
+    [1, { reason: 'error', side: 'upstream', error: { code: 'EMFILE', syscall: 'socket' } }],
+  ] as const) {
+    const { dialled, accepted: client } = await make();
+    const heard = readAll(dialled);
+    const release = exhaust(left);
+    const joined = relay(client, to);
+    release();
+    t.match(await once(joined, 'close'), [expected]);
+    t.equal((await heard).end, 'ECONNRESET');
+  }
+  for (const ahead of ['ahead ', '']) {
+    const { dialled, accepted: client } = await make();
+    dialled.write(ahead);
+    if (ahead !== '') await once(client, 'readable');
+    const release = exhaust(0);
+    const joined = relay(client, to, { engine: 'any' });
+    release();
+    dialled.end('and after');
+    t.equal(String((await readAll(dialled)).data), `${ahead}and after`);
+    t.same(joined.outcome ?? (await once(joined, 'close'))[0], { reason: 'end' });
+  }
 });
 
 t.test('none for the relay, and streams allowed: nothing is lost', async (t) => {
