@@ -8,7 +8,14 @@
 
 namespace original_dst {
 
-enum Protocol : uint8_t { kOther = 0, kTls = 1, kHttp = 2, kHttp2 = 3, kSilent = 4 };
+enum Protocol : uint8_t {
+  kOther = 0,
+  kTls = 1,
+  kHttp = 2,
+  kHttp2 = 3,
+  kSilent = 4,
+  kNotLookedAt = 255,  // of no FirstBytes: in the place of one
+};
 
 // Fixed layout: TypeScript reads it straight from memory.
 struct FirstBytes {

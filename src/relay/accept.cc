@@ -1,15 +1,12 @@
 // The part of a relay thread that accepts connections itself.
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <memory>
 #include <utility>
 
-#include "host/origin.h"
 #include "relay/counter.h"
 #include "relay/inspect.h"
 #include "relay/listener.h"

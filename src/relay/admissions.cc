@@ -16,7 +16,7 @@ constexpr double kSecondMs = 1000;
 // What tells clients apart; 0: nothing is known of it. Whoever has one address of IPv6 has 2^64 of
 // them. The first half of one looks like an address of IPv4 in ::/32 alone, where nobody lives but
 // ::1.
-uint64_t client_of(const Endpoint& peer) {
+uint64_t key_of(const Endpoint& peer) {
   if (peer.family == 0) return 0;
   uint64_t key = 0;
   for (int i = 0; i < (peer.family == 6 ? 8 : 4); i++) key = key << 8 | peer.bytes[i];
@@ -130,7 +130,7 @@ bool Admissions::make_room(uint64_t now_ms) {
 }
 
 Admitted Admissions::admit(const Endpoint& client, uint64_t now_ms, Admission* to) {
-  const uint64_t key = client_of(client);
+  const uint64_t key = key_of(client);
   const Locked locked(&mutex_);
   if (limits_.connections != 0 && open_ >= limits_.connections) return kTooMany;
   if (counts(key)) {

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +24,6 @@ constexpr size_t kBulk = FlowTools::kScratchSize;
 
 // Room for what follows the bytes: the end as a rule, an urgent byte, or what has come meanwhile.
 constexpr size_t kSecondRead = size_t{4} * 1024;
-
-bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 }  // namespace
 
@@ -92,7 +89,7 @@ bool Flow::send_held() {
   if (sent >= 0) {
     moved_ += static_cast<size_t>(sent);
     held_at_ += static_cast<size_t>(sent);
-  } else if (would_block(errno)) {
+  } else if (errno == EAGAIN) {
     writable_ = false;
   } else if (held_urgent_ && errno == EOPNOTSUPP) {
     // The sink is of a kind that knows no urgent data, whose reader would never ask for the byte.
@@ -120,7 +117,7 @@ bool Flow::drain_pipe() {
   }
   if (sent == 0) return fail(EIO, true);
   if (errno == EINTR) return true;
-  if (would_block(errno)) {
+  if (errno == EAGAIN) {
     writable_ = false;
     return true;
   }
@@ -159,7 +156,7 @@ bool Flow::fill_pipe(FlowTools& tools) {
     return true;
   }
   if (errno == EINTR) return true;
-  if (would_block(errno)) {
+  if (errno == EAGAIN) {
     // Also in front of urgent data, which epoll is about to report.
     readable_ = false;
     bulk_ = spliced_ >= kBulk;
@@ -181,7 +178,7 @@ size_t Flow::read(uint8_t* to, size_t room) {
     broken_ = met_;
   } else if (got == 0) {
     ended_ = true;
-  } else if (would_block(errno)) {
+  } else if (errno == EAGAIN) {
     readable_ = false;
   } else {
     broken_ = errno;
@@ -201,7 +198,7 @@ size_t Flow::read_twice(uint8_t* to, size_t room) {
     reads[i].msg_hdr.msg_iovlen = 1;
   }
   const int count = recvmmsg(source_, reads, 2, MSG_DONTWAIT, nullptr);
-  if (count < 0 && !would_block(errno) && errno != EINTR) {
+  if (count < 0 && errno != EAGAIN && errno != EINTR) {
     // Unlike recv(2) it tells an error ahead of the bytes that came before it, and takes it along.
     met_ = errno;
   } else if (count < 0) {
@@ -250,7 +247,7 @@ bool Flow::copy(FlowTools& tools) {
     if (sent >= 0) {
       at += static_cast<size_t>(sent);
       moved_ += static_cast<size_t>(sent);
-    } else if (would_block(errno)) {
+    } else if (errno == EAGAIN) {
       writable_ = false;
       return hold(tools.scratch + at, length - at) == 0 || fail(ENOMEM, true);
     } else if (errno != EINTR) {

@@ -11,7 +11,7 @@ namespace original_dst {
 
 enum class ProxyProtocol : uint8_t { kNone = 0, kSocks5 = 1, kHttp = 2 };
 
-// Why a proxy has not connected; lib/relay/proxy-failure.ts has the words.
+// Why a proxy has not connected; lib/dial/handshake-error.ts has the words.
 enum HandshakeFailure : uint8_t {
   kNoFailure = 0,
   kRefused = 1,         // with its status: SOCKS5's reply code, or HTTP's status code

@@ -1,7 +1,6 @@
 // The part of a relay thread that takes PROXY protocol headers off accepted connections.
 #include "relay/headers.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -24,19 +23,14 @@ bool ExpectedHeaders::are_from(const Endpoint& peer) const {
   });
 }
 
-// Looks, without taking anything: the last byte of a header is known before the next one is read.
-// `over`: there is no more time.
+// The last byte of a header is known before the next one is read. `over`: there is no more time.
 void RelayThread::look_for_header(Waiting* one, bool over) {
-  const ssize_t got =
-      recv(one->fd.get(), tools_.scratch, kMostProxyHeader, MSG_PEEK | MSG_DONTWAIT);
-  if (got < 0 && errno != EAGAIN && errno != EINTR) return forget_gone(one);
-  if (one->looks < UINT16_MAX) one->looks++;
-  const size_t size = got > 0 ? static_cast<size_t>(got) : 0;
+  size_t size = 0;
+  if (!peek(one, kMostProxyHeader, &size)) return;
   ProxyHeader header;
   const int need = parse_proxy_header(tools_.scratch, size, &header);
   if (need == 0) return take_header(one, header);
-  const bool ended = one->ended || got == 0;
-  if (need < 0 || ended || over || !wait_for(one, static_cast<size_t>(need), size)) {
+  if (need < 0 || one->ended || over || !wait_for(one, static_cast<size_t>(need), size)) {
     // None, not in time, or not one that is to be believed.
     return refuse(one, kNoHeader);
   }
@@ -44,8 +38,6 @@ void RelayThread::look_for_header(Waiting* one, bool over) {
 
 // The rest is the client's, and is decided about as any other connection.
 void RelayThread::take_header(Waiting* one, const ProxyHeader& header) {
-  if (one->low_water != 1) set_low_water(one->fd.get(), 1);
-  one->low_water = 1;
   auto proxied = std::make_unique<Proxied>();
   proxied->client = header.client;
   proxied->destination = header.destination;

@@ -12,9 +12,9 @@ namespace original_dst {
 constexpr size_t kBounds = 14;
 
 struct Histogram {
-  double
-      counts[kBounds + 1];  // of those that took at most so long, and longer than the bound before
-  double ms;                // all of them together
+  // Of those that took at most so long, and longer than the bound before.
+  double counts[kBounds + 1];
+  double ms;  // all of them together
 };
 static_assert(sizeof(Histogram) == 128, "lib/relay/histogram.ts knows this layout");
 

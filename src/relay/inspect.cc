@@ -2,7 +2,6 @@
 #include "relay/inspect.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -106,15 +105,27 @@ void RelayThread::expire_waiting() {
 void RelayThread::look(Waiting* one, bool over) {
   if (one->awaits_header) return look_for_header(one, over);
   const size_t most = one->listener->inspection.max_bytes;
-  const ssize_t got = recv(one->fd.get(), tools_.scratch, most, MSG_PEEK | MSG_DONTWAIT);
-  if (got < 0 && errno != EAGAIN && errno != EINTR) return forget_gone(one);
-  if (one->looks < kLooksAtOnce) one->looks++;
-  const size_t size = got > 0 ? static_cast<size_t>(got) : 0;
+  size_t size = 0;
+  if (!peek(one, most, &size)) return;
   FirstBytes first;
   const size_t need = parse_first_bytes(tools_.scratch, size, &first);
-  const bool ended = one->ended || got == 0;
-  if (need == 0 || need > most || ended || over) return settle(one, first, size);
-  if (!wait_for(one, need, size)) settle(one, first, size);
+  if (need == 0 || need > most || one->ended || over || !wait_for(one, need, size)) {
+    settle(one, first, size);
+  }
+}
+
+// Into the scratch buffer, without taking anything. Returns false when the client has reset it, and
+// then it is forgotten.
+bool RelayThread::peek(Waiting* one, size_t most, size_t* size) {
+  const ssize_t got = recv(one->fd.get(), tools_.scratch, most, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && errno != EAGAIN && errno != EINTR) {
+    forget_gone(one);
+    return false;
+  }
+  if (got == 0) one->ended = true;
+  if (one->looks < kLooksAtOnce) one->looks++;
+  *size = got > 0 ? static_cast<size_t>(got) : 0;
+  return true;
 }
 
 // Returns false where there is no memory to wait with.
@@ -133,7 +144,6 @@ bool RelayThread::wait_for(Waiting* one, size_t need, size_t size) {
 
 // It has said enough, or will not say more: decided about as any other.
 void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
-  if (one->low_water != 1) set_low_water(one->fd.get(), 1);
   Seen seen = one->seen(now_us_);
   seen.looked = true;
   seen.first = first;
@@ -142,6 +152,7 @@ void RelayThread::settle(Waiting* one, const FirstBytes& first, size_t size) {
 }
 
 void RelayThread::decide(Waiting* one, Seen* seen) {
+  if (one->low_water != 1) set_low_water(one->fd.get(), 1);
   // Still one of the listener's: a relay that ends at once must not be its last.
   decide(one->listener, std::move(one->fd), &one->facts, one->known_destination(), seen,
          one->watched, std::move(one->admission));

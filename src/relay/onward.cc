@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include <memory>
 #include <utility>
 
 #include "relay/counter.h"
@@ -104,7 +103,7 @@ bool RelayThread::say(Relay* relay) {
   }
   if (errno == EINTR) return true;
   // Its event brings us back.
-  if (errno != EAGAIN && errno != EWOULDBLOCK) fail_hop(relay, kTalk, errno);
+  if (errno != EAGAIN) fail_hop(relay, kTalk, errno);
   return false;
 }
 
@@ -122,7 +121,7 @@ bool RelayThread::hear(Relay* relay) {
   if (got < 0) {
     if (errno == EINTR) return true;
     flow.source_drained();
-    if (errno != EAGAIN && errno != EWOULDBLOCK) fail_hop(relay, kTalk, errno);
+    if (errno != EAGAIN) fail_hop(relay, kTalk, errno);
     return false;
   }
   const auto size = static_cast<size_t>(got);

@@ -38,7 +38,6 @@ struct Record {
   std::unique_ptr<char[]> name;
   Record* next = nullptr;
 
-  static constexpr uint8_t kNotLookedAt = 255;
   // What its first bytes say.
   void set_name(const FirstBytes& first);
 };

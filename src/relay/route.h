@@ -87,7 +87,6 @@ class Onward {
     kDone,    // the rest is the relay's
   };
 
-  const Route& route() const { return *route_.operator->(); }
   // Have all hops failed?
   bool is_over() const { return over_; }
   uint32_t timeout_ms() const { return route_->hops[hop_].timeout_ms; }

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <utility>
@@ -74,15 +73,18 @@ bool RelayThread::watch(Relay* relay) {
   relay->last_activity = now_;
   for (RelayEndpoint& end : relay->ends) {
     end.for_room = relay->connecting && end.side == kUpstream;
-    const int operation = end.watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    const uint32_t events = kEvents | (end.for_room ? EPOLLOUT : 0U);
-    const int status = watch(operation, end.fd.get(), &end, events);
-    if (status != 0) {
-      close(relay, kRelayError, end.side, -status);
-      return false;
-    }
+    if (!watch(&end, end.watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD)) return false;
   }
   return arm(relay);
+}
+
+// Returns false when the relay has closed.
+bool RelayThread::watch(RelayEndpoint* end, int operation) {
+  const uint32_t events = kEvents | (end->for_room ? EPOLLOUT : 0U);
+  const int status = watch(operation, end->fd.get(), end, events);
+  if (status == 0) return true;
+  close(end->relay, kRelayError, end->side, -status);
+  return false;
 }
 
 // From its first full buffer on. Returns false when the relay has closed.
@@ -90,10 +92,7 @@ bool RelayThread::watch_for_room(RelayEndpoint* end) {
   if (end->for_room) return true;
   end->for_room = true;
   // If there is room by now, that is an event too.
-  const int status = watch(EPOLL_CTL_MOD, end->fd.get(), end, kEvents | EPOLLOUT);
-  if (status == 0) return true;
-  close(end->relay, kRelayError, end->side, -status);
-  return false;
+  return watch(end, EPOLL_CTL_MOD);
 }
 
 // For a further hop. Returns false when the relay has closed.
@@ -101,10 +100,7 @@ bool RelayThread::watch_upstream(Relay* relay) {
   relay->last_activity = now_;
   RelayEndpoint* const end = &relay->ends[kUpstream];
   end->for_room = true;
-  const int status = watch(EPOLL_CTL_ADD, end->fd.get(), end, kEvents | EPOLLOUT);
-  if (status == 0) return arm(relay);
-  close(relay, kRelayError, kUpstream, -status);
-  return false;
+  return watch(end, EPOLL_CTL_ADD) && arm(relay);
 }
 
 // Returns false while it is still connecting, and when the relay has closed.

@@ -1,18 +1,13 @@
 #include "relay/thread.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <new>
-#include <utility>
 
 #include "relay/inspect.h"
 #include "relay/listener.h"
@@ -274,8 +269,10 @@ void RelayThread::note_events(RelayEndpoint* end, uint32_t events) {
   if ((events & (EPOLLIN | kThorough)) != 0) {
     relay->flows[end->side].source_ready((events & kThorough) != 0, (events & EPOLLPRI) != 0);
   }
-  if ((events & EPOLLOUT) != 0) end->writable = true;
-  if ((events & EPOLLOUT) != 0) relay->flows[other(end->side)].sink_ready();
+  if ((events & EPOLLOUT) != 0) {
+    end->writable = true;
+    relay->flows[other(end->side)].sink_ready();
+  }
   if ((events & EPOLLERR) != 0) end->broken = true;
   enqueue(relay);
 }

@@ -80,13 +80,30 @@ class RelayThread {
   void wake();
   void tell();
   void take_commands();
-  void begin(Relay* relay);
   int watch(int operation, int fd, Watched* one, uint32_t events);
+  void note_events(RelayEndpoint* end, uint32_t events);
+  int wait_ms() const;
+  Relay* find(uint32_t id) const { return id < table_size_ ? table_[id] : nullptr; }
+  // ---- serve.cc ----
+  void begin(Relay* relay);
   bool watch(Relay* relay);
+  bool watch(RelayEndpoint* end, int operation);
   uint64_t began_us(const Relay& relay) const;
   bool watch_for_room(RelayEndpoint* end);
   bool start_dialling(Relay* relay);
   bool watch_upstream(Relay* relay);
+  bool has_connected(Relay* relay);
+  void serve(Relay* relay);
+  bool serve_flow(Relay* relay, RelaySide side);
+  void expire();
+  bool arm(Relay* relay);
+  void fail_dial(Relay* relay, int error);
+  void fail(Relay* relay, RelaySide side, int error);
+  void close(Relay* relay, RelayReason reason, RelaySide side, int error);
+  void publish(Relay* relay);
+  void enqueue(Relay* relay);
+  void dequeue(Relay* relay);
+  // ---- accept.cc ----
   void begin_listening(RelayListener* listener);
   void end_listening(RelayListener* listener, bool destroy);
   void watch(RelayListener* listener);
@@ -103,7 +120,6 @@ class RelayThread {
   void pause(RelayListener* listener);
   void resume(RelayListener* listener);
   uint64_t listeners_due() const;
-  bool has_connected(Relay* relay);
   void on_connection_gone(uint64_t tag);
   void forget(Relay* relay);
   void dismiss(RelayListener* listener);
@@ -138,6 +154,7 @@ class RelayThread {
   void serve_waiting();
   void expire_waiting();
   void look(Waiting* one, bool over);
+  bool peek(Waiting* one, size_t most, size_t* size);
   bool wait_for(Waiting* one, size_t need, size_t size);
   void settle(Waiting* one, const FirstBytes& first, size_t size);
   void decide(Waiting* one, Seen* seen);
@@ -151,20 +168,6 @@ class RelayThread {
   bool converse(Relay* relay);
   bool say(Relay* relay);
   bool hear(Relay* relay);
-  // ---- serve.cc ----
-  void note_events(RelayEndpoint* end, uint32_t events);
-  void serve(Relay* relay);
-  bool serve_flow(Relay* relay, RelaySide side);
-  void expire();
-  bool arm(Relay* relay);
-  void fail_dial(Relay* relay, int error);
-  void fail(Relay* relay, RelaySide side, int error);
-  void close(Relay* relay, RelayReason reason, RelaySide side, int error);
-  void publish(Relay* relay);
-  void enqueue(Relay* relay);
-  void dequeue(Relay* relay);
-  int wait_ms() const;
-  Relay* find(uint32_t id) const { return id < table_size_ ? table_[id] : nullptr; }
 
   const Notify notify_;
   void* const context_;

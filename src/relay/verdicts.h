@@ -26,7 +26,6 @@ struct Wanted {
         name_length(first.name_length),
         name(first.name) {}
 
-  static constexpr uint8_t kNotLookedAt = 255;
   uint8_t protocol = kNotLookedAt;
   uint8_t ech = 0;
   uint8_t name_length = 0;

@@ -2,7 +2,6 @@
 #ifndef ORIGINAL_DST_RELAY_WATCHED_H_
 #define ORIGINAL_DST_RELAY_WATCHED_H_
 
-#include <stddef.h>
 #include <stdint.h>
 
 namespace original_dst {
