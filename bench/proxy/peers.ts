@@ -86,6 +86,7 @@ export const peers: Peer[] = [
   },
   { name: 'Node pipe', modes: BOTH, command: ownProxy('node-pipe.js') },
   { name: 'original-dst relay()', modes: BOTH, command: ownProxy('node-relay.js') },
+  { name: 'original-dst relay() to a destination', modes: BOTH, command: ownProxy('node-relay-to.js') },
   { name: 'original-dst TypeScript decides', modes: ALL, command: ownProxy('node-decides.js') },
   { name: 'original-dst cached verdict', modes: ALL, command: ownProxy('node-cached.js') },
   {

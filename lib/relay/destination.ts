@@ -17,7 +17,13 @@ import { foreignRuntimeName } from '../node/runtime.ts';
 import { acceptedUnder } from '../node/socket-fd.ts';
 import { pathOf } from '../policy/own-dials.ts';
 
-const DIAL_OPTIONS = [
+/** How relay() dials, where it does: those of {@link DialOptions} that are about more than a socket object. */
+export type RelayDialOptions = Pick<
+  DialOptions,
+  'source' | 'portFallback' | 'transparent' | 'freebind' | 'mark' | 'interface' | 'namespace' | 'egress'
+>;
+
+const DIAL_OPTIONS: readonly (keyof RelayDialOptions)[] = [
   'source',
   'portFallback',
   'transparent',
@@ -26,10 +32,7 @@ const DIAL_OPTIONS = [
   'interface',
   'namespace',
   'egress',
-] as const;
-
-/** How relay() dials, where it does: those of {@link DialOptions} that are about more than a socket object. */
-export type RelayDialOptions = Pick<DialOptions, (typeof DIAL_OPTIONS)[number]>;
+];
 
 /** Where relay() can dial: an IP address and a port; an {@link OriginalDst} that is known is one. */
 export type RelayDestination = Pick<Endpoint, 'address' | 'port'>;
