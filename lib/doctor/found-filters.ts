@@ -45,7 +45,7 @@ function accepted(rules: readonly Part[][], is: (left: NonNullable<Match['left']
 }
 
 /** Reads `nft -j list ruleset`; tables of iptables-nft are left to {@link iptablesFilters}. */
-export function nftFilters(json: string): FoundFilter[] {
+function nftFilters(json: string): FoundFilter[] {
   const { nftables } = JSON.parse(json) as { nftables: NftObject[] };
   const rules = nftables.flatMap(({ rule }) => (rule ? [rule] : []));
   return nftables.flatMap(({ chain }) => {

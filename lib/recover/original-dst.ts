@@ -144,10 +144,10 @@ function ofAnother(errno: number, mptcp: boolean): UnknownDst {
 }
 
 /**
- * Decides where the connection behind an accepted socket's fd was going.
- * In this order: what the table of an eBPF capture says; what conntrack says, unless it says nothing new or speaks of the wrong end; a local address
- * that the listener cannot have been dialled at; else nobody redirected it. What conntrack says counts only while the
- * entry is sure to be this connection's: the addresses alone do not say so.
+ * Decides where the connection behind an accepted socket's fd was going. In this order: what the table of an eBPF
+ * capture says; what conntrack says, unless it says nothing new or speaks of the wrong end; a local address that the
+ * listener cannot have been dialled at; else nobody redirected it. What conntrack says counts only while the entry is
+ * sure to be this connection's: the addresses alone do not say so.
  */
 export function recoverFromFd(fd: number, boundTo: BoundTo | undefined): OriginalDst {
   return recoverFromFacts(binding().readFacts(fd), boundTo, new Place(fd));

@@ -40,7 +40,7 @@ interface Ways {
 const NONE: readonly CodedError[] = [];
 
 /** In the order of the verdict. */
-export function targetsOf({ to }: Pick<ReadDecision, 'to'>): readonly (ReadTarget | undefined)[] {
+function targetsOf({ to }: Pick<ReadDecision, 'to'>): readonly (ReadTarget | undefined)[] {
   return Array.isArray(to) ? (to as readonly ReadTarget[]) : [to as ReadTarget | undefined];
 }
 

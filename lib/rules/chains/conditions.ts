@@ -14,7 +14,7 @@ function prefixes(ranges: Range[], family: Family): string[] | undefined {
 }
 
 /** Ports as a condition writes them. */
-export function portList(ranges: Range[]): string[] {
+function portList(ranges: Range[]): string[] {
   return ranges.map((range) => formatPorts(range, '-'));
 }
 

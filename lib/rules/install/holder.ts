@@ -32,7 +32,7 @@ function commandOf({ pid, start }: Holder): string | undefined {
   return printable(words.join(' ').trim().slice(0, 100));
 }
 
-export function sameHolder(a: Holder, b: Holder): boolean {
+function sameHolder(a: Holder, b: Holder): boolean {
   return a.pid === b.pid && a.start === b.start && a.namespace === b.namespace;
 }
 

@@ -78,13 +78,13 @@ export async function routesIn(
 }
 
 /** The mark of a route that is there without a rule: none has it. */
-export const NO_MARK = 0;
+const NO_MARK = 0;
 
 /**
  * All that this package made, whoever knows of it: rules with their tables, and tables that no rule leads to. They
  * outlive a `flush ruleset`, which takes rules and record away.
  */
-export async function ownRouting(questions: Questions, family: Family): Promise<MarkRoute[]> {
+async function ownRouting(questions: Questions, family: Family): Promise<MarkRoute[]> {
   const rules = (await listRules(questions, family)).filter(isOwnRule).map(({ fwmark, table }) => ({
     family,
     mark: Number(fwmark),

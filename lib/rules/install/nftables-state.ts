@@ -64,7 +64,7 @@ function readEntry(object: Record<string, unknown>): NftEntry {
 }
 
 /** Asks nft for a list in JSON. Its text would do but for names and comments: they may hold lines that look like it. */
-export async function nftList(questions: Questions, ...what: string[]): Promise<NftEntry[]> {
+async function nftList(questions: Questions, ...what: string[]): Promise<NftEntry[]> {
   const objects = await questions.objects(
     ['nft', '-j', '-s', 'list', ...what],
     (json) => (json as { nftables?: unknown }).nftables,

@@ -44,7 +44,7 @@ function undoSteps({ undo }: InstalledRules<unknown>, installed: Installed): Ste
 }
 
 /** Is there more to undo than rules? */
-export function leavesTraces({ routes, sysctls, made }: Undo): boolean {
+function leavesTraces({ routes, sysctls, made }: Undo): boolean {
   return routes.length + sysctls.length + made.length > 0;
 }
 
