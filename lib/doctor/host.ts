@@ -1,6 +1,7 @@
 // The machine as the doctor sees it: files, commands, system calls.
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { binding } from '../binding.ts';
+import { hostFiles, type HostFiles } from '../host-files.ts';
 import { runStep } from '../rules/install/run.ts';
 import type { StepResult } from '../rules/types.ts';
 
@@ -25,44 +26,28 @@ export interface HostAddon {
  * Everything that a diagnosis looks at. The checks read the machine through this alone, so that they can be shown
  * machines that are not at hand: WSL, gVisor, a kernel without conntrack.
  */
-export interface Host {
+export interface Host extends HostFiles {
   readonly platform: string;
   /** Node's name of the machine type, `process.arch`. */
   readonly arch: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The program that needs the rights: Node's binary. */
   readonly program: string;
-  /** A file's text, or undefined where it cannot be read. */
-  read(path: string): string | undefined;
   exists(path: string): boolean;
-  /** A symbolic link's text, or undefined. */
-  link(path: string): string | undefined;
-  /** The names in a directory; none where it cannot be read. */
-  list(path: string): string[];
   /** Runs a command, with the text on its standard input. */
   run(command: string, args: readonly string[], input?: string): Promise<StepResult>;
   /** The addon; throws where it cannot be loaded. */
   binding(): HostAddon;
 }
 
-function orUndefined<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
-}
-
 /** The machine this process runs on. */
 export const thisHost: Host = {
+  ...hostFiles,
   platform: process.platform,
   arch: process.arch,
   env: process.env,
   program: process.execPath,
-  read: (path) => orUndefined(() => readFileSync(path, 'utf8')),
   exists: (path) => existsSync(path),
-  link: (path) => orUndefined(() => readlinkSync(path)),
-  list: (path) => orUndefined(() => readdirSync(path)) ?? [],
   run: (command, args, stdin = '') => runStep({ why: '', command: [command, ...args], stdin }),
   binding,
 };

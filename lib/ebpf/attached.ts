@@ -1,7 +1,8 @@
 // bpf(2) BPF_PROG_QUERY: whose programs run in a cgroup where connections are begun.
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Binding } from '../binding.ts';
+import { hostFiles, type HostFiles } from '../host-files.ts';
 
 /** enum bpf_attach_type of the kernel's include/uapi/linux/bpf.h: what a capture attaches to itself. */
 const REWRITING = {
@@ -22,13 +23,6 @@ export type Place = keyof typeof PLACES;
 /** Those that a capture cannot be beside. */
 export function isInTheWay(places: readonly Place[]): boolean {
   return places.some((place) => place in REWRITING);
-}
-
-/** What is read of /proc; what cannot be read is empty or undefined. */
-export interface Files {
-  read(path: string): string | undefined;
-  link(path: string): string | undefined;
-  list(path: string): string[];
 }
 
 type Native = Pick<Binding, 'cgroupPrograms' | 'programName'>;
@@ -83,23 +77,8 @@ export function attachedPrograms(
   return [...found, ...look(native, mount, true).filter(({ program }) => !own.has(program))];
 }
 
-const thisHost: Files = {
-  read: (path) => attempt(() => readFileSync(path, 'utf8')),
-  link: (path) => attempt(() => readlinkSync(path)),
-  /* c8 ignore next -- a process that ends between two looks */
-  list: (path) => attempt(() => readdirSync(path)) ?? [],
-};
-
-function attempt<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
-}
-
 /** Which processes keep a program attached: they have a descriptor of it or of its link. `agent (812)` */
-function holders(program: number, files: Files): string[] {
+function holders(program: number, files: HostFiles): string[] {
   return files
     .list('/proc')
     .filter((name) => /^\d+$/.test(name))
@@ -116,7 +95,10 @@ function holders(program: number, files: Files): string[] {
 }
 
 /** `programs 42 (to4), 43 (to6) at connect4, connect6 of /sys/fs/cgroup/app, held by agent (812)`: a text for each holder. */
-export function describePrograms(programs: readonly AttachedProgram[], files: Files = thisHost): string[] {
+export function describePrograms(
+  programs: readonly AttachedProgram[],
+  files: HostFiles = hostFiles,
+): string[] {
   const groups = new Map<string, AttachedProgram[]>();
   for (const each of programs) {
     const of = holders(each.program, files).join(', ') || 'no process that can be seen: it may be pinned';

@@ -1,8 +1,8 @@
 // Why a namespace cannot be made, and what to do about it.
-import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { binding } from '../binding.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
+import { hostFiles, type HostFiles } from '../host-files.ts';
 
 const { EACCES, ENOSPC, EPERM } = constants.errno;
 /** Too many users; what Linux before 4.9 says in the place of ENOSPC. node:os does not know it. */
@@ -29,15 +29,7 @@ const SWITCHES = [
 ] as const;
 
 /** As the doctor's Host has it. */
-export type ReadFile = (path: string) => string | undefined;
-
-function read(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
-}
+export type ReadFile = HostFiles['read'];
 
 /** Two marks of a container: the seccomp mode of this process, of which 2 is a filter, and Docker's file. */
 function inContainer(readFile: ReadFile): boolean {
@@ -45,7 +37,7 @@ function inContainer(readFile: ReadFile): boolean {
 }
 
 /** What the machine says of why it was refused; undefined where it says nothing. */
-export function namespaceObstacle(errno: number, readFile: ReadFile = read): Obstacle | undefined {
+export function namespaceObstacle(errno: number, readFile: ReadFile = hostFiles.read): Obstacle | undefined {
   const path = (name: string): string => `/proc/sys/${name.replaceAll('.', '/')}`;
   const off = SWITCHES.find(({ name, forbids }) => readFile(path(name))?.trim() === forbids);
   if (off !== undefined) {

@@ -1,5 +1,5 @@
 // proc(5): which process has a socket open, and what it is.
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { hostFiles } from '../host-files.ts';
 import { processStat } from './process-stat.ts';
 
 /** A process that has dialled. */
@@ -14,20 +14,10 @@ export interface ClientProcess {
   cgroup: string | undefined;
 }
 
-/** Undefined: there is none, or it may not be looked at. */
-function attempt<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch {
-    return undefined;
-  }
-}
-
 /** The descriptor by which a process has the socket. */
 function descriptorOf(pid: number, inode: number): string | undefined {
   const directory = `/proc/${pid}/fd`;
-  const fds = attempt(() => readdirSync(directory)) ?? [];
-  return fds.find((fd) => attempt(() => readlinkSync(`${directory}/${fd}`)) === `socket:[${inode}]`);
+  return hostFiles.list(directory).find((fd) => hostFiles.link(`${directory}/${fd}`) === `socket:[${inode}]`);
 }
 
 /** Of a family that shares the socket the eldest: a shell, and not the command that it runs. */
@@ -54,7 +44,8 @@ export function holderOf(inode: number): number | undefined {
   // The latest first: it has come after what runs for ever.
   const found =
     [...recent].toReversed().find(has) ??
-    readdirSync('/proc')
+    hostFiles
+      .list('/proc')
       .filter((name) => /^\d+$/.test(name))
       .map(Number)
       .sort((a, b) => b - a)
@@ -67,19 +58,16 @@ export function holderOf(inode: number): number | undefined {
 
 /** What the process is that has the socket; undefined when it has ended or has closed it meanwhile. */
 export function describeHolder(pid: number, inode: number): ClientProcess | undefined {
-  return attempt(() => {
-    const before = processStat(pid);
-    const read = (file: string): string => readFileSync(`/proc/${pid}/${file}`, 'utf8');
-    const [, uid] = /^Uid:\t\d+\t(\d+)/m.exec(read('status'))!;
-    const command = read('cmdline').replace(/\0$/, '');
-    const described: ClientProcess = {
-      pid,
-      uid: Number(uid),
-      command: command.split('\0'),
-      cgroup: /^0::(.*)$/m.exec(read('cgroup'))?.[1],
-    };
-    const stillThere =
-      descriptorOf(pid, inode) !== undefined && processStat(pid)?.started === before?.started;
-    return stillThere ? described : undefined;
-  });
+  const before = processStat(pid);
+  const read = (file: string): string | undefined => hostFiles.read(`/proc/${pid}/${file}`);
+  const [status, command, cgroups] = [read('status'), read('cmdline'), read('cgroup')];
+  if (status === undefined || command === undefined || cgroups === undefined) return undefined;
+  const stillThere = descriptorOf(pid, inode) !== undefined && processStat(pid)?.started === before?.started;
+  if (!stillThere) return undefined;
+  return {
+    pid,
+    uid: Number(/^Uid:\t\d+\t(\d+)/m.exec(status)![1]),
+    command: command.replace(/\0$/, '').split('\0'),
+    cgroup: /^0::(.*)$/m.exec(cgroups)?.[1],
+  };
 }

@@ -1,5 +1,5 @@
 // proc_pid_stat(5): a process at one moment.
-import { readFileSync } from 'node:fs';
+import { hostFiles } from '../host-files.ts';
 
 /** The same number may be another process's later: by its beginning the two are told apart. */
 export interface ProcessStat {
@@ -14,12 +14,8 @@ export interface ProcessStat {
 
 /** Undefined: there is none, or it may not be looked at. */
 export function processStat(pid: number | 'self'): ProcessStat | undefined {
-  let stat;
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  } catch {
-    return undefined;
-  }
+  const stat = hostFiles.read(`/proc/${pid}/stat`);
+  if (stat === undefined) return undefined;
   // The name in brackets may hold anything, also brackets and spaces.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return {

@@ -45,6 +45,7 @@ const LIB_ORDER = [
     'address.ts',
     'arguments.ts',
     'errors.ts',
+    'host-files.ts',
     'host-name.ts',
     'programs.ts',
   ],

@@ -214,6 +214,7 @@ await inNamespace(t, import.meta.url, () => {
 
   t.test('an inode that is another one’s by now', (t) => {
     t.equal(describeHolder(process.pid, 1), undefined);
+    t.equal(describeHolder(2 ** 22 + 1, 1), undefined, 'nor is the process there: pid_max is no higher');
     t.end();
   });
 

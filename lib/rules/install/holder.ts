@@ -1,6 +1,7 @@
 // The process whose rules they are: another one must neither take them over nor remove them unasked.
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { codedError, type CodedError } from '../../errors.ts';
+import { hostFiles } from '../../host-files.ts';
 import { processStat } from '../../recover/process-stat.ts';
 import { printable } from './printable.ts';
 
@@ -20,16 +21,11 @@ export function thisProcess(): Holder {
 
 /** What the holder runs; undefined when it has ended. */
 function commandOf({ pid, start }: Holder): string | undefined {
-  let words;
-  try {
-    // Before it is looked at whether it still runs: it may end at any moment.
-    words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-  } catch {
-    return undefined;
-  }
+  // Before it is looked at whether it still runs: it may end at any moment.
+  const command = hostFiles.read(`/proc/${pid}/cmdline`);
   const stat = processStat(pid);
-  if (stat?.started !== start || /[ZXx]/.test(stat.state)) return undefined;
-  return printable(words.join(' ').trim().slice(0, 100));
+  if (command === undefined || stat?.started !== start || /[ZXx]/.test(stat.state)) return undefined;
+  return printable(command.replaceAll('\0', ' ').trim().slice(0, 100));
 }
 
 function sameHolder(a: Holder, b: Holder): boolean {
