@@ -134,9 +134,9 @@ export class SocketRelay extends RelayObject {
     clearTimeout(this.#waitTimer);
     this.#waitsFor = connecting;
     const { connect, idle } = this.#limits;
-    // One that was dialled here sees to that itself, and its error names the address.
-    const limit = connecting ? (this.#to ? 0 : connect) : idle;
-    if (limit === 0) return;
+    const limit = connecting ? connect : idle;
+    // An upstream that was dialled here sees to that itself, and its error names the address.
+    if (limit === 0 || (this.#to && connecting === 'upstream')) return;
     this.#waitTimer = setTimeout(() => this.#onWaited(connecting), limit);
   }
 

@@ -49,6 +49,13 @@ await inNamespace(t, import.meta.url, async () => {
           const waits = relay(writing.accepted, SILENT, { engine });
           writing.accepted.destroy();
           t.same(await outcome(waits), { reason: 'aborted', side: 'client' });
+          const silent = connect({ host: SILENT.address, port: SILENT.port });
+          const waitsLong = relay(silent, SILENT, { engine, connectTimeout: 50 });
+          t.match(await outcome(waitsLong), {
+            reason: 'error',
+            side: 'client',
+            error: { code: 'ETIMEDOUT' },
+          });
           for (const one of [...clients, gone.dialled, writing.dialled]) one.destroy();
         });
       });
