@@ -1,9 +1,10 @@
 #include "datagram/poller.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+
+#include "socket/signals_blocked.h"
 
 namespace original_dst {
 
@@ -24,13 +25,8 @@ int Poller::start(Ready ready, void* context) {
   if (!wake_.valid()) return -errno;
   int status = control(EPOLL_CTL_ADD, wake_.get(), EPOLLIN, kStop);
   if (status != 0) return status;
-  // The program's signals are for the threads that have handlers to run.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const SignalsBlocked blocked;
   status = -pthread_create(&thread_, nullptr, run, this);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   running_ = status == 0;
   return status;
 }

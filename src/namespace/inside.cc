@@ -4,7 +4,6 @@
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -13,6 +12,8 @@
 #include <unistd.h>
 
 #include <charconv>
+
+#include "socket/signals_blocked.h"
 
 // SO_NETNS_COOKIE is Linux 5.14's; older headers do not have it.
 #ifndef SO_NETNS_COOKIE
@@ -122,17 +123,13 @@ int call_in_child(int namespaces, InsideCall call, void* context) {
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
   if (stack == MAP_FAILED) return -errno;
   // A handler of this program's, run by the child, would act on this program's memory.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const SignalsBlocked blocked;
   Child child = {call, context};
   // No signal tells of its end: SIGCHLD is for the children that others have started.
   const int pid = clone(child_main, static_cast<char*>(stack) + kStackSize,
                         CLONE_VM | CLONE_FILES | CLONE_VFORK | namespaces, &child);
   const int status = pid < 0 ? -errno : 0;
   if (pid > 0) waitpid(pid, nullptr, __WCLONE);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   munmap(stack, kStackSize);
   return status;
 }

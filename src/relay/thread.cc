@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -12,6 +11,7 @@
 #include "relay/inspect.h"
 #include "relay/listener.h"
 #include "socket/mutex.h"
+#include "socket/signals_blocked.h"
 
 namespace original_dst {
 
@@ -52,18 +52,14 @@ int RelayThread::start() {
   tools_.scratch = static_cast<uint8_t*>(malloc(FlowTools::kScratchSize));
   if (tools_.scratch == nullptr) return -ENOMEM;
 
-  // Every signal is blocked in the thread: the program's handlers run where they always ran, and
-  // the SIGPIPE that splice(2) raises (it has no MSG_NOSIGNAL) harms nobody.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // In the thread too, so that the SIGPIPE that splice(2) raises (it has no MSG_NOSIGNAL) harms
+  // nobody.
+  const SignalsBlocked blocked;
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackSize);
   const int error = pthread_create(&thread_, &attributes, entry, this);
   pthread_attr_destroy(&attributes);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   started_ = error == 0;
   // Here, not by the thread itself: whoever looks for it by name finds it from now on.
   if (started_) pthread_setname_np(thread_, "relay");
