@@ -2,7 +2,7 @@
 import { createServer as createNetServer, Server, Socket, type ServerOpts } from 'node:net';
 import { binding } from '../binding.ts';
 import { checkBoolean, invalidType, outOfRange } from '../arguments.ts';
-import { codedError } from '../errors.ts';
+import { codedError, type CodedError } from '../errors.ts';
 import { claimPort } from '../policy/loop-guard.ts';
 import { ownDialRefusal, setInterceptedPort, setPath, type Origin } from '../policy/own-dials.ts';
 import {
@@ -205,12 +205,16 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     return false;
   };
 
+  const refuse = (socket: Socket, error: CodedError): void => {
+    countRefused(stats, error, { server, socket });
+    reset(socket);
+  };
+
   /** The handlers see the socket when its header has been read; it is annotated then, and not read again. */
   const awaitHeader = (socket: Socket, timeout: number): void => {
     takeHeader(socket, timeout, (header) => {
       if (header instanceof Error) {
-        countRefused(stats, header, { server, socket });
-        reset(socket);
+        refuse(socket, header);
         return;
       }
       setProxyHeader(socket, header);
@@ -230,14 +234,13 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
     }
     const refusal = limits && acceptingServer(socket) === server ? limits.admit(socket) : undefined;
     if (refusal) {
-      countRefused(stats, refusal, { server, socket });
-      reset(socket);
+      refuse(socket, refusal);
       return false;
     }
-    if (proxyProtocol && acceptingServer(socket) === server && sendsHeader(proxyProtocol, socket)) {
-      awaitHeader(socket, proxyProtocol.timeout ?? 5000);
-      return false;
-    }
+    const sends = proxyProtocol && acceptingServer(socket) === server && sendsHeader(proxyProtocol, socket);
+    if (sends === true) awaitHeader(socket, proxyProtocol!.timeout ?? 5000);
+    else if (sends instanceof Error) refuse(socket, sends);
+    if (sends) return false;
     const found = recover(socket);
     return found === undefined || judge(socket, found.decided, found.origin);
   };

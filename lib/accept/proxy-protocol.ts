@@ -29,10 +29,14 @@ export function checkProxyProtocol(value: unknown): asserts value is ProxyProtoc
   if (timeout !== undefined) checkInteger('options.proxyProtocol.timeout', timeout, 0, MAX_MS);
 }
 
-/** Must the connection begin with a header? */
-export function sendsHeader({ from }: ProxyProtocolOptions, socket: Socket): boolean {
+/**
+ * Must the connection begin with a header? Or why that cannot be known: who has reset it has no address any more
+ * (getpeername(2): ENOTCONN), and may have been a proxy, whose header is no client's bytes, or somebody who plays one.
+ */
+export function sendsHeader({ from }: ProxyProtocolOptions, socket: Socket): boolean | CodedError {
   const address = socket.remoteAddress;
-  return address !== undefined && listed(from, canonicalAddress(address)!);
+  if (address === undefined) return noHeader('the connection was reset before it was accepted');
+  return listed(from, canonicalAddress(address)!);
 }
 
 function noHeader(what: string, cause?: Error): CodedError {

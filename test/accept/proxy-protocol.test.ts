@@ -166,6 +166,19 @@ await inNamespace(t, import.meta.url, () => {
     t.equal(await talk(forever.port, [V1.slice(0, 10), V1.slice(10)]), 'proxy 198.51.100.7:443 192.0.2.1|');
   });
 
+  t.test('reset before it was accepted: whether that was a proxy is not known', async (t) => {
+    let seen = 0;
+    const { server, port } = await listen(t, {}, () => seen++);
+    // Its end is waited for without the event loop: until then nothing is accepted.
+    const script = `require('node:net').connect(${port}, '127.0.0.1', function () {
+      this.write(${JSON.stringify(V1)}, () => this.resetAndDestroy());
+    })`;
+    sh(`'${process.execPath}' -e "${script.replaceAll('"', '\\"')}"`);
+    while (seen + server.interceptStats.reset === 0) await new Promise(setImmediate);
+    t.match(server.interceptStats, { reset: 1, refused: { ERR_PROXY_HEADER: 1 } });
+    t.equal(seen, 0);
+  });
+
   t.test('the socket is as it was: flowing by itself, paused where it was', async (t) => {
     const seen: InterceptedSocket[] = [];
     for (const pauseOnConnect of [false, true]) {
