@@ -30,6 +30,7 @@ int Conntrack::lookup(int where, const ConntrackQuestion& question, Keep keep,
   if (status != 0) return status;
   Place* place = place_of(number);
   OwnedFd opened;
+  const OwnedFd* netlink = place == nullptr ? &opened : &place->netlink;
   if (place == nullptr) {
     status = open_socket_at(where, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER, &opened);
     if (status != 0) return status;
@@ -37,9 +38,10 @@ int Conntrack::lookup(int where, const ConntrackQuestion& question, Keep keep,
       place = &places_[next_++ % kPlaces];
       place->number = number;
       place->netlink = std::move(opened);
+      netlink = &place->netlink;
     }
   }
-  status = exchange(place == nullptr ? opened : place->netlink, question, answer);
+  status = exchange(*netlink, question, answer);
   // Whatever an exchange that failed has left behind must not meet the next question.
   if (place != nullptr && status != 0 && status != -ENOENT) place->netlink.reset();
   return status;
