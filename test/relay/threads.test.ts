@@ -45,11 +45,18 @@ await inNamespace(t, import.meta.url, async () => {
       });
       const records: ConnectionRecord[] = [];
       server.on('records', (batch) => records.push(...batch));
-      await talk(FAR, 7000, 'the first is asked about');
+      // A thread that a busy machine has not let run yet takes no turn.
+      let early = 0;
+      do {
+        await talk(FAR, 7000, 'the first is asked about');
+        early++;
+      } while (early < 2000 && server.stats.acceptedByThread.includes(0));
+      const before = server.stats.acceptedByThread;
       const count = 60;
+      const all = early + count;
       // One after the other: a thread that is idle could have them all.
       const open: Socket[] = [];
-      for (let i = 1; i < count; i++) {
+      for (let i = 0; i < count; i++) {
         const socket = dial();
         open.push(socket);
         socket.write('?');
@@ -57,15 +64,17 @@ await inNamespace(t, import.meta.url, async () => {
       }
       const { acceptedByThread, accepted, relayed, redirect } = server.stats;
       t.equal(acceptedByThread.length, THREADS);
-      for (const share of acceptedByThread) t.ok(share >= count / THREADS / 2, `${share} of ${count}`);
-      t.same([accepted, relayed, redirect, sum(acceptedByThread)], [count, count, count, count]);
-      t.equal(server.stats.open, count - 1);
-      t.equal(asked, ttl === 0 ? count : 1, 'the verdict is known to all of them');
+      for (const share of acceptedByThread.map((now, thread) => now - before[thread]!))
+        t.ok(share >= count / THREADS / 2, `${share} of ${count}`);
+      t.same([accepted, relayed, redirect, sum(acceptedByThread)], [all, all, all, all]);
+      await until(() => server.stats.open === count);
+      t.equal(server.stats.open, count);
+      t.equal(asked, ttl === 0 ? all : 1, 'the verdict is known to all of them');
       for (const socket of open) socket.destroy();
-      await until(() => records.length === count);
-      t.equal(records.length, count);
-      t.equal(sum(server.stats.connectMs.counts), count);
-      t.equal(records.filter(({ lasting }) => lasting).length, ttl === 0 ? 0 : count - 1);
+      await until(() => records.length === all);
+      t.equal(records.length, all);
+      t.equal(sum(server.stats.connectMs.counts), all);
+      t.equal(records.filter(({ lasting }) => lasting).length, ttl === 0 ? 0 : all - 1);
     });
   }
 
