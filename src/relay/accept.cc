@@ -71,13 +71,13 @@ void RelayThread::end_listening(RelayListener* listener, bool destroy) {
   // The last one takes the listener along.
   for (Waiting* one = destroy ? listener->waiting : nullptr; one != nullptr;) {
     Waiting* const next = one->next;
-    const bool last = next == nullptr && listener->first == nullptr;
+    const bool last = next == nullptr && listener->relays.first() == nullptr;
     refuse(one, kNotRunning);
     if (last) return;
     one = next;
   }
-  for (Relay* relay = destroy ? listener->first : nullptr; relay != nullptr;) {
-    Relay* const next = relay->next_of_listener;
+  for (Relay* relay = destroy ? listener->relays.first() : nullptr; relay != nullptr;) {
+    Relay* const next = listener->relays.after(relay);
     close(relay, kRelayAborted, kNeither, 0);
     relay = next;
   }
@@ -209,9 +209,7 @@ void RelayThread::decide(RelayListener* listener, OwnedFd accepted, Facts* facts
       if (relay->record != nullptr && handled.tproxy) relay->record->kind = Record::kTproxy;
       admission.decided();
       relay->admission = std::move(admission);
-      relay->next_of_listener = listener->first;
-      if (listener->first != nullptr) listener->first->previous_of_listener = relay;
-      listener->first = relay;
+      listener->relays.add(relay);
       add_to(&listener->stats->open, 1);
       relay->open(std::move(accepted), std::move(handled.upstream), kBothFresh);
       relay->ends[kClient].watched = watched;
@@ -293,14 +291,7 @@ void RelayThread::hand_up(News* one) {
 // The end of a relay that TypeScript has never heard of.
 void RelayThread::forget(Relay* relay) {
   RelayListener* const listener = relay->listener;
-  if (relay->previous_of_listener != nullptr) {
-    relay->previous_of_listener->next_of_listener = relay->next_of_listener;
-  } else {
-    listener->first = relay->next_of_listener;
-  }
-  if (relay->next_of_listener != nullptr) {
-    relay->next_of_listener->previous_of_listener = relay->previous_of_listener;
-  }
+  listener->relays.remove(relay);
   add_to(&listener->stats->open, -1);
   delete relay;
   if (listener->is_over()) dismiss(listener);

@@ -36,15 +36,12 @@ void RelayThread::see_to_ack(Relay* relay) {
   const bool pending = !over && (!asked || answer.moved() > 0);
   if (over) relay->owes_ack = false;
   if (!pending) {
-    if (relay->owes_since != 0) forget_ack(relay);
+    owing_.remove(relay);
   } else if (!waits_finely_) {
     acknowledge(relay);
-  } else if (relay->owes_since == 0) {
+  } else if (!owing_.has(relay)) {
     relay->owes_since = now_us_;
-    relay->next_owing = nullptr;
-    relay->previous_owing = owing_last_;
-    (owing_last_ == nullptr ? owing_first_ : owing_last_->next_owing) = relay;
-    owing_last_ = relay;
+    owing_.add(relay);
   }
 }
 
@@ -53,20 +50,11 @@ void RelayThread::acknowledge(Relay* relay) {
   set_quick_ack(relay->ends[kUpstream].fd.get(), true);
 }
 
-void RelayThread::forget_ack(Relay* relay) {
-  relay->owes_since = 0;
-  Relay* const previous = relay->previous_owing;
-  Relay* const next = relay->next_owing;
-  (previous == nullptr ? owing_first_ : previous->next_owing) = next;
-  (next == nullptr ? owing_last_ : next->previous_owing) = previous;
-}
-
 // `idle`: nothing has happened while it waited.
 void RelayThread::acknowledge_due(bool idle) {
-  while (owing_first_ != nullptr) {
-    Relay* const relay = owing_first_;
+  while (Relay* const relay = owing_.first()) {
     if (!idle && now_us_ - relay->owes_since < kAckBusyAfterUs) return;
-    forget_ack(relay);
+    owing_.remove(relay);
     acknowledge(relay);
   }
 }
@@ -74,7 +62,7 @@ void RelayThread::acknowledge_due(bool idle) {
 // epoll_wait(2), or epoll_pwait2(2) while there is something that cannot wait for a millisecond.
 int RelayThread::wait(epoll_event* events, int most) {
   const int timeout = wait_ms();
-  if (owing_first_ == nullptr || timeout == 0) {
+  if (owing_.first() == nullptr || timeout == 0) {
     return epoll_wait(epoll_.get(), events, most, timeout);
   }
   const timespec until = {0, kAckAfterUs * 1000};

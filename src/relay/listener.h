@@ -121,9 +121,9 @@ struct RelayListener : Watched {
 
   // The relay thread's own.
   OwnedFd spare;  // given up for a moment when there are no descriptors, to refuse a connection
-  uint64_t paused_until = 0;  // while accept4(2) cannot go on; 0: it can
-  uint64_t closes_at = 0;     // 0: not yet
-  Relay* first = nullptr;     // the open ones
+  uint64_t paused_until = 0;                // while accept4(2) cannot go on; 0: it can
+  uint64_t closes_at = 0;                   // 0: not yet
+  List<Relay, &Relay::of_listener> relays;  // the open ones
   Waiting* waiting = nullptr;
   // How many connections are accepted in a turn: one event says that there is one, and to ask for
   // another is a system call. Twice as many each time that the next turn finds more at once.
@@ -144,7 +144,7 @@ struct RelayListener : Watched {
   // fcntl(2). Returns false when there is no descriptor.
   bool take_spare();
   // Was it closed, with nothing of it left?
-  bool is_over() const { return !listening && first == nullptr && waiting == nullptr; }
+  bool is_over() const { return !listening && relays.first() == nullptr && waiting == nullptr; }
   // As find_destination(), where the connection was not captured.
   bool destination(int accepted, Facts* facts, Endpoint* found) const;
   // Decides by lasting verdicts, and dials. kResetIt: send RST; kUndecided: ask, also about a loop,

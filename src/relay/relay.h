@@ -9,6 +9,7 @@
 #include "host/recent_dials.h"
 #include "relay/admissions.h"
 #include "relay/flow.h"
+#include "relay/list.h"
 #include "relay/record.h"
 #include "relay/route.h"
 #include "relay/timers.h"
@@ -83,14 +84,12 @@ struct Relay : Timed {
   uint64_t last_activity = 0;  // likewise
   uint64_t began_us = 0;       // set already where it was dialled ahead of coming to the thread
   int64_t dial_us = -1;   // until there was a connection to the upstream that the thread dialled
-  Relay* next = nullptr;  // in the list of closed relays, or in the list of busy ones
-  Relay* previous = nullptr;
-  bool busy = false;
+  Relay* next = nullptr;  // in the list of closed relays
+  Links<Relay> busy;
   bool connecting = false;  // to the upstream
   bool owes_ack = false;    // to the upstream, as of start_dial()
-  uint64_t owes_since = 0;  // microseconds; 0: it is in no list
-  Relay* next_owing = nullptr;
-  Relay* previous_owing = nullptr;
+  uint64_t owes_since = 0;  // microseconds, while it is in that list
+  Links<Relay> owing;
   Admission admission;   // of a connection to a listener that has limits
   DialNote note;         // about the upstream, where the thread dials it
   bool probing = false;  // the kernel has been told to find out whether the peers live
@@ -103,8 +102,7 @@ struct Relay : Timed {
   RelayListener* listener = nullptr;
   uint64_t published[2] = {};      // bytes of each flow that the listener's numbers have already
   std::unique_ptr<Record> record;  // null: nobody wants to know
-  Relay* next_of_listener = nullptr;
-  Relay* previous_of_listener = nullptr;
+  Links<Relay> of_listener;
 
   // Takes two non-blocking stream sockets.
   void open(OwnedFd client, OwnedFd upstream, RelayFresh fresh);

@@ -40,7 +40,7 @@ void RelayThread::begin(Relay* relay) {
     if (!dial_hop(relay)) return;
   }
   // Bytes that came along do not wait for an event.
-  if (watch(relay)) enqueue(relay);
+  if (watch(relay)) busy_.add(relay);
 }
 
 // Returns false when the relay has closed.
@@ -140,7 +140,7 @@ bool RelayThread::serve_flow(Relay* relay, RelaySide side) {
     case Flow::State::kWaiting:
       return !flow.blocked() || watch_for_room(&relay->ends[other(side)]);
     case Flow::State::kMore:
-      enqueue(relay);
+      busy_.add(relay);
       return true;
     case Flow::State::kDone:
       relay->last_activity = now_;
@@ -166,7 +166,7 @@ void RelayThread::serve(Relay* relay) {
   if (relay->flows[0].done() && relay->flows[1].done()) {
     return close(relay, kRelayEnd, kNeither, 0);
   }
-  if (relay->busy) return;
+  if (busy_.has(relay)) return;
   // A broken socket that nobody reads from at the moment (its stream has ended, or the other side
   // is slow) would otherwise go unnoticed.
   for (RelayEndpoint& end : relay->ends) {
@@ -218,9 +218,9 @@ void RelayThread::fail(Relay* relay, RelaySide side, int error) {
 }
 
 void RelayThread::close(Relay* relay, RelayReason reason, RelaySide side, int error) {
-  dequeue(relay);
+  busy_.remove(relay);
   timers_.disarm(relay);
-  if (relay->owes_since != 0) forget_ack(relay);
+  owing_.remove(relay);
   publish(relay);
   // An end whose stream was cut must not take it for a whole one, so it gets RST, not FIN.
   const bool broken = reason == kRelayReset || reason == kRelayError;
@@ -275,22 +275,6 @@ void RelayThread::publish(Relay* relay) {
   add_to(&stats->to_upstream, static_cast<double>(moved[kClient] - relay->published[kClient]));
   add_to(&stats->to_client, static_cast<double>(moved[kUpstream] - relay->published[kUpstream]));
   for (const RelaySide side : {kClient, kUpstream}) relay->published[side] = moved[side];
-}
-
-void RelayThread::enqueue(Relay* relay) {
-  if (relay->busy) return;
-  relay->busy = true;
-  relay->next = nullptr;
-  relay->previous = busy_last_;
-  (busy_last_ == nullptr ? busy_first_ : busy_last_->next) = relay;
-  busy_last_ = relay;
-}
-
-void RelayThread::dequeue(Relay* relay) {
-  if (!relay->busy) return;
-  relay->busy = false;
-  (relay->previous == nullptr ? busy_first_ : relay->previous->next) = relay->next;
-  (relay->next == nullptr ? busy_last_ : relay->next->previous) = relay->previous;
 }
 
 }  // namespace original_dst

@@ -222,11 +222,11 @@ void RelayThread::run() {
     serve_listeners();
     tell();
     // Those that were busy when this round began; whoever has more to do queues up again.
-    Relay* const last = busy_last_;
-    for (bool more = last != nullptr; more && busy_first_ != nullptr;) {
-      Relay* const relay = busy_first_;
+    Relay* const last = busy_.last();
+    for (bool more = last != nullptr; more && busy_.first() != nullptr;) {
+      Relay* const relay = busy_.first();
       more = relay != last;
-      dequeue(relay);
+      busy_.remove(relay);
       serve(relay);
     }
     acknowledge_due(count == 0);
@@ -251,7 +251,7 @@ void RelayThread::tell() {
 }
 
 int RelayThread::wait_ms() const {
-  if (busy_first_ != nullptr) return 0;
+  if (busy_.first() != nullptr) return 0;
   const uint64_t due = std::min(
       {timers_.first_due(), waiting_timers_.first_due(), listeners_due(), records_due_, tell_at_});
   if (due == UINT64_MAX) return -1;
@@ -270,7 +270,7 @@ void RelayThread::note_events(RelayEndpoint* end, uint32_t events) {
     relay->flows[other(end->side)].sink_ready();
   }
   if ((events & EPOLLERR) != 0) end->broken = true;
-  enqueue(relay);
+  busy_.add(relay);
 }
 
 void RelayThread::take_commands() {

@@ -101,8 +101,6 @@ class RelayThread {
   void fail(Relay* relay, RelaySide side, int error);
   void close(Relay* relay, RelayReason reason, RelaySide side, int error);
   void publish(Relay* relay);
-  void enqueue(Relay* relay);
-  void dequeue(Relay* relay);
   // ---- accept.cc ----
   void begin_listening(RelayListener* listener);
   void end_listening(RelayListener* listener, bool destroy);
@@ -127,7 +125,6 @@ class RelayThread {
   // ---- acknowledge.cc ----
   void see_to_ack(Relay* relay);
   static void acknowledge(Relay* relay);
-  void forget_ack(Relay* relay);
   void acknowledge_due(bool idle);
   int wait(epoll_event* events, int most);
   // ---- recording.cc ----
@@ -195,10 +192,8 @@ class RelayThread {
   Waiting* ready_ = nullptr;  // with events to be acted on
   Relay** table_ = nullptr;   // by id
   size_t table_size_ = 0;
-  Relay* busy_first_ = nullptr;
-  Relay* busy_last_ = nullptr;
-  Relay* owing_first_ = nullptr;
-  Relay* owing_last_ = nullptr;
+  List<Relay, &Relay::busy> busy_;    // with something to do
+  List<Relay, &Relay::owing> owing_;  // an acknowledgement
   bool waits_finely_ = true;
   RelayListener* listeners_ = nullptr;
   Records records_;
