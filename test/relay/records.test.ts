@@ -201,7 +201,7 @@ await inNamespace(t, import.meta.url, async () => {
     t.ok(durationMs > spoke - accepted - 2, `${durationMs} > ${spoke - accepted}`);
   });
 
-  t.test('how a relay by lasting verdict ended', async (t) => {
+  t.test('a relay by lasting verdict with nothing to do', async (t) => {
     const { take } = await recorded(t, {
       decide: () => ({ action: 'relay', ttl: 60_000 }),
       idleTimeout: 100,
@@ -211,6 +211,12 @@ await inNamespace(t, import.meta.url, async () => {
     const idle = connect(7000, FAR).on('error', () => {});
     t.match(await take(1), [{ lasting: true, outcome: 'idle' }]);
     idle.destroy();
+  });
+
+  t.test('a relay by lasting verdict that its client resets', async (t) => {
+    const { take } = await recorded(t, { decide: () => ({ action: 'relay', ttl: 60_000 }) });
+    await visit();
+    await take(1);
     const resets = connect(7000, FAR).on('error', () => {});
     resets.write('words');
     await once(resets, 'data');
