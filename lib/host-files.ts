@@ -1,6 +1,7 @@
 // What the kernel tells in files, which may be gone by the time they are read, or not be shown to everybody.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
+/** Reading of files, links and directories that may not be there. */
 export interface HostFiles {
   /** A file's text; undefined where it cannot be read. */
   read(path: string): string | undefined;

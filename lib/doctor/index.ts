@@ -43,6 +43,7 @@ import { diagnoseInside } from './inside.ts';
 import { selfTest } from './self-test.ts';
 
 export { worst, type Finding, type Level } from './finding.ts';
+export type { HostFiles } from '../host-files.ts';
 export type { Host, HostAddon } from './host.ts';
 
 /** What {@link diagnose} is to look at. Without any of it, everything is read off the rules that are there. */

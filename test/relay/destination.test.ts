@@ -1,8 +1,8 @@
 // relay() to a destination: the addon dials, and no socket object is made for it.
 import { once } from 'node:events';
-import { BlockList } from 'node:net';
+import { type AddressInfo, BlockList } from 'node:net';
 import t from 'tap';
-import { relay } from '../../lib/index.ts';
+import { createServer, Namespace, relay } from '../../lib/index.ts';
 import type { RelayObject } from '../../lib/relay/relay-object.ts';
 import { dialNetwork, leakFree, seenBy, SILENT, whoami } from '../fixtures/dialling.ts';
 import { inNamespace } from '../fixtures/netns.ts';
@@ -144,6 +144,20 @@ await inNamespace(t, import.meta.url, async () => {
           left.end();
           t.same(await outcome(joined), { reason: 'end' });
         }
+        const pod = await Namespace.create();
+        const inside = createServer((socket) => socket.end('inside'));
+        inside.listen({ namespace: pod, host: '127.0.0.1', port: 0 });
+        await once(inside, 'listening');
+        t.teardown(() => {
+          inside.close();
+          pod.close();
+        });
+        const { dialled: outside, accepted } = await make();
+        const there = { address: '127.0.0.1', port: (inside.address() as AddressInfo).port };
+        relay(accepted, there, { engine, dial: { namespace: pod } });
+        outside.end();
+        t.equal(String((await readAll(outside)).data), 'inside');
+
         const deny = new BlockList();
         deny.addAddress('127.0.0.1');
         const { dialled: left, accepted: client } = await make();
