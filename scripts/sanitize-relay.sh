@@ -9,15 +9,12 @@ relays=${2:-150}
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
-engine="src/ebpf/alias_table.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
+engine="src/relay/*.cc src/ebpf/alias_table.cc src/host/file_lock.cc src/host/origin.cc src/host/program_locks.cc
   src/host/recent_dials.cc src/names/client_hello.cc src/names/first_bytes.cc src/names/host_name.cc
-  src/names/http_head.cc src/namespace/inside.cc src/namespace/socket_supply.cc src/relay/accept.cc
-  src/relay/admissions.cc src/relay/flow.cc src/relay/handshake.cc src/relay/headers.cc src/relay/inspect.cc src/relay/listener.cc
-  src/relay/onward.cc src/relay/pipe_pool.cc src/relay/record.cc src/relay/recording.cc src/relay/relay.cc
-  src/relay/route.cc src/relay/serve.cc src/relay/thread.cc src/relay/timers.cc src/relay/verdicts.cc
-  src/relay/watched.cc src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc
-  src/socket/listen.cc src/socket/netlink.cc src/socket/original_dst.cc src/socket/proxy_header.cc src/socket/proxy_header_writer.cc
-  src/socket/socket_diag.cc src/socket/socket_options.cc"
+  src/names/http_head.cc src/namespace/inside.cc src/namespace/socket_supply.cc
+  src/socket/certain_destination.cc src/socket/dial.cc src/socket/endpoint.cc src/socket/listen.cc
+  src/socket/netlink.cc src/socket/original_dst.cc src/socket/proxy_header.cc
+  src/socket/proxy_header_writer.cc src/socket/socket_diag.cc src/socket/socket_options.cc"
 
 # What accept_test expects of its network: clients of port 7001 are redirected, the proxy's own dials are not.
 redirected='ip link set lo up

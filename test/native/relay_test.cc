@@ -27,6 +27,7 @@
 
 using original_dst::kClient;
 using original_dst::kNeither;
+using original_dst::kNoneFresh;
 using original_dst::kRelayAborted;
 using original_dst::kRelayEnd;
 using original_dst::kRelayIdle;
@@ -203,7 +204,7 @@ std::unique_ptr<Relay> make_relay(Case* one, int listener, const sockaddr_in& ad
   auto relay = std::make_unique<Relay>();
   relay->id = one->id;
   relay->slot = &one->slot;
-  relay->open(std::move(client), std::move(upstream), false);
+  relay->open(std::move(client), std::move(upstream), kNoneFresh);
   return relay;
 }
 
