@@ -227,20 +227,24 @@ export function intercept<S extends Server>(server: S, options: InterceptOptions
 
   /** Returns false when no handler is to see the socket, or not yet. */
   const accept = (socket: Socket): boolean => {
+    const ours = acceptingServer(socket) === server;
     const known = originalDst(socket);
-    if (known !== undefined) {
-      // A handler looked at the first bytes and emitted it once more, or another server's did.
-      return acceptingServer(socket) === server || judge(socket, known, 0);
-    }
-    const refusal = limits && acceptingServer(socket) === server ? limits.admit(socket) : undefined;
+    // A handler looked at the first bytes and emitted it once more, or another server's did.
+    if (known !== undefined) return ours || judge(socket, known, 0);
+    const refusal = ours ? limits?.admit(socket) : undefined;
     if (refusal) {
       refuse(socket, refusal);
       return false;
     }
-    const sends = proxyProtocol && acceptingServer(socket) === server && sendsHeader(proxyProtocol, socket);
-    if (sends === true) awaitHeader(socket, proxyProtocol!.timeout ?? 5000);
-    else if (sends instanceof Error) refuse(socket, sends);
-    if (sends) return false;
+    const sends = ours && proxyProtocol ? sendsHeader(proxyProtocol, socket) : false;
+    if (sends instanceof Error) {
+      refuse(socket, sends);
+      return false;
+    }
+    if (sends) {
+      awaitHeader(socket, proxyProtocol!.timeout ?? 5000);
+      return false;
+    }
     const found = recover(socket);
     return found === undefined || judge(socket, found.decided, found.origin);
   };

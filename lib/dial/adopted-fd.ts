@@ -8,21 +8,10 @@ import { codedError, systemError, type CodedError } from '../errors.ts';
 import { aroundConnect } from '../node/socket-fd.ts';
 import { refuseOtherSockets } from '../raw-fd.ts';
 import { endpointAt, peerStatus, Role } from '../recover/kernel-answer.ts';
-import { noDescriptors, type Dialled } from './attempt.ts';
+import { noDescriptors, OF_THE_SOCKET, type Dialled } from './attempt.ts';
 import type { DialOptions } from './connect.ts';
 
 const { EOPNOTSUPP } = constants.errno;
-
-/** What whoever opens a socket sees to before this package has it. */
-const OF_THE_SOCKET = [
-  'source',
-  'portFallback',
-  'transparent',
-  'freebind',
-  'mark',
-  'interface',
-  'namespace',
-] as const;
 
 function notFit(message: string): CodedError {
   return codedError('ERR_INVALID_ARG_VALUE', message, { base: TypeError });

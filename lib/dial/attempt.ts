@@ -15,6 +15,17 @@ const { EADDRINUSE, EADDRNOTAVAIL, EOPNOTSUPP } = constants.errno;
 /** Told of a connection after connect(2) has been called for it. */
 export type Dialled = (fd: number | undefined, address: string) => void;
 
+/** What is settled when the socket is opened: whoever opens it sees to it. */
+export const OF_THE_SOCKET = [
+  'source',
+  'portFallback',
+  'transparent',
+  'freebind',
+  'mark',
+  'interface',
+  'namespace',
+] as const satisfies readonly (keyof DialOptions)[];
+
 /** Does the socket need anything that net.connect cannot do? */
 export function isSpecial(options: DialOptions): boolean {
   const { source, transparent, freebind, mark, interface: device, namespace } = options;

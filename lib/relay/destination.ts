@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { canonicalAddress, type Endpoint } from '../address.ts';
 import { checkInteger, checkKnown, checkString, invalidType } from '../arguments.ts';
 import { binding } from '../binding.ts';
-import { isSpecial, noDescriptors } from '../dial/attempt.ts';
+import { isSpecial, noDescriptors, OF_THE_SOCKET } from '../dial/attempt.ts';
 import {
   checkDialOptions,
   dial,
@@ -23,16 +23,7 @@ export type RelayDialOptions = Pick<
   'source' | 'portFallback' | 'transparent' | 'freebind' | 'mark' | 'interface' | 'namespace' | 'egress'
 >;
 
-const DIAL_OPTIONS: readonly (keyof RelayDialOptions)[] = [
-  'source',
-  'portFallback',
-  'transparent',
-  'freebind',
-  'mark',
-  'interface',
-  'namespace',
-  'egress',
-];
+const DIAL_OPTIONS: readonly (keyof RelayDialOptions)[] = [...OF_THE_SOCKET, 'egress'];
 
 /** Where relay() can dial: an IP address and a port; an {@link OriginalDst} that is known is one. */
 export type RelayDestination = Pick<Endpoint, 'address' | 'port'>;

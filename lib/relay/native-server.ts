@@ -8,7 +8,6 @@ import { dials, publishDial } from '../dial/channel.ts';
 import { NameResolver } from '../dial/name-resolver.ts';
 import { codedError, systemError, type CodedError } from '../errors.ts';
 import { closeOnAbort } from '../node/close-on-abort.ts';
-import { Crowd } from './crowd.ts';
 import { reset } from '../node/reset.ts';
 import { foreignRuntimeName } from '../node/runtime.ts';
 import { ownDialRefusal, setPath } from '../policy/own-dials.ts';
@@ -18,6 +17,7 @@ import { Place } from '../recover/place.ts';
 import { setProxyHeader } from '../recover/proxy-header.ts';
 import { hasNames, withAddresses } from './by-name.ts';
 import { relays } from './channel.ts';
+import { Crowd } from './crowd.ts';
 import { isPromiseLike, readDecision, type ReadDecision, type RelayDecision } from './decision.ts';
 import {
   checkListenOptions,

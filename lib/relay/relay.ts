@@ -75,13 +75,13 @@ export function relay(
       },
     );
   }
-  const to = upstream instanceof Socket ? upstream : readDestination(upstream, dial);
+  const to = upstream instanceof Socket ? undefined : readDestination(upstream, dial);
   const limits = readTimeouts(options);
   checkSignal('options.signal', signal);
   if (which !== 'native' && which !== 'pipe' && which !== 'any') {
     throw outOfRange('options.engine', "'native', 'pipe' or 'any'", which);
   }
-  const sockets = sidesOf(client, to instanceof Socket ? to : undefined);
+  const sockets = sidesOf(client, upstream instanceof Socket ? upstream : undefined);
   for (const [side, socket] of sockets) {
     if (isTaken(socket) || client === upstream)
       throw codedError('ERR_RELAY_BUSY', `relay: ${side} is part of a relay already`);
@@ -94,5 +94,5 @@ export function relay(
     }
     binding();
   }
-  return new SocketRelay(client, to, limits, foreign === undefined ? which : 'pipe', signal);
+  return new SocketRelay(sockets, to, limits, foreign === undefined ? which : 'pipe', signal);
 }

@@ -2,10 +2,10 @@
 import { publishError } from '../accept/channels.ts';
 import { countConnection, countLoop, type InterceptStats, newInterceptStats } from '../accept/stats.ts';
 import type { CodedError } from '../errors.ts';
-import { Crowd } from './crowd.ts';
 import { countRefusal } from '../policy/refusal.ts';
 import type { OriginalDst } from '../recover/original-dst.ts';
 import { REFUSALS } from './admission.ts';
+import { Crowd } from './crowd.ts';
 import { type Histogram, HISTOGRAM_SIZE, type HistogramName, observe, sumOf } from './histogram.ts';
 import type { RelayOutcome } from './outcome.ts';
 import type { RelayObject } from './relay-object.ts';

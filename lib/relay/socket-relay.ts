@@ -1,5 +1,5 @@
 // A relay() that is made of Node's sockets, until it has handed them over.
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { dials, publishDial } from '../dial/channel.ts';
 import { systemError, type SystemError } from '../errors.ts';
@@ -57,25 +57,27 @@ export class SocketRelay extends RelayObject {
   #uncount: (() => void)[] = [];
 
   constructor(
-    client: Socket,
-    upstream: Socket | Dialled,
+    sockets: Sockets,
+    to: Dialled | undefined,
     limits: RelayLimits,
     which: RelayEngine,
     signal?: AbortSignal,
   ) {
     super();
-    const given = upstream instanceof Socket;
-    this.#sockets = sidesOf(client, given ? upstream : undefined);
-    this.#to = given ? undefined : upstream;
+    this.#sockets = sockets;
+    this.#to = to;
     this.#limits = limits;
     this.#engine = which;
     this.#signal = signal;
-    for (const [, socket] of this.#sockets) {
+    for (const [, socket] of sockets) {
       (socket as { [taken]?: true })[taken] = true;
       stopReaders(socket);
     }
     // Ahead of everything that takes the sockets away.
-    if (relays.hasSubscribers) relays.publish({ relay: this, ...this.#parts(client, upstream) });
+    if (relays.hasSubscribers) {
+      const destination = to && { destination: { address: to.address, port: to.port } };
+      relays.publish({ relay: this, sockets: Object.fromEntries(sockets), ...destination });
+    }
     if (this.outcome) return;
     if (signal?.aborted) {
       this.destroy();
@@ -86,12 +88,6 @@ export class SocketRelay extends RelayObject {
       signal.addEventListener('abort', this.#onAbort);
     }
     this.#proceed();
-  }
-
-  #parts(client: Socket, upstream: Socket | Dialled): object {
-    if (upstream instanceof Socket) return { sockets: { client, upstream } };
-    const { address, port } = upstream;
-    return { sockets: { client }, destination: { address, port } };
   }
 
   override destroy(): this {

@@ -28,6 +28,7 @@ import {
   TRACKING,
   ZONED,
 } from '../fixtures/connections.ts';
+import { pretendBun } from '../fixtures/foreign-runtime.ts';
 import { defaultRoutes, inNamespace } from '../fixtures/netns.ts';
 
 const DESTINATION = '198.51.100.7';
@@ -64,16 +65,12 @@ await inNamespace(t, import.meta.url, async () => {
         message: /"server"/,
       });
 
-      const { versions } = process;
-      t.teardown(() => Object.defineProperty(process, 'versions', { value: versions }));
-      Object.defineProperty(process, 'versions', {
-        value: { ...versions, bun: '1.0.0' },
-        configurable: true,
-      });
+      const backToNode = pretendBun();
+      t.teardown(backToNode);
       // Bun's http.Server is no net.Server, and its connections are accepted out of sight.
       t.throws(() => intercept({ listen() {} } as never), { code: 'ERR_UNSUPPORTED_RUNTIME', hint: String });
       t.throws(() => intercept({} as never), { code: 'ERR_INVALID_ARG_TYPE' });
-      Object.defineProperty(process, 'versions', { value: versions, configurable: true });
+      backToNode();
     }
     const server = createNetServer();
     for (const bad of [null, 5, 'emit'] as unknown[] as InterceptOptions[]) {

@@ -18,6 +18,7 @@ import { socketFd } from '../../lib/node/socket-fd.ts';
 import { accepted, listening, redirectChain, rules } from '../fixtures/connections.ts';
 import { closedFd, fileFd, udpFd, unixFd } from '../fixtures/descriptors.ts';
 import { closed, dialNetwork, failure, leakFree, seenBy, whoami } from '../fixtures/dialling.ts';
+import { pretendBun } from '../fixtures/foreign-runtime.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { makePod, POD, serverInside } from '../fixtures/pod-namespace.ts';
 
@@ -231,10 +232,9 @@ await inNamespace(t, import.meta.url, async () => {
       t.match(await failure(connect({ ...good, fd })), { code: 'ERR_UNSUPPORTED_RUNTIME' });
     });
     const fd = opened(4);
-    const { versions } = process;
-    Object.defineProperty(process, 'versions', { value: { ...versions, bun: '1' }, configurable: true });
+    const backToNode = pretendBun();
     t.throws(() => connect({ ...good, fd }), { code: 'ERR_UNSUPPORTED_RUNTIME' });
-    Object.defineProperty(process, 'versions', { value: versions, configurable: true });
+    backToNode();
     t.ok(isOpen(fd), 'and stays the caller’s');
     closeSync(fd);
   });

@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import { createServer, relay } from '../../lib/index.ts';
 import { dialNetwork, leakFree, SILENT, whoami } from '../fixtures/dialling.ts';
+import { pretendBun } from '../fixtures/foreign-runtime.ts';
 import { inNamespace } from '../fixtures/netns.ts';
 import { type Connection, connections, deadPort, far, outcome, readAll } from '../fixtures/relay-world.ts';
 
@@ -141,9 +142,7 @@ await inNamespace(t, import.meta.url, async () => {
     const make = await connections(t);
     const { to, next } = await far(t);
     const { dialled: left, accepted: client } = await make();
-    const versions = Object.getOwnPropertyDescriptor(process, 'versions')!;
-    Object.defineProperty(process, 'versions', { ...versions, value: { ...process.versions, bun: '1.3.0' } });
-    t.teardown(() => Object.defineProperty(process, 'versions', versions));
+    t.teardown(pretendBun());
     t.throws(() => relay(client, to), { code: 'ERR_UNSUPPORTED_RUNTIME', hint: /engine: 'any'/ });
     t.throws(() => relay(client, to, { engine: 'any', dial: { mark: 1 } }), {
       code: 'ERR_UNSUPPORTED_RUNTIME',

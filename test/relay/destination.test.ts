@@ -6,7 +6,7 @@ import { createServer, Namespace, relay } from '../../lib/index.ts';
 import type { RelayObject } from '../../lib/relay/relay-object.ts';
 import { dialNetwork, leakFree, seenBy, SILENT, whoami } from '../fixtures/dialling.ts';
 import { inNamespace } from '../fixtures/netns.ts';
-import { connections, deadPort, far, outcome, readAll } from '../fixtures/relay-world.ts';
+import { connections, deadPort, far, outcome, readAll, resetEitherEnd } from '../fixtures/relay-world.ts';
 
 await inNamespace(t, import.meta.url, async () => {
   dialNetwork();
@@ -79,19 +79,12 @@ await inNamespace(t, import.meta.url, async () => {
 
       t.test('RST becomes RST, from either side', async (t) => {
         const { to, next } = await far(t);
-        for (const side of ['client', 'upstream'] as const) {
+        await resetEitherEnd(t, async () => {
           const { dialled: left, accepted: client } = await make();
           const atRight = next();
           const joined = relay(client, to, { engine });
-          const right = await atRight;
-          left.write('x');
-          await once(right, 'data');
-          const [breaker, witness] = side === 'client' ? [left, right] : [right, left];
-          const seen = readAll(witness);
-          breaker.resetAndDestroy();
-          t.equal((await seen).end, 'ECONNRESET');
-          t.same(await outcome(joined), { reason: 'reset', side });
-        }
+          return { left, right: await atRight, joined };
+        });
       });
 
       t.test('dials that fail', async (t) => {

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import t from 'tap';
 import { relay } from '../../lib/index.ts';
+import { pretendBun } from '../fixtures/foreign-runtime.ts';
 import { connections, outcome, readAll, world } from '../fixtures/relay-world.ts';
 
 t.test('nobody else reads on: listeners of data and readable are removed', async (t) => {
@@ -81,9 +82,7 @@ t.test('found out only when the sockets are ready', async (t) => {
 
 t.test('runtimes whose sockets cannot be handed over', async (t) => {
   const { left, client, upstream, right } = await world(t);
-  const versions = Object.getOwnPropertyDescriptor(process, 'versions')!;
-  Object.defineProperty(process, 'versions', { ...versions, value: { ...process.versions, bun: '1.3.0' } });
-  t.teardown(() => Object.defineProperty(process, 'versions', versions));
+  t.teardown(pretendBun());
   t.throws(() => relay(client, upstream), { code: 'ERR_UNSUPPORTED_RUNTIME', hint: /engine: 'any'/ });
   const joined = relay(client, upstream, { engine: 'any' });
   joined.unref().ref();

@@ -4,7 +4,15 @@ import { connect, createServer, type AddressInfo } from 'node:net';
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { relay } from '../../lib/index.ts';
-import { closed, connections, deadPort, outcome, readAll, world } from '../fixtures/relay-world.ts';
+import {
+  closed,
+  connections,
+  deadPort,
+  outcome,
+  readAll,
+  resetEitherEnd,
+  world,
+} from '../fixtures/relay-world.ts';
 
 for (const engine of ['native', 'pipe'] as const) {
   t.test(`moved by ${engine}`, async (t) => {
@@ -123,19 +131,12 @@ for (const engine of ['native', 'pipe'] as const) {
       t.equal(joined.bytesToClient, 0);
     });
 
-    t.test('RST becomes RST, from either side', async (t) => {
-      for (const side of ['client', 'upstream'] as const) {
+    t.test('RST becomes RST, from either side', (t) =>
+      resetEitherEnd(t, async () => {
         const { left, client, upstream, right } = await world(t);
-        const joined = relay(client, upstream, { engine });
-        left.write('x');
-        await once(right, 'data');
-        const [breaker, witness] = side === 'client' ? [left, right] : [right, left];
-        const seen = readAll(witness);
-        breaker.resetAndDestroy();
-        t.equal((await seen).end, 'ECONNRESET');
-        t.same(await outcome(joined), { reason: 'reset', side });
-      }
-    });
+        return { left, right, joined: relay(client, upstream, { engine }) };
+      }),
+    );
 
     t.test('RST right behind bytes', async (t) => {
       for (const side of ['client', 'upstream'] as const) {

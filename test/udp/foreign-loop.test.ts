@@ -3,10 +3,11 @@ import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
 import { createDatagramSocket } from '../../lib/index.ts';
+import { pretendBun } from '../fixtures/foreign-runtime.ts';
 import { client, nextMessage } from '../fixtures/udp.ts';
 
 // Before the first socket of this thread, which decides for all.
-Object.defineProperty(process, 'versions', { value: { ...process.versions, bun: '1.3.0' } });
+pretendBun();
 
 /** More than are read in one turn. */
 const COUNT = 200;
