@@ -1,5 +1,6 @@
 // Opens COUNT connections through the proxy, AT_ONCE at a time, to as many destinations as there are: one after the other,
-// each again when all have had their turn. On each a request, which the server answers and ends.
+// each again when all have had their turn. On each a request, which the server answers and ends. The server ends first: who
+// does keeps the port for a minute, and with 40,000 kept ports connect(2) takes 0.5 ms to find another.
 // Usage: destinations-client.js DESTINATIONS COUNT
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -12,7 +13,8 @@ async function visit(): Promise<void> {
   while (next < count) {
     const at = next++ % destinations;
     const socket = connect(80, `198.18.${at >> 8}.${at & 0xff}`);
-    socket.end('GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n').resume();
+    socket.write('GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    socket.resume();
     await once(socket, 'close');
   }
 }
