@@ -1,7 +1,13 @@
 // The diagnostics channels: who says what, in which order, and that nobody pays where nobody listens.
 import { type Channel, channel, subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { BlockList, connect as netConnect, type Server, Socket } from 'node:net';
+import {
+  BlockList,
+  connect as netConnect,
+  createServer as createNetServer,
+  type Server,
+  Socket,
+} from 'node:net';
 import t, { type Test } from 'tap';
 import {
   connect,
@@ -10,6 +16,7 @@ import {
   createRelayServer,
   createServer,
   type DiagnosticsMessages,
+  type Relay,
   relay,
   type RelayDecision,
   type RelayServer,
@@ -135,6 +142,25 @@ t.test('createRelayServer: each channel by itself, and the name that a proxy is 
     const { to, via: by } = messages[0] as DiagnosticsMessages[typeof name];
     t.same(to, [{ name: 'a.test', port }]);
     t.same(by, { protocol: 'socks5', address: proxy.address, port: proxy.port }, 'without the password');
+  }
+});
+
+t.test('createRelayServer: destroyed by who was told first', async (t) => {
+  // One that says nothing: nothing else can end the relay.
+  const silent = createNetServer((socket) => socket.on('error', () => {}).resume());
+  const to = { address: '127.0.0.1', port: await listening(t, silent, { host: '127.0.0.1' }) };
+  for (const name of ['original-dst:dial', 'original-dst:relay'] as const) {
+    const told: Relay[] = [];
+    const against = (message: unknown): void => {
+      const about = message as DiagnosticsMessages[typeof name];
+      if ('server' in about) told.push(about.relay.destroy());
+    };
+    const server = await relayServer(t, { decide: () => ({ action: 'relay', to }) });
+    subscribe(name, against);
+    await readAll(hello(server));
+    unsubscribe(name, against);
+    t.equal(told.length, 1, name);
+    t.same(await outcome(told[0]!), { reason: 'aborted' });
   }
 });
 

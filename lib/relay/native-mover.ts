@@ -1,5 +1,6 @@
 // A relay that one of the addon's threads runs.
 import type { DialEnds } from '../dial/dial-error.ts';
+import { type Member, OUTSIDE } from './crowd.ts';
 import type { Mover, RelayOutcome } from './outcome.ts';
 import type { Route } from './route.ts';
 
@@ -8,7 +9,17 @@ export interface RelayEnds extends DialEnds {
   route?: Route;
 }
 
-export type OnClose = (outcome: RelayOutcome) => void;
+/** What is left of a relay that is over. */
+export interface RelayTotals {
+  bytesToUpstream: number;
+  bytesToClient: number;
+  /** How long it took to connect to the upstream, in milliseconds, if it was dialled and did connect. */
+  connectMs: number | undefined;
+  /** How long it lived, in milliseconds. */
+  durationMs: number;
+}
+
+export type OnClose = (outcome: RelayOutcome, totals: RelayTotals, mover: NativeMover) => void;
 
 /** What it asks of the engine, by its number. */
 interface Engine {
@@ -20,7 +31,7 @@ interface Engine {
 }
 
 /** A relay that a thread of the addon runs. */
-export class NativeMover implements Mover {
+export class NativeMover implements Mover, Member {
   readonly #engine: Engine;
   readonly #id: number;
   readonly thread: number;
@@ -28,7 +39,8 @@ export class NativeMover implements Mover {
   readonly #onClose: OnClose;
   #alive = true;
   /** The slot is somebody else's once the relay has closed: its last numbers are kept. */
-  #final: { toUpstream: number; toClient: number; connectMs: number; durationMs: number } | undefined;
+  #totals: RelayTotals | undefined;
+  place = OUTSIDE;
 
   constructor(engine: Engine, id: number, thread: number, ends: RelayEnds, onClose: OnClose) {
     this.#engine = engine;
@@ -39,39 +51,32 @@ export class NativeMover implements Mover {
   }
 
   bytesToUpstream(): number {
-    return this.#final?.toUpstream ?? this.#engine.bytes(this.#id, 0);
+    return this.#totals?.bytesToUpstream ?? this.#engine.bytes(this.#id, 0);
   }
 
   bytesToClient(): number {
-    return this.#final?.toClient ?? this.#engine.bytes(this.#id, 1);
-  }
-
-  connectMs(): number | undefined {
-    return this.#final && this.#final.connectMs >= 0 ? this.#final.connectMs : undefined;
-  }
-
-  durationMs(): number | undefined {
-    return this.#final?.durationMs;
+    return this.#totals?.bytesToClient ?? this.#engine.bytes(this.#id, 1);
   }
 
   destroy(): void {
-    if (!this.#final) this.#engine.destroy(this.#id, this.thread);
+    if (!this.#totals) this.#engine.destroy(this.#id, this.thread);
   }
 
   keepAlive(on: boolean): void {
-    if (this.#final || on === this.#alive) return;
+    if (this.#totals || on === this.#alive) return;
     this.#alive = on;
     this.#engine.countAlive(on ? 1 : -1);
   }
 
   finish(outcome: RelayOutcome): void {
     this.keepAlive(false);
-    this.#final = {
-      toUpstream: this.bytesToUpstream(),
-      toClient: this.bytesToClient(),
-      connectMs: this.#engine.connectMs(this.#id),
+    const connectMs = this.#engine.connectMs(this.#id);
+    this.#totals = {
+      bytesToUpstream: this.bytesToUpstream(),
+      bytesToClient: this.bytesToClient(),
+      connectMs: connectMs >= 0 ? connectMs : undefined,
       durationMs: this.#engine.durationMs(this.#id),
     };
-    this.#onClose(outcome);
+    this.#onClose(outcome, this.#totals, this);
   }
 }

@@ -28,7 +28,7 @@ import {
 } from './listener.ts';
 import { drain, type DrainOptions } from './draining.ts';
 import { DialFrom } from './dial-from.ts';
-import { outcomeText, type RelayOutcome } from './outcome.ts';
+import { outcomeText } from './outcome.ts';
 import { RelayObject } from './relay-object.ts';
 import type { RelayServerOptions } from './server-options.ts';
 import { type ConnectionRecord, RecordBatches } from './records.ts';
@@ -150,7 +150,7 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     this.#state = 'closing';
     if (!destroy) return;
     for (const one of this.#undecided.all()) this.#end(one, notRunning());
-    for (const joined of this.#counts.relays.all()) joined.destroy();
+    for (const relay of this.#counts.relays.all()) relay.destroy();
   }
 
   #record(wanted: boolean): void {
@@ -289,42 +289,53 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
   }
 
   #relay(one: Undecided, decision: ReadDecision): void {
-    const { destination, client, first } = one.question;
-    const joined = new RelayObject();
-    // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
-    process.nextTick(() => this.emit('relay', joined, destination, client, first));
+    const { record } = one;
+    const joined = this.#tell(one);
     this.#undecided.delete(one);
     const rules = { options: this.#options, limits: this.#limits, place: this.#from!.place };
     const plan = planDial(one, decision, rules);
     if (plan instanceof Error) {
       this.#counts.refused(plan, this.#about(one));
       one.refuse();
-      joined.finish({ reason: 'error', side: 'upstream', error: plan });
-      one.record?.end('relay', plan.code);
+      joined?.finish({ reason: 'error', side: 'upstream', error: plan });
+      record?.end('relay', plan.code);
       this.#closeIfDone();
       return;
     }
     this.#remember(one, 'relay', decision.ttl, plan.route);
-    this.#counts.begin(joined);
     if (dials.hasSubscribers || relays.hasSubscribers) {
-      const about = { ...this.#about(one), originalDst: destination, relay: joined };
+      const about = { ...this.#about(one), originalDst: one.question.destination, relay: joined };
       if (dials.hasSubscribers) publishDial(about, plan.ways, plan.proxy);
       relays.publish(about);
     }
     const began = performance.now();
-    const finish = (outcome: RelayOutcome): void => {
-      joined.finish(outcome);
-      /* c8 ignore next -- none: no memory for a command to the thread */
-      const durationMs = joined.durationMs ?? performance.now() - began;
-      this.#counts.end(joined, outcome, durationMs);
-      one.record?.end('relay', outcomeText(outcome), joined, began + durationMs);
+    const mover = plan.dial((outcome, totals, over) => {
+      joined?.finish(outcome);
+      this.#counts.end(over, outcome, totals);
+      record?.end('relay', outcomeText(outcome), totals, began + totals.durationMs);
       this.#closeIfDone();
-    };
-    const mover = plan.dial(finish);
-    /* c8 ignore next 2 -- no memory for a command to the thread */
-    if (typeof mover === 'number')
-      finish({ reason: 'error', error: systemError(mover, { syscall: 'relay' }) });
-    else joined.start(mover);
+    });
+    /* c8 ignore next 7 -- no memory for a command to the thread */
+    if (typeof mover === 'number') {
+      const error = systemError(mover, { syscall: 'relay' });
+      joined?.finish({ reason: 'error', error });
+      record?.end('relay', error.code);
+      this.#closeIfDone();
+      return;
+    }
+    this.#counts.begin(mover);
+    joined?.start(mover);
+  }
+
+  /** What somebody may see of a relay, if there is anybody: most of what one costs in JavaScript's memory. */
+  #tell({ question }: Undecided): RelayObject | undefined {
+    if (this.listenerCount('relay') === 0 && !dials.hasSubscribers && !relays.hasSubscribers)
+      return undefined;
+    const joined = new RelayObject();
+    const { destination, client, first } = question;
+    // Ahead of the tick in which a relay that has ended already says so; a throwing listener is the program's.
+    process.nextTick(() => this.emit('relay', joined, destination, client, first));
+    return joined;
   }
 
   #remember({ question }: Undecided, action: 'relay' | 'reset', ttl: number, route?: Route): void {

@@ -28,10 +28,6 @@ export interface Mover {
   bytesToUpstream(): number;
   bytesToClient(): number;
   destroy(): void;
-  /** How long it took to connect to the upstream, in milliseconds, where it was this that dialled and did connect. */
-  connectMs?(): number | undefined;
-  /** How long it lived, in milliseconds, once it is over and where this is not told of that at once. */
-  durationMs?(): number | undefined;
   /** Does it keep the event loop alive? */
   keepAlive(on: boolean): void;
 }

@@ -1,6 +1,5 @@
 // One relay, as its user sees it.
 import { EventEmitter } from 'node:events';
-import { type Member, OUTSIDE } from './crowd.ts';
 import type { Mover, RelayOutcome } from './outcome.ts';
 
 /** The events of a {@link Relay}. */
@@ -28,11 +27,11 @@ export interface Relay extends EventEmitter<RelayEvents> {
 }
 
 /** A relay whose bytes somebody will move. */
-export class RelayObject extends EventEmitter<RelayEvents> implements Relay, Member {
+export class RelayObject extends EventEmitter<RelayEvents> implements Relay {
   #mover: Mover | undefined;
   #outcome: RelayOutcome | undefined;
   #alive = true;
-  place = OUTSIDE;
+  #destroyed = false;
 
   get bytesToUpstream(): number {
     return this.#mover?.bytesToUpstream() ?? 0;
@@ -46,17 +45,8 @@ export class RelayObject extends EventEmitter<RelayEvents> implements Relay, Mem
     return this.#outcome;
   }
 
-  /** Of one that the mover has dialled. */
-  get connectMs(): number | undefined {
-    return this.#mover?.connectMs?.();
-  }
-
-  /** Where the mover knows better than who asks when it is told of the end. */
-  get durationMs(): number | undefined {
-    return this.#mover?.durationMs?.();
-  }
-
   destroy(): this {
+    this.#destroyed = true;
     if (!this.#outcome) this.#mover?.destroy();
     return this;
   }
@@ -79,6 +69,7 @@ export class RelayObject extends EventEmitter<RelayEvents> implements Relay, Mem
   start(mover: Mover): void {
     this.#mover = mover;
     if (!this.#alive) mover.keepAlive(false);
+    if (this.#destroyed) mover.destroy();
   }
 
   /** To be called once. */

@@ -5,7 +5,7 @@ import { codedError, systemError, type CodedError } from '../errors.ts';
 import type { Place } from '../recover/place.ts';
 import { ResolvedVia } from './by-name.ts';
 import type { ReadDecision } from './decision.ts';
-import type { Mover, RelayOutcome } from './outcome.ts';
+import type { NativeMover, OnClose } from './native-mover.ts';
 import { type HeaderPlan, type ResolvedProxy, Route } from './route.ts';
 import type { RelayServerOptions } from './server-options.ts';
 import { type Candidate, isNamed, type ReadTarget, ResolvedTarget, whereTo } from './target.ts';
@@ -13,7 +13,7 @@ import type { RelayLimits } from './timeouts.ts';
 import type { Question, Undecided } from './undecided.ts';
 
 /** Dials and relays. Returns what moves the bytes, or the negative errno that prevented it. */
-export type Dial = (onClose: (outcome: RelayOutcome) => void) => Mover | number;
+export type Dial = (onClose: OnClose) => NativeMover | number;
 
 /** What becomes of a connection that is relayed. */
 export interface DialPlan {

@@ -7,8 +7,8 @@ import type { OriginalDst } from '../recover/original-dst.ts';
 import { REFUSALS } from './admission.ts';
 import { Crowd } from './crowd.ts';
 import { type Histogram, HISTOGRAM_SIZE, type HistogramName, observe, sumOf } from './histogram.ts';
+import type { NativeMover, RelayTotals } from './native-mover.ts';
 import type { RelayOutcome } from './outcome.ts';
-import type { RelayObject } from './relay-object.ts';
 
 /** What a {@link RelayServer} has done so far, its thread included. `reset`: by verdict. */
 export interface RelayServerStats extends InterceptStats {
@@ -65,7 +65,7 @@ export class ServerCounts {
   /** One for each thread. */
   #threads: Float64Array[] = [];
   readonly #connections = newInterceptStats();
-  readonly #relays = new Crowd<RelayObject>();
+  readonly #relays = new Crowd<NativeMover>();
   #relayed = 0;
   #failed = 0;
   #gone = 0;
@@ -105,23 +105,23 @@ export class ServerCounts {
     publishError(error, about);
   }
 
-  begin(relay: RelayObject): void {
+  begin(relay: NativeMover): void {
     this.#relayed++;
     this.#relays.add(relay);
   }
 
-  end(relay: RelayObject, outcome: RelayOutcome, durationMs: number): void {
-    if (relay.connectMs !== undefined) observe('connectMs', this.#connectMs, relay.connectMs);
-    observe('durationMs', this.#durationMs, durationMs);
+  end(relay: NativeMover, outcome: RelayOutcome, totals: RelayTotals): void {
+    if (totals.connectMs !== undefined) observe('connectMs', this.#connectMs, totals.connectMs);
+    observe('durationMs', this.#durationMs, totals.durationMs);
     this.#relays.delete(relay);
-    this.#bytesToUpstream += relay.bytesToUpstream;
-    this.#bytesToClient += relay.bytesToClient;
+    this.#bytesToUpstream += totals.bytesToUpstream;
+    this.#bytesToClient += totals.bytesToClient;
     if (outcome.reason === 'error' && (outcome.error as NodeJS.ErrnoException).syscall !== 'relay')
       this.#failed++;
   }
 
   /** The relays that were begun here, not by the thread. */
-  get relays(): Crowd<RelayObject> {
+  get relays(): Crowd<NativeMover> {
     return this.#relays;
   }
 
@@ -136,9 +136,9 @@ export class ServerCounts {
     const { redirect, tproxy, ebpf, proxy, direct, unknown, reset, errors, refused } = this.#connections;
     let up = this.#bytesToUpstream;
     let down = this.#bytesToClient;
-    for (const { bytesToUpstream, bytesToClient } of this.#relays.all()) {
-      up += bytesToUpstream;
-      down += bytesToClient;
+    for (const relay of this.#relays.all()) {
+      up += relay.bytesToUpstream();
+      down += relay.bytesToClient();
     }
     return {
       accepted: thread.accepted,

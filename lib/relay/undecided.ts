@@ -8,8 +8,7 @@ import type { OriginalDst } from '../recover/original-dst.ts';
 import type { ProxyHeader } from '../recover/proxy-header.ts';
 import { type Member, OUTSIDE } from './crowd.ts';
 import { engine } from './engine.ts';
-import type { NativeMover } from './native-mover.ts';
-import type { RelayOutcome } from './outcome.ts';
+import type { NativeMover, OnClose } from './native-mover.ts';
 import type { OpenRecord } from './records.ts';
 import type { Route } from './route.ts';
 
@@ -109,7 +108,7 @@ export class Undecided implements PendingConnection, Member {
   }
 
   /** A thread dials and relays. Returns the mover, or the negative errno that prevented it. */
-  dial(destination: Endpoint, onClose: (outcome: RelayOutcome) => void): NativeMover | number {
+  dial(destination: Endpoint, onClose: OnClose): NativeMover | number {
     const ends = { destination, source: this.question.client };
     const mover = engine().dial(this.#token, ends, onClose, this.question.thread);
     this.#finish();
@@ -117,7 +116,7 @@ export class Undecided implements PendingConnection, Member {
   }
 
   /** The same another way. */
-  dialRoute(route: Route, onClose: (outcome: RelayOutcome) => void): NativeMover | number {
+  dialRoute(route: Route, onClose: OnClose): NativeMover | number {
     const { client, thread } = this.question;
     const mover = engine().dialRoute(this.#token, route, client, onClose, thread);
     this.#finish();
