@@ -1,10 +1,10 @@
 // attachCapture(): what the programs of a cgroup dial comes to a port of this process, without conntrack.
-import { randomInt } from 'node:crypto';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import { checkInteger, checkMembers, checkOptionNames, invalidType, outOfRange } from '../arguments.ts';
 import { binding } from '../binding.ts';
 import { codedError } from '../errors.ts';
+import { crypto } from '../node/on-demand.ts';
 import type { ExemptRules, Family, FlowMatch, Protocol } from '../rules/config/config.ts';
 import { readMarks } from '../rules/config/marks.ts';
 import { filterPorts } from '../udp/datagram-port.ts';
@@ -125,7 +125,7 @@ function readExempt(exempt: CaptureOptions['exempt'] = {}): CaptureSettings['exe
  * Of all captures of a thread, so that one filter knows the datagrams of all that lead to a socket. Above what a program
  * may set as its socket's priority without rights (SO_PRIORITY in socket(7)).
  */
-const TAG = randomInt(16, 2 ** 32);
+let sharedTag: number | undefined;
 
 /** How many captures, also such as have been closed and have connections left, use the route of a port's aliases. */
 const routes = new Map<number, number>();
@@ -247,7 +247,9 @@ export function attachCapture(options: CaptureOptions): Capture {
   if (pin !== undefined) mkdirSync(pin, { recursive: true });
   const cgroup = openSync(directory, 'r');
   try {
-    const config = packConfig({ port, tag: TAG, protocols, families, flows, exempt });
+    const { randomInt } = crypto();
+    const tag = (sharedTag ??= randomInt(16, 2 ** 32));
+    const config = packConfig({ port, tag, protocols, families, flows, exempt });
     const { IPv4, IPv6 } = flows.prefixes;
     // Not from 1: a program may still hold an alias of an earlier capture, by a socket of UDP.
     const first = randomInt(1, 2 ** 40);

@@ -1,7 +1,8 @@
 // Runs the tools that install rules.
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { codedError, type CodedError } from '../../errors.ts';
 import type { Namespace } from '../../namespace/namespace.ts';
+import { childProcess } from '../../node/on-demand.ts';
 import { programPath, searchPath } from '../../programs.ts';
 import type { RunStep, Step, StepResult } from '../types.ts';
 
@@ -47,7 +48,7 @@ function runOnce(
     const path = programPath(program);
     const child = namespace
       ? (namespace.spawn(path, args, { ...options, root: true }) as ChildProcessWithoutNullStreams)
-      : spawn(path, args, options);
+      : childProcess().spawn(path, args, options);
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
