@@ -150,17 +150,21 @@ t.test('createRelayServer: destroyed by who was told first', async (t) => {
   const silent = createNetServer((socket) => socket.on('error', () => {}).resume());
   const to = { address: '127.0.0.1', port: await listening(t, silent, { host: '127.0.0.1' }) };
   for (const name of ['original-dst:dial', 'original-dst:relay'] as const) {
-    const told: Relay[] = [];
-    const against = (message: unknown): void => {
-      const about = message as DiagnosticsMessages[typeof name];
-      if ('server' in about) told.push(about.relay.destroy());
-    };
-    const server = await relayServer(t, { decide: () => ({ action: 'relay', to }) });
-    subscribe(name, against);
-    await readAll(hello(server));
-    unsubscribe(name, against);
-    t.equal(told.length, 1, name);
-    t.same(await outcome(told[0]!), { reason: 'aborted' });
+    for (const what of ['relay', 'server'] as const) {
+      const told: Relay[] = [];
+      const against = (message: unknown): void => {
+        const about = message as DiagnosticsMessages[typeof name];
+        if (!('server' in about)) return;
+        about[what].destroy();
+        told.push(about.relay);
+      };
+      const server = await relayServer(t, { decide: () => ({ action: 'relay', to }) });
+      subscribe(name, against);
+      await readAll(hello(server));
+      unsubscribe(name, against);
+      t.equal(told.length, 1, `${name}: ${what}`);
+      t.same(await outcome(told[0]!), { reason: 'aborted' });
+    }
   }
 });
 

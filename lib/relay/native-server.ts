@@ -325,6 +325,8 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     }
     this.#counts.begin(mover);
     joined?.start(mover);
+    // By a subscriber just now.
+    if (this.#destroyed) mover.destroy();
   }
 
   /** What somebody may see of a relay, if there is anybody: most of what one costs in JavaScript's memory. */
