@@ -2,7 +2,7 @@
 // What one more costs when there are many already: connections that were served before, distinct destinations with lasting
 // verdicts, open connections, rules of a policy, threads. The cost of each is to stay what it is with one. Prints Markdown
 // tables; a run of everything writes bench/results/scale.json and scale.svg.
-//   --sequential: how many connections one after the other, 100,000 if nothing else is said; a million takes some minutes
+//   --sequential: how many connections one after the other, 100,000 if nothing else is said; a million takes a minute or two
 //   --idle: the most open connections; a proxy has two descriptors for each, and `ulimit -Hn` may allow fewer
 import { execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
