@@ -303,11 +303,6 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
       return;
     }
     this.#remember(one, 'relay', decision.ttl, plan.route);
-    if (dials.hasSubscribers || relays.hasSubscribers) {
-      const about = { ...this.#about(one), originalDst: one.question.destination, relay: joined };
-      if (dials.hasSubscribers) publishDial(about, plan.ways, plan.proxy);
-      relays.publish(about);
-    }
     const began = performance.now();
     const mover = plan.dial((outcome, totals, over) => {
       joined?.finish(outcome);
@@ -325,8 +320,12 @@ export class NativeRelayServer extends EventEmitter<RelayServerEvents> implement
     }
     this.#counts.begin(mover);
     joined?.start(mover);
-    // By a subscriber just now.
-    if (this.#destroyed) mover.destroy();
+    // Only now: who is told may destroy the relay, or the server.
+    if (dials.hasSubscribers || relays.hasSubscribers) {
+      const about = { ...this.#about(one), originalDst: one.question.destination, relay: joined };
+      if (dials.hasSubscribers) publishDial(about, plan.ways, plan.proxy);
+      relays.publish(about);
+    }
   }
 
   /** What somebody may see of a relay, if there is anybody: most of what one costs in JavaScript's memory. */

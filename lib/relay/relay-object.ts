@@ -31,7 +31,6 @@ export class RelayObject extends EventEmitter<RelayEvents> implements Relay {
   #mover: Mover | undefined;
   #outcome: RelayOutcome | undefined;
   #alive = true;
-  #destroyed = false;
 
   get bytesToUpstream(): number {
     return this.#mover?.bytesToUpstream() ?? 0;
@@ -46,7 +45,6 @@ export class RelayObject extends EventEmitter<RelayEvents> implements Relay {
   }
 
   destroy(): this {
-    this.#destroyed = true;
     if (!this.#outcome) this.#mover?.destroy();
     return this;
   }
@@ -69,7 +67,6 @@ export class RelayObject extends EventEmitter<RelayEvents> implements Relay {
   start(mover: Mover): void {
     this.#mover = mover;
     if (!this.#alive) mover.keepAlive(false);
-    if (this.#destroyed) mover.destroy();
   }
 
   /** To be called once. */
