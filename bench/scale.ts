@@ -189,7 +189,7 @@ buildHosts();
 setRules('redirect');
 // AnyIP: the server has all of these addresses. A port that the client uses again for another of them is in TIME_WAIT at
 // the proxy, whose own address is the same for all; without offsets the newer timestamp says that the SYN is a new one.
-sh(`ip netns exec client sysctl -qw net.ipv4.tcp_timestamps=2`);
+sh('ip netns exec client sysctl -qw net.ipv4.tcp_timestamps=2');
 sh(`ip -n server route add local 198.18.0.0/16 dev lo; ip route add 198.18.0.0/16 via ${SERVER}`);
 const stopServer = await startServer(directory, []);
 try {

@@ -1,6 +1,6 @@
 // Opens COUNT connections through the proxy, AT_ONCE at a time, to as many destinations as there are: one after the other,
-// each again when all have had their turn. On each a request, which the server answers and ends. The server ends first: who
-// does keeps the port for a minute, and with 40,000 kept ports connect(2) takes 0.5 ms to find another.
+// each again when all have had their turn. On each a request, which the server answers and ends. The server ends first, or
+// the proxy would end each of its dials first and keep its port for a minute: see topology.ts.
 // Usage: destinations-client.js DESTINATIONS COUNT
 import { once } from 'node:events';
 import { connect } from 'node:net';
