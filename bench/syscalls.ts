@@ -14,7 +14,7 @@ import { enterNamespace } from './namespace.ts';
 import { peers, start, type Peer } from './proxy/peers.ts';
 import { markdown } from './proxy/report.ts';
 import { checkProxied, startServer } from './proxy/server.ts';
-import { buildHosts, makeCgroup, type Mode, MODE_TITLES, on, SERVER, setRules } from './proxy/topology.ts';
+import { buildHosts, type Mode, MODE_TITLES, on, PROXY_PORT, SERVER, setRules } from './proxy/topology.ts';
 
 const COMPARED = [
   'HAProxy',
@@ -94,7 +94,7 @@ async function callsPerRequest(pid: number, load: Load, directory: string): Prom
 }
 
 async function measure(peer: Peer, load: Load, directory: string): Promise<Map<string, number>> {
-  const proxy = await start(peer, mode, directory, []);
+  const proxy = await start(peer, { mode, port: PROXY_PORT, directory });
   try {
     checkProxied(mode);
     await (
@@ -127,7 +127,6 @@ function table(counted: Map<string, number>[]): string {
 
 const directory = mkdtempSync(join(tmpdir(), 'bench-syscalls-'));
 buildHosts();
-if (mode === 'ebpf') makeCgroup();
 setRules(mode);
 const stopServer = await startServer(directory, []);
 try {

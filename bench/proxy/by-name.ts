@@ -4,8 +4,8 @@ import { nginxStream } from './nginx-stream.ts';
 import { type Mode, NAME } from './topology.ts';
 
 /** Waits for the first bytes, and passes what is for the one name that is allowed. */
-export function haproxyByName(mode: Mode, directory: string): string[] {
-  return haproxy('names', mode, directory, {
+export function haproxyByName(mode: Mode, directory: string, port: number): string[] {
+  return haproxy(mode, directory, port, {
     listen: [
       'tcp-request inspect-delay 3s',
       'acl is_tls req.ssl_hello_type 1',
@@ -19,9 +19,10 @@ export function haproxyByName(mode: Mode, directory: string): string[] {
 }
 
 /** ssl_preread: TLS alone. */
-export function nginxByName(directory: string): string[] {
+export function nginxByName(directory: string, port: number): string[] {
   return nginxStream(
     directory,
+    port,
     `map $ssl_preread_server_name $allowed { ${NAME} $server_addr:$server_port; default ""; }`,
     'ssl_preread on;',
     '$allowed',

@@ -53,45 +53,95 @@ export const TABLES: { title: string; figures: Figure[] }[] = [
 /** Figures that have been measured, in SI units. */
 export type Values = Partial<Record<Figure, number>>;
 
-export interface Row {
+/** What was measured of a proxy in one slice. */
+export interface Sample {
   mode: Mode;
   peer: string;
+  round: number;
   /** What wrk(1) could not do. */
   errors: number;
   values: Values;
 }
 
-export interface Sample extends Row {
-  round: number;
+/** What is told of a proxy. */
+export interface Row {
+  mode: Mode;
+  peer: string;
+  /** Of all slices. */
+  errors: number;
+  /** Medians. */
+  values: Values;
+  /** To the best of HAProxy and nginx: medians of the ratios to what that had in the same round. */
+  ratios: Values;
 }
 
-function median(numbers: number[]): number {
-  return [...numbers].sort((a, b) => a - b)[numbers.length >> 1]!;
+function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** One row for each proxy and mode: medians of the figures over the rounds, the sum of the errors. */
-export function medians(samples: Sample[], order: string[]): Row[] {
+/** By round. */
+type Series = Map<number, number>;
+
+function seriesOf(samples: readonly Sample[], mode: Mode, peer: string, figure: Figure): Series {
+  const series: Series = new Map();
+  for (const sample of samples) {
+    const value = sample.mode === mode && sample.peer === peer ? sample.values[figure] : undefined;
+    if (value !== undefined) series.set(sample.round, value);
+  }
+  return series;
+}
+
+/** HAProxy (with or without splice-auto) or nginx, whichever is best in a mode: what the others are compared with. */
+function reference(
+  samples: readonly Sample[],
+  mode: Mode,
+  order: readonly string[],
+  figure: Figure,
+): Series | undefined {
+  const sign = FIGURES[figure].better === 'less' ? 1 : -1;
+  const candidates = order
+    .filter((peer) => /^(HAProxy|nginx)/.test(peer))
+    .map((peer) => seriesOf(samples, mode, peer, figure))
+    .filter(({ size }) => size > 0)
+    .map((series) => ({ series, rank: sign * median([...series.values()]) }));
+  return candidates.sort((a, b) => a.rank - b.rank)[0]?.series;
+}
+
+/** Without the noise of the machine, which both have had at about the same time. */
+function ratioOf(own: Series, best: Series): number | undefined {
+  const ratios = [...own].flatMap(([round, value]) => {
+    const other = best.get(round);
+    return other === undefined ? [] : value / other;
+  });
+  return ratios.length === 0 ? undefined : median(ratios);
+}
+
+/** One row for each proxy and mode. `against`: the mode whose best is compared with, if not each its own. */
+export function summarize(samples: readonly Sample[], order: readonly string[], against?: Mode): Row[] {
   const rows: Row[] = [];
   for (const mode of MODES) {
+    const best = new Map(
+      (Object.keys(FIGURES) as Figure[]).map((figure) => [
+        figure,
+        reference(samples, against ?? mode, order, figure),
+      ]),
+    );
     for (const peer of order) {
       const own = samples.filter((sample) => sample.mode === mode && sample.peer === peer);
       if (own.length === 0) continue;
-      const values: Values = {};
-      for (const figure of Object.keys(FIGURES) as Figure[]) {
-        const measured = own.flatMap((sample) => sample.values[figure] ?? []);
-        if (measured.length > 0) values[figure] = median(measured);
+      const row: Row = { mode, peer, errors: 0, values: {}, ratios: {} };
+      for (const { errors } of own) row.errors += errors;
+      for (const [figure, other] of best) {
+        const series = seriesOf(own, mode, peer, figure);
+        if (series.size === 0) continue;
+        row.values[figure] = median([...series.values()]);
+        const ratio = other && ratioOf(series, other);
+        if (ratio !== undefined) row.ratios[figure] = ratio;
       }
-      rows.push({ mode, peer, errors: own.reduce((sum, { errors }) => sum + errors, 0), values });
+      rows.push(row);
     }
   }
   return rows;
-}
-
-/** The best that HAProxy (with or without splice-auto) and nginx do in a mode: what the others are compared with. */
-export function reference(rows: Row[], mode: Mode, figure: Figure): number | undefined {
-  const values = rows
-    .filter((row) => row.mode === mode && /^(HAProxy|nginx)/.test(row.peer))
-    .flatMap((row) => row.values[figure] ?? []);
-  if (values.length === 0) return undefined;
-  return FIGURES[figure].better === 'less' ? Math.min(...values) : Math.max(...values);
 }

@@ -2,16 +2,16 @@
 // saves it two epoll_ctl(2) for each connection, and smart-accept and -connect a segment each.
 import { writeFileSync } from 'node:fs';
 import { maxConnections } from './measure.ts';
-import { type Mode, PROXY_PORT } from './topology.ts';
+import type { Mode } from './topology.ts';
 
-/** Writes the file called `name`, and returns the command. Lines of its sections `global` and `listen`. */
+/** Writes the file, and returns the command. Lines of its sections `global` and `listen`. */
 export function haproxy(
-  name: string,
   mode: Mode,
   directory: string,
+  port: number,
   { global = [], listen }: { global?: readonly string[]; listen: readonly string[] },
 ): string[] {
-  const file = `${directory}/haproxy-${mode}-${name}.cfg`;
+  const file = `${directory}/haproxy-${port}.cfg`;
   const lines = [
     'global',
     '  nbthread 1',
@@ -27,7 +27,7 @@ export function haproxy(
     '  timeout client 900s',
     '  timeout server 900s',
     'listen proxy',
-    `  bind 0.0.0.0:${PROXY_PORT}${mode === 'tproxy' ? ' transparent' : ''}`,
+    `  bind 0.0.0.0:${port}${mode === 'tproxy' ? ' transparent' : ''}`,
     ...listen.map((line) => `  ${line}`),
   ];
   writeFileSync(file, `${lines.join('\n')}\n`);

@@ -19,8 +19,15 @@ export interface LoadResult {
   errors: number;
 }
 
-/** Puts a proxy that has just been started under the load. */
-export type Load = (pid: number, options: LoadOptions) => Promise<LoadResult>;
+export interface Load {
+  /** By few connections, so that the pools that they leave are small; once for each process. */
+  warmUp(): Promise<void>;
+  measure(pid: number, options: LoadOptions): Promise<LoadResult>;
+  /** Of a process that has done nothing else, and but once: it takes long and is hardly noisy. */
+  alone?: true;
+  /** For peers that go by names; all others are for the others. */
+  byName?: true;
+}
 
 const GIB = 2 ** 30;
 const CONNECTIONS = 64;
@@ -28,9 +35,10 @@ const CONNECTIONS = 64;
 const QUIET_SECONDS = 10;
 const NOISE_BYTES = 64 * 1024;
 
-/** Makes compilers and caches warm: by few connections, so that the pools that they leave are small. */
+const WARM_UP = { path: '/small', connections: 16, seconds: 1 };
+
 async function warmUp(): Promise<void> {
-  await wrk({ path: '/small', connections: 16, seconds: 1 });
+  await wrk(WARM_UP);
 }
 
 /** Longer than anything has been seen to move; then it is measured as it is. */
@@ -66,47 +74,55 @@ async function withIdle<T>(count: number, during: () => Promise<T>): Promise<T> 
 }
 
 /** Connections that serve one request each. */
-const setup: Load = async (pid, { seconds }) => {
-  // By connections that end, too: it is their code that this load runs.
-  await wrk({ path: '/small', connections: 16, seconds: 1, close: true });
-  const load = await wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds, close: true });
-  return {
-    values: {
-      cpuPerConnection: load.cpu / load.requests,
-      connectionsPerSecond: load.requests / load.seconds,
-    },
-    errors: load.errors,
-  };
+const setup: Load = {
+  async warmUp() {
+    // By connections that end: it is their code that this load runs.
+    await wrk({ ...WARM_UP, close: true });
+  },
+  async measure(pid, { seconds }) {
+    const load = await wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds, close: true });
+    return {
+      values: {
+        cpuPerConnection: load.cpu / load.requests,
+        connectionsPerSecond: load.requests / load.seconds,
+      },
+      errors: load.errors,
+    };
+  },
 };
 
 /** Small requests on connections that stay. */
-const keepalive: Load = async (pid, { seconds }) => {
-  await warmUp();
-  const load = await wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds });
-  return {
-    values: {
-      cpuPerRequest: load.cpu / load.requests,
-      requestsPerSecond: load.requests / load.seconds,
-      p50: load.p50,
-      p99: load.p99,
-    },
-    errors: load.errors,
-  };
+const keepalive: Load = {
+  warmUp,
+  async measure(pid, { seconds }) {
+    const load = await wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds });
+    return {
+      values: {
+        cpuPerRequest: load.cpu / load.requests,
+        requestsPerSecond: load.requests / load.seconds,
+        p50: load.p50,
+        p99: load.p99,
+      },
+      errors: load.errors,
+    };
+  },
 };
 
 /** Big answers, on one connection and on many. */
-const bulk: Load = async (pid, { seconds }) => {
-  await warmUp();
-  const one = await wrkWithCpu(pid, { path: '/big', connections: 1, seconds });
-  const many = await wrkWithCpu(pid, { path: '/big', connections: CONNECTIONS, seconds });
-  return {
-    values: {
-      gibPerSecond1: one.bytes / GIB / one.seconds,
-      gibPerSecond64: many.bytes / GIB / many.seconds,
-      cpuPerGib: (one.cpu + many.cpu) / ((one.bytes + many.bytes) / GIB),
-    },
-    errors: one.errors + many.errors,
-  };
+const bulk: Load = {
+  warmUp,
+  async measure(pid, { seconds }) {
+    const one = await wrkWithCpu(pid, { path: '/big', connections: 1, seconds });
+    const many = await wrkWithCpu(pid, { path: '/big', connections: CONNECTIONS, seconds });
+    return {
+      values: {
+        gibPerSecond1: one.bytes / GIB / one.seconds,
+        gibPerSecond64: many.bytes / GIB / many.seconds,
+        cpuPerGib: (one.cpu + many.cpu) / ((one.bytes + many.bytes) / GIB),
+      },
+      errors: one.errors + many.errors,
+    };
+  },
 };
 
 /**
@@ -114,58 +130,64 @@ const bulk: Load = async (pid, { seconds }) => {
  * what a heavier load leaves in pools and heap would be used again and not be seen to grow. V8's heap moves by some 2 MB
  * of its own accord, which is 0.2 kB for each of 10,000 connections, and with a few hundred more than the figure itself.
  */
-const idle: Load = async (pid, { idle: count }) => {
-  await warmUp();
-  const before = await settledBytes(pid);
-  const grown = await withIdle(count, async () => (await settledBytes(pid)) - before);
-  return { values: { bytesPerIdle: grown / count }, errors: 0 };
+const idle: Load = {
+  alone: true,
+  warmUp,
+  async measure(pid, { idle: count }) {
+    const before = await settledBytes(pid);
+    const grown = await withIdle(count, async () => (await settledBytes(pid)) - before);
+    return { values: { bytesPerIdle: grown / count }, errors: 0 };
+  },
 };
 
 /** Small requests beside more and more idle connections. */
-const scale: Load = async (pid, { seconds, idle: most }) => {
-  await warmUp();
-  const values: Values = {};
-  let errors = 0;
-  for (const [figure, count] of [
-    ['cpuBeside1', 1],
-    ['cpuBeside100', 100],
-    ['cpuBeside1000', 1000],
-    ['cpuBesideMost', most],
-  ] as const) {
-    const load = await withIdle(count, async () =>
-      wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds }),
-    );
-    values[figure] = load.cpu / load.requests;
-    errors += load.errors;
-  }
-  return { values, errors };
+const scale: Load = {
+  alone: true,
+  warmUp,
+  async measure(pid, { seconds, idle: most }) {
+    const values: Values = {};
+    let errors = 0;
+    for (const [figure, count] of [
+      ['cpuBeside1', 1],
+      ['cpuBeside100', 100],
+      ['cpuBeside1000', 1000],
+      ['cpuBesideMost', most],
+    ] as const) {
+      const load = await withIdle(count, async () =>
+        wrkWithCpu(pid, { path: '/small', connections: CONNECTIONS, seconds }),
+      );
+      values[figure] = load.cpu / load.requests;
+      errors += load.errors;
+    }
+    return { values, errors };
+  },
 };
 
 /** As setup, by those who decide by the name: of the Host field, and of a ClientHello. */
-const names: Load = async (pid, { seconds }) => {
-  const byHost = { path: '/small', close: true, origin: `http://${NAME}` };
-  const byHello = { ...byHost, origin: `https://${NAME}` };
-  await wrk({ ...byHost, connections: 16, seconds: 1 });
-  await wrk({ ...byHello, connections: 16, seconds: 1 });
-  const http = await wrkWithCpu(pid, { ...byHost, connections: CONNECTIONS, seconds });
-  const tls = await wrkWithCpu(pid, { ...byHello, connections: CONNECTIONS, seconds });
-  const all = {
-    cpuPerHost: http.cpu / http.requests,
-    cpuPerHello: tls.cpu / tls.requests,
-    p99Host: http.p99,
-    p99Hello: tls.p99,
-  };
-  // Who cannot do it has refused them all.
-  const values = Object.fromEntries(
-    Object.entries(all).filter(([, value]) => Number.isFinite(value) && value > 0),
-  );
-  return { values, errors: http.requests > 0 ? http.errors + tls.errors : tls.errors };
+const BY_HOST = { close: true, origin: `http://${NAME}` };
+const BY_HELLO = { close: true, origin: `https://${NAME}` };
+const names: Load = {
+  byName: true,
+  async warmUp() {
+    await wrk({ ...WARM_UP, ...BY_HOST });
+    await wrk({ ...WARM_UP, ...BY_HELLO });
+  },
+  async measure(pid, { seconds }) {
+    const small = { path: '/small', connections: CONNECTIONS, seconds };
+    const http = await wrkWithCpu(pid, { ...small, ...BY_HOST });
+    const tls = await wrkWithCpu(pid, { ...small, ...BY_HELLO });
+    const all = {
+      cpuPerHost: http.cpu / http.requests,
+      cpuPerHello: tls.cpu / tls.requests,
+      p99Host: http.p99,
+      p99Hello: tls.p99,
+    };
+    // Who cannot do it has refused them all.
+    const values = Object.fromEntries(
+      Object.entries(all).filter(([, value]) => Number.isFinite(value) && value > 0),
+    );
+    return { values, errors: http.requests > 0 ? http.errors + tls.errors : tls.errors };
+  },
 };
-
-/** For peers that go by names; all others are for the others. */
-export const BY_NAME: ReadonlySet<string> = new Set(['names']);
-
-/** Long, and hardly noisy: once is enough. */
-export const onceOnly: ReadonlySet<string> = new Set(['idle', 'scale']);
 
 export const loads: Record<string, Load> = { setup, keepalive, bulk, idle, scale, names };

@@ -4,7 +4,6 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { maxConnections } from './measure.ts';
-import { PROXY_PORT } from './topology.ts';
 
 const MODULE = '/usr/lib/nginx/modules/ngx_stream_module.so';
 const PACKAGE = 'libnginx-mod-stream';
@@ -28,23 +27,24 @@ export function ensureStreamModule(): void {
 /** By default every connection goes where it was going. */
 export function nginxStream(
   directory: string,
+  port: number,
   map = '',
   options = '',
   destination = '$server_addr:$server_port',
 ): string[] {
-  const file = `${directory}/nginx-stream.conf`;
+  const file = `${directory}/nginx-${port}.conf`;
   writeFileSync(
     file,
     // Below nginx's own prefix: it may be one of newest-peers.sh.
     `load_module modules/ngx_stream_module.so;
-daemon off; user root; pid ${directory}/nginx-stream.pid; error_log ${directory}/nginx-stream.log;
+daemon off; user root; pid ${directory}/nginx-${port}.pid; error_log ${directory}/nginx-${port}.log;
 worker_processes 1; # with "master_process off" nginx crashes on an inherited listener
 events { worker_connections ${2 * maxConnections()}; multi_accept on; accept_mutex off; }
 stream {
   ${map}
   server {
     ${options}
-    listen 0.0.0.0:${PROXY_PORT} backlog=16384;
+    listen 0.0.0.0:${port} backlog=16384;
     proxy_pass ${destination};
     proxy_buffer_size 64k;
     proxy_connect_timeout 5s;
@@ -53,5 +53,5 @@ stream {
 }
 `,
   );
-  return ['python3', LAUNCHER, String(PROXY_PORT), 'nginx', '-c', file];
+  return ['python3', LAUNCHER, String(port), 'nginx', '-c', file];
 }

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { haproxyByName, nginxByName } from './by-name.ts';
 import { haproxy } from './haproxy.ts';
 import { ensureStreamModule, nginxStream } from './nginx-stream.ts';
-import { CGROUP, HEADER_PORT, type Mode, MODES, on, PROXY_PORT, SERVER, SOCKS_PORT } from './topology.ts';
+import { cgroupOf, HEADER_PORT, makeCgroup, type Mode, MODES, on, SERVER, SOCKS_PORT } from './topology.ts';
 
 export interface Peer {
   name: string;
@@ -16,7 +16,8 @@ export interface Peer {
   tools?: string[];
   /** Installs what is no tool. */
   ensure?(): void;
-  command(mode: Mode, directory: string): string[];
+  /** Its files go to the directory. */
+  command(mode: Mode, directory: string, port: number): string[];
   /** Its work is done by a child, and that is measured. */
   hasWorker?: boolean;
   /** It connects by way of microsocks on the server's host. */
@@ -28,8 +29,8 @@ export interface Peer {
 }
 
 function haproxyRelay(splice: boolean): Peer['command'] {
-  return (mode, directory) =>
-    haproxy(String(splice), mode, directory, {
+  return (mode, directory, port) =>
+    haproxy(mode, directory, port, {
       global: ['maxpipes 200'],
       listen: [
         // It knows no aliases: it is told the one destination that there is, and is spared the question.
@@ -41,16 +42,16 @@ function haproxyRelay(splice: boolean): Peer['command'] {
 
 function ownProxy(file: string, ...more: string[]): Peer['command'] {
   const path = fileURLToPath(new URL(`./${file}`, import.meta.url));
-  return (mode) => [process.execPath, path, mode, String(PROXY_PORT), ...more];
+  return (mode, _directory, port) => [process.execPath, path, mode, String(port), ...more];
 }
 
 /** What transparent SOCKS5 is done with elsewhere. */
-function redsocks(directory: string): string[] {
-  const file = `${directory}/redsocks.conf`;
+function redsocks(directory: string, port: number): string[] {
+  const file = `${directory}/redsocks-${port}.conf`;
   writeFileSync(
     file,
     `base { log_debug = off; log_info = off; log = "stderr"; daemon = off; redirector = iptables; redsocks_conn_max = 20000; }
-redsocks { local_ip = 0.0.0.0; local_port = ${PROXY_PORT}; ip = ${SERVER}; port = ${SOCKS_PORT}; type = socks5; listenq = 16384; }
+redsocks { local_ip = 0.0.0.0; local_port = ${port}; ip = ${SERVER}; port = ${SOCKS_PORT}; type = socks5; listenq = 16384; }
 `,
   );
   return ['redsocks', '-c', file];
@@ -75,14 +76,14 @@ export const peers: Peer[] = [
     modes: ['tproxy'],
     tools: ['nginx', 'python3'],
     ensure: ensureStreamModule,
-    command: (_mode, directory) => nginxStream(directory),
+    command: (_mode, directory, port) => nginxStream(directory, port),
     hasWorker: true,
   },
   {
     name: 'mitmproxy',
     modes: ['redirect'],
     tools: ['mitmproxy'], // the package that mitmdump is in
-    command: () => [...MITMDUMP.split(' '), String(PROXY_PORT)],
+    command: (_mode, _directory, port) => [...MITMDUMP.split(' '), String(port)],
   },
   { name: 'Node pipe', modes: BOTH, command: ownProxy('node-pipe.js') },
   { name: 'original-dst relay()', modes: BOTH, command: ownProxy('node-relay.js') },
@@ -94,7 +95,7 @@ export const peers: Peer[] = [
     modes: ['redirect'],
     tools: ['redsocks', 'microsocks'],
     viaSocks: true,
-    command: (_mode, directory) => redsocks(directory),
+    command: (_mode, directory, port) => redsocks(directory, port),
   },
   {
     name: 'original-dst, via SOCKS5',
@@ -115,8 +116,8 @@ export const peers: Peer[] = [
     name: 'PROXY v2, HAProxy send-proxy-v2',
     modes: ['redirect'],
     tools: ['haproxy'],
-    command: (mode, directory) =>
-      haproxy('header', mode, directory, { listen: [`server only ${SERVER}:${HEADER_PORT} send-proxy-v2`] }),
+    command: (mode, directory, port) =>
+      haproxy(mode, directory, port, { listen: [`server only ${SERVER}:${HEADER_PORT} send-proxy-v2`] }),
   },
   {
     name: 'PROXY v2, original-dst cached verdict',
@@ -129,7 +130,7 @@ export const peers: Peer[] = [
     modes: ['tproxy'],
     tools: ['nginx', 'python3'],
     ensure: ensureStreamModule,
-    command: (_mode, directory) => nginxByName(directory),
+    command: (_mode, directory, port) => nginxByName(directory, port),
     hasWorker: true,
     byName: true,
   },
@@ -169,22 +170,34 @@ export interface RunningPeer {
   stop(): Promise<void>;
 }
 
-async function startCapture(): Promise<ChildProcess> {
+async function startCapture(port: number): Promise<ChildProcess> {
   const script = fileURLToPath(new URL('../capture-alone.js', import.meta.url));
-  const child = spawn(process.execPath, [script, CGROUP, String(PROXY_PORT)], {
+  const child = spawn(process.execPath, [script, cgroupOf(port), String(port)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   await once(child.stdout!, 'data');
   return child;
 }
 
+export interface StartOptions {
+  mode: Mode;
+  port: number;
+  /** For the files of its configuration. */
+  directory: string;
+  pin?: string[];
+}
+
 /** Starts a peer and waits until it listens. */
-export async function start(peer: Peer, mode: Mode, directory: string, pin: string[]): Promise<RunningPeer> {
-  const [command, ...args] = [...pin, ...peer.command(mode, directory)];
+export async function start(
+  peer: Peer,
+  { mode, port, directory, pin = [] }: StartOptions,
+): Promise<RunningPeer> {
+  if (mode === 'ebpf') makeCgroup(port);
+  const [command, ...args] = [...pin, ...peer.command(mode, directory, port)];
   const child: ChildProcess = spawn(command!, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   const exited = once(child, 'exit');
   const worker = (): number | undefined => (peer.hasWorker ? childOf(child.pid!) : child.pid);
-  for (let tries = 0; !listening(PROXY_PORT) || worker() === undefined; tries++) {
+  for (let tries = 0; !listening(port) || worker() === undefined; tries++) {
     if (tries > 200 || child.exitCode !== null || child.signalCode !== null) {
       child.kill('SIGKILL');
       throw new Error(`${peer.name} does not listen`);
@@ -192,7 +205,7 @@ export async function start(peer: Peer, mode: Mode, directory: string, pin: stri
     await delay(50);
   }
   const pid = worker()!;
-  const capture = mode === 'ebpf' && peer.captured ? await startCapture() : undefined;
+  const capture = mode === 'ebpf' && peer.captured ? await startCapture(port) : undefined;
   return {
     pid,
     async stop() {
@@ -201,7 +214,7 @@ export async function start(peer: Peer, mode: Mode, directory: string, pin: stri
       await exited;
       // A worker outlives the process that started it.
       if (pid !== child.pid) process.kill(pid, 'SIGKILL');
-      while (listening(PROXY_PORT)) await delay(20);
+      while (listening(port)) await delay(20);
     },
   };
 }

@@ -1,14 +1,13 @@
 // The CPU figures as ratios to the best of HAProxy and nginx: an SVG by gnuplot, a panel each for REDIRECT, TPROXY and eBPF capture.
 import { execFileSync } from 'node:child_process';
-import { FIGURES, reference, type Figure, type Row } from './figures.ts';
+import { type Figure, FIGURES, type Row } from './figures.ts';
 import { type Mode, MODES, MODE_TITLES } from './topology.ts';
 
 const SHOWN: Figure[] = ['cpuPerConnection', 'cpuPerRequest', 'cpuPerGib'];
 
 function panel(rows: Row[], mode: Mode): string {
   const own = rows.filter((row) => row.mode === mode);
-  const ratio = ({ values }: Row, figure: Figure): number =>
-    (values[figure] ?? Number.NaN) / (reference(rows, mode, figure) ?? Number.NaN);
+  const ratio = ({ ratios }: Row, figure: Figure): number => ratios[figure] ?? Number.NaN;
   // gnuplot takes no figure that nobody has.
   const shown = SHOWN.filter((figure) => own.some((row) => Number.isFinite(ratio(row, figure))));
   const lines = own

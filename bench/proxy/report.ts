@@ -1,7 +1,7 @@
 // Markdown tables of the medians, and the file of all samples.
 import { writeFileSync } from 'node:fs';
 import { arch, cpus, release } from 'node:os';
-import { FIGURES, reference, TABLES, type Figure, type Row, type Sample } from './figures.ts';
+import { type Figure, FIGURES, type Row, type Sample, summarize, TABLES } from './figures.ts';
 import { type Mode, MODE_TITLES } from './topology.ts';
 import { versions } from './versions.ts';
 
@@ -12,13 +12,13 @@ function readable(number: number): string {
   return Number(number.toPrecision(3)).toLocaleString('en-US');
 }
 
-function cell(rows: Row[], row: Row, figure: Figure, against: Mode): string {
-  const value = row.values[figure];
+function cell({ values, ratios }: Row, figure: Figure): string {
+  const value = values[figure];
   if (value === undefined || !Number.isFinite(value)) return '-';
   const { factor, unit } = FIGURES[figure];
   const text = `${readable(value * factor)} ${unit}`.trim();
-  const best = reference(rows, against, figure);
-  return best === undefined ? text : `${text} (${(value / best).toFixed(2)}×)`;
+  const ratio = ratios[figure];
+  return ratio === undefined ? text : `${text} (${ratio.toFixed(2)}×)`;
 }
 
 /** A table as prettier leaves it: the first column to the left, the others to the right. */
@@ -33,12 +33,8 @@ export function markdown(lines: string[][]): string {
   return [text[0]!, rule, ...text.slice(1)].map((line) => `| ${line.join(' | ')} |`).join('\n');
 }
 
-/** `against`: the mode whose HAProxy the figures are compared with. */
-function printMode(rows: Row[], mode: Mode, against = mode): void {
+function printMode(rows: Row[], mode: Mode, remark = ''): void {
   const own = rows.filter((row) => row.mode === mode);
-  const heading =
-    MODE_TITLES[mode] +
-    (against === mode ? '' : `, in brackets the ratio to the best of them under ${MODE_TITLES[against]}`);
   for (const { title, figures } of TABLES) {
     const measured = figures.filter((figure) => own.some((row) => row.values[figure] !== undefined));
     if (measured.length === 0) continue;
@@ -46,32 +42,41 @@ function printMode(rows: Row[], mode: Mode, against = mode): void {
     const told = own.filter((row) => measured.some((figure) => row.values[figure] !== undefined));
     const body = told.map((row) => [
       row.errors > 0 ? `${row.peer} ${MARK}` : row.peer,
-      ...measured.map((figure) => cell(rows, row, figure, against)),
+      ...measured.map((figure) => cell(row, figure)),
       String(row.errors),
     ]);
-    console.log(`\n${title}, ${heading}:\n\n${markdown([head, ...body])}`);
+    console.log(`\n${title}, ${MODE_TITLES[mode]}${remark}:\n\n${markdown([head, ...body])}`);
   }
 }
 
 /** Some tables a mode, each without what has not been measured, and without those it was not measured of. */
-export function printTables(rows: Row[], options: { rounds: number; seconds: number; idle: number }): void {
+export function printTables(
+  samples: Sample[],
+  order: string[],
+  options: { rounds: number; seconds: number; idle: number },
+): void {
   const { rounds, seconds, idle } = options;
   console.log(
     `Medians of ${rounds} rounds, ${seconds} s a transfer, ${readable(idle)} idle connections; in brackets the ratio to ` +
-      `the best of HAProxy and nginx; errors: of all rounds and loads, ${MARK} where there are any.`,
+      `the best of HAProxy and nginx, the median of those of each round; errors: of all rounds and loads, ${MARK} where ` +
+      `there are any.`,
   );
-  const named = Object.entries(versions(rows.map(({ peer }) => peer)));
+  const named = Object.entries(versions(samples.map(({ peer }) => peer)));
   console.log(`\n${named.map((each) => each.join(' ')).join(', ')}; Linux ${release()}.`);
-  const modes = new Set(rows.map((row) => row.mode));
-  for (const mode of modes) printMode(rows, mode);
+  const modes = new Set(samples.map(({ mode }) => mode));
+  for (const mode of modes) printMode(summarize(samples, order), mode);
   // What it is there for: to spare what REDIRECT costs.
-  if (modes.has('ebpf') && modes.has('redirect')) printMode(rows, 'ebpf', 'redirect');
+  if (modes.has('ebpf') && modes.has('redirect')) {
+    const remark = `, in brackets the ratio to the best of them under ${MODE_TITLES.redirect}`;
+    printMode(summarize(samples, order, 'redirect'), 'ebpf', remark);
+  }
 }
 
-/** A row on one line, its figures with four digits. */
-function json({ values, ...row }: Row): string {
-  const rounded = Object.entries(values).map(([figure, value]) => [figure, Number(value.toPrecision(4))]);
-  return JSON.stringify({ ...row, ...(Object.fromEntries(rounded) as Row['values']) });
+/** A row or sample on one line, its figures with four digits. */
+function json(entry: Row | Sample): string {
+  return JSON.stringify(entry, (_key, value: unknown) =>
+    typeof value === 'number' ? Number(value.toPrecision(4)) : value,
+  );
 }
 
 /** Where it was measured. */
@@ -86,16 +91,16 @@ export function machine(): object {
 }
 
 /** The medians and all samples, a line each. */
-export function writeSamples(file: string, rows: Row[], samples: Sample[], options: object): void {
-  const list = (entries: Row[]): string => `[\n${entries.map(json).join(',\n')}\n]`;
+export function writeSamples(file: string, samples: Sample[], order: string[], options: object): void {
+  const list = (entries: (Row | Sample)[]): string => `[\n${entries.map(json).join(',\n')}\n]`;
   writeFileSync(
     file,
     `{
 "machine": ${JSON.stringify(machine())},
-"versions": ${JSON.stringify(versions(rows.map(({ peer }) => peer)))},
+"versions": ${JSON.stringify(versions(order))},
 "options": ${JSON.stringify(options)},
 "units": "seconds, bytes, GiB",
-"medians": ${list(rows)},
+"medians": ${list(summarize(samples, order))},
 "samples": ${list(samples)}
 }
 `,

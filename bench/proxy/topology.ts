@@ -10,6 +10,7 @@ export const SERVER = '10.2.0.2';
 export const NAME = 'www.bench.example';
 /** The proxy host's address on the server's side. */
 export const PROXY = '10.2.0.1';
+/** The first proxy's; each has a port of its own. */
 export const PROXY_PORT = 15001;
 /** On the server's host. */
 export const SOCKS_PORT = 1080;
@@ -27,20 +28,22 @@ export const MODE_TITLES: Record<Mode, string> = {
   ebpf: 'eBPF capture',
 };
 
-/** Whose programs are captured, by the process that began. */
-export const CGROUP = `original-dst-bench-${process.env['BENCH_CGROUP'] ?? process.pid}`;
+/** Whose programs are captured for the proxy at the port, by the process that began. */
+export function cgroupOf(port: number): string {
+  return `original-dst-bench-${process.env['BENCH_CGROUP'] ?? process.pid}-${port}`;
+}
 
 export function sh(script: string): void {
   execFileSync('sh', ['-ec', script], { stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
-/** How connections come to the proxy at present. */
-let mode: Mode = 'redirect';
+/** How connections come to a proxy at present, and to which. */
+let present: { mode: Mode; port: number } = { mode: 'redirect', port: PROXY_PORT };
 
 /** The command line that runs `command` on one of the hosts. */
 export function on(host: 'client' | 'server', command: string[]): string[] {
-  if (host === 'client' && mode === 'ebpf') {
-    const enter = `echo $$ >${join(cgroupMount(), CGROUP)}/cgroup.procs; exec "$@"`;
+  if (host === 'client' && present.mode === 'ebpf') {
+    const enter = `echo $$ >${join(cgroupMount(), cgroupOf(present.port))}/cgroup.procs; exec "$@"`;
     return ['sh', '-ec', enter, 'sh', ...command];
   }
   return ['ip', 'netns', 'exec', host, ...command];
@@ -79,29 +82,36 @@ export function buildHosts(): void {
   `);
 }
 
-/** For the mode `ebpf`; removed at the end of this process. */
-export function makeCgroup(): void {
-  const directory = join(cgroupMount(), CGROUP);
-  process.env['BENCH_CGROUP'] = String(process.pid);
-  mkdirSync(directory);
-  process.on('exit', () => {
+const cgroups = new Set<string>();
+
+function removeCgroups(): void {
+  for (const directory of cgroups) {
     try {
       rmdirSync(directory);
     } catch (error) {
       console.error(error);
     }
-  });
+  }
+}
+
+/** For the mode `ebpf`; removed at the end of this process. */
+export function makeCgroup(port: number): void {
+  process.env['BENCH_CGROUP'] = String(process.pid);
+  if (cgroups.size === 0) process.on('exit', removeCgroups);
+  const directory = join(cgroupMount(), cgroupOf(port));
+  mkdirSync(directory, { recursive: true });
+  cgroups.add(directory);
 }
 
 /** Sends the client's connections to ports 80 and 443 to the proxy; in the mode `ebpf` that is done by the proxy. */
-export function setRules(next: Mode): void {
-  mode = next;
+export function setRules(mode: Mode, port = PROXY_PORT): void {
+  present = { mode, port };
   const chain =
     mode === 'redirect'
       ? `type nat hook prerouting priority dstnat
-         iifname to-client tcp dport { 80, 443 } redirect to :${PROXY_PORT}`
+         iifname to-client tcp dport { 80, 443 } redirect to :${port}`
       : `type filter hook prerouting priority mangle
-         iifname to-client tcp dport { 80, 443 } tproxy ip to 127.0.0.1:${PROXY_PORT} meta mark set ${MARK} accept`;
+         iifname to-client tcp dport { 80, 443 } tproxy ip to 127.0.0.1:${port} meta mark set ${MARK} accept`;
   const table = mode === 'ebpf' ? '' : `table ip bench {\n chain c {\n ${chain}\n }\n }\n`;
   execFileSync('nft', ['-f', '-'], { input: `table ip bench\ndelete table ip bench\n${table}` });
   // Not for two minutes: at 15,000 connections a second, each two entries, conntrack's table would be full for most of a
