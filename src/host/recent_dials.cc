@@ -26,8 +26,8 @@ constexpr uint64_t kBusy = 1;  // somebody is writing
 constexpr uint64_t kTransparent = uint64_t{1} << 63;
 
 // The layout is part of the name: programs may hold two versions of this package.
-constexpr char kName[] = "original-dst dials 1";
-constexpr char kLink[] = "/memfd:original-dst dials 1";
+constexpr char kName[] = "original-dst dials 2";
+constexpr char kLink[] = "/memfd:original-dst dials 2";
 constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW;
 
 // Of a lock's number: notes of who has the table, beside the claims of ports.
@@ -80,14 +80,19 @@ int open_member(uint64_t member, OwnedFd* opened) {
 
 }  // namespace
 
-struct RecentDials::Entry {
-  uint64_t key;
+struct RecentDials::Dial {
   uint64_t cookie;
   uint64_t path;  // and kTransparent
 };
 
+// The keys are one line of the processor's cache: most questions are answered by no.
+struct RecentDials::Set {
+  uint64_t keys[kWays];
+  Dial dials[kWays];
+};
+
 struct RecentDials::Table {
-  Entry entries[kSets][kWays];
+  Set sets[kSets];
 };
 
 RecentDials::~RecentDials() {
@@ -142,9 +147,9 @@ int RecentDials::map(OwnedFd memory) {
   return 0;
 }
 
-RecentDials::Entry* RecentDials::ways_of(uint64_t key) const {
+RecentDials::Set* RecentDials::set_of(uint64_t key) const {
   Table* const table = __atomic_load_n(&table_, __ATOMIC_ACQUIRE);
-  return table == nullptr ? nullptr : table->entries[key % kSets];
+  return table == nullptr ? nullptr : &table->sets[key % kSets];
 }
 
 uint64_t RecentDials::note(int fd, const Endpoint& destination, Path path, bool transparent) {
@@ -153,32 +158,36 @@ uint64_t RecentDials::note(int fd, const Endpoint& destination, Path path, bool 
   if (__atomic_load_n(&table_, __ATOMIC_ACQUIRE) == nullptr) return kFree;
   if (local_endpoint(fd, &local) != 0 || socket_cookie(fd, &cookie) != 0) return kFree;
   const uint64_t key = key_of(local, destination);
-  Entry* const ways = ways_of(key);
+  Set* const set = set_of(key);
   // The same addresses once more, else a free place, else another one each time: cookies count up.
-  Entry* place = &ways[cookie % kWays];
+  size_t place = cookie % kWays;
   for (size_t i = 0; i < kWays; i++) {
-    const uint64_t held = __atomic_load_n(&ways[i].key, __ATOMIC_RELAXED);
+    const uint64_t held = __atomic_load_n(&set->keys[i], __ATOMIC_RELAXED);
     if (held != key && held != kFree) continue;
-    place = &ways[i];
+    place = i;
     if (held == key) break;
   }
-  uint64_t before = __atomic_load_n(&place->key, __ATOMIC_RELAXED);
+  uint64_t before = __atomic_load_n(&set->keys[place], __ATOMIC_RELAXED);
   // Two at once want the same place: one of the two goes without, which costs a loop another turn.
-  if (before == kBusy || !__atomic_compare_exchange_n(&place->key, &before, kBusy, false,
+  if (before == kBusy || !__atomic_compare_exchange_n(&set->keys[place], &before, kBusy, false,
                                                       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
     return kFree;
   }
-  __atomic_store_n(&place->cookie, cookie, __ATOMIC_RELAXED);
-  __atomic_store_n(&place->path, path | (transparent ? kTransparent : 0), __ATOMIC_RELAXED);
-  __atomic_store_n(&place->key, key, __ATOMIC_RELEASE);
+  Dial* const dial = &set->dials[place];
+  __atomic_store_n(&dial->cookie, cookie, __ATOMIC_RELAXED);
+  __atomic_store_n(&dial->path, path | (transparent ? kTransparent : 0), __ATOMIC_RELAXED);
+  __atomic_store_n(&set->keys[place], key, __ATOMIC_RELEASE);
   return key;
 }
 
 void RecentDials::forget(uint64_t key) {
-  Entry* const ways = key == kFree ? nullptr : ways_of(key);
-  for (size_t i = 0; ways != nullptr && i < kWays; i++) {
-    uint64_t held = key;
-    __atomic_compare_exchange_n(&ways[i].key, &held, kFree, false, __ATOMIC_RELAXED,
+  Set* const set = key == kFree ? nullptr : set_of(key);
+  for (size_t i = 0; set != nullptr && i < kWays; i++) {
+    // Looked at before: an atomic exchange costs as much as all the rest, whether it happens or
+    // not.
+    uint64_t held = __atomic_load_n(&set->keys[i], __ATOMIC_RELAXED);
+    if (held != key) continue;
+    __atomic_compare_exchange_n(&set->keys[i], &held, kFree, false, __ATOMIC_RELAXED,
                                 __ATOMIC_RELAXED);
   }
 }
@@ -186,13 +195,13 @@ void RecentDials::forget(uint64_t key) {
 bool RecentDials::find(const Endpoint& local, const Endpoint& destination,
                        RecentDial* found) const {
   const uint64_t key = key_of(local, destination);
-  const Entry* const ways = ways_of(key);
-  for (size_t i = 0; ways != nullptr && i < kWays; i++) {
-    if (__atomic_load_n(&ways[i].key, __ATOMIC_ACQUIRE) != key) continue;
-    const uint64_t cookie = __atomic_load_n(&ways[i].cookie, __ATOMIC_ACQUIRE);
-    const uint64_t path = __atomic_load_n(&ways[i].path, __ATOMIC_ACQUIRE);
+  const Set* const set = set_of(key);
+  for (size_t i = 0; set != nullptr && i < kWays; i++) {
+    if (__atomic_load_n(&set->keys[i], __ATOMIC_ACQUIRE) != key) continue;
+    const uint64_t cookie = __atomic_load_n(&set->dials[i].cookie, __ATOMIC_ACQUIRE);
+    const uint64_t path = __atomic_load_n(&set->dials[i].path, __ATOMIC_ACQUIRE);
     // Overwritten meanwhile: then it is not about this connection.
-    if (__atomic_load_n(&ways[i].key, __ATOMIC_RELAXED) != key) return false;
+    if (__atomic_load_n(&set->keys[i], __ATOMIC_RELAXED) != key) return false;
     *found = {cookie, path & ~kTransparent, (path & kTransparent) != 0};
     return true;
   }

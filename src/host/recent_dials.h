@@ -48,13 +48,14 @@ class RecentDials {
   bool find(const Endpoint& local, const Endpoint& destination, RecentDial* found) const;
 
  private:
-  struct Entry;
+  struct Dial;
+  struct Set;
   struct Table;
 
   int adopt(const ProgramLocks& locks);
   int found();
   int map(OwnedFd memory);
-  Entry* ways_of(uint64_t key) const;
+  Set* set_of(uint64_t key) const;
 
   Table* table_ = nullptr;
   OwnedFd memory_;
