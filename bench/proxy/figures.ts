@@ -6,11 +6,13 @@ interface FigureInfo {
   unit: string;
   /** From the SI unit to `unit`. */
   factor: number;
-  better: 'more' | 'less';
+  /** Without it, nothing to compare by. */
+  better?: 'more' | 'less';
 }
 
 const cpu = (title: string): FigureInfo => ({ title, unit: 'µs', factor: 1e6, better: 'less' });
 const rate = (title: string): FigureInfo => ({ title, unit: '', factor: 1, better: 'more' });
+const busy = (title: string): FigureInfo => ({ title, unit: '%', factor: 100 });
 const latency = (title: string): FigureInfo => ({ title, unit: 'ms', factor: 1e3, better: 'less' });
 
 const FIGURE_INFO = {
@@ -22,6 +24,10 @@ const FIGURE_INFO = {
   requestsPerSecond: rate('requests / s'),
   gibPerSecond1: rate('GiB/s, 1 stream'),
   gibPerSecond64: rate('GiB/s, 64 streams'),
+  proxyBusyConnections: busy("proxy's, connections"),
+  othersBusyConnections: busy("client's and server's, connections"),
+  proxyBusyRequests: busy("proxy's, requests"),
+  othersBusyRequests: busy("client's and server's, requests"),
   p50: latency('p50 latency'),
   p99: latency('p99 latency'),
   cpuPerHost: cpu('CPU / connection, HTTP'),
@@ -42,6 +48,11 @@ export const TABLES: { title: string; figures: Figure[] }[] = [
   {
     title: 'Speed',
     figures: ['connectionsPerSecond', 'requestsPerSecond', 'gibPerSecond1', 'gibPerSecond64', 'p50', 'p99'],
+  },
+  {
+    // A rate says something about the proxy where its processor is the one that is full.
+    title: 'Processors busy',
+    figures: ['proxyBusyConnections', 'othersBusyConnections', 'proxyBusyRequests', 'othersBusyRequests'],
   },
   { title: 'Decided by name', figures: ['cpuPerHost', 'cpuPerHello', 'p99Host', 'p99Hello'] },
   {
@@ -100,7 +111,9 @@ function reference(
   order: readonly string[],
   figure: Figure,
 ): Series | undefined {
-  const sign = FIGURES[figure].better === 'less' ? 1 : -1;
+  const { better } = FIGURES[figure];
+  if (better === undefined) return undefined;
+  const sign = better === 'less' ? 1 : -1;
   const candidates = order
     .filter((peer) => /^(HAProxy|nginx)/.test(peer))
     .map((peer) => seriesOf(samples, mode, peer, figure))

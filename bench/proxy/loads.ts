@@ -85,6 +85,8 @@ const setup: Load = {
       values: {
         cpuPerConnection: load.cpu / load.requests,
         connectionsPerSecond: load.requests / load.seconds,
+        proxyBusyConnections: load.cpu / load.seconds,
+        othersBusyConnections: 1 - load.othersIdle,
       },
       errors: load.errors,
     };
@@ -100,6 +102,8 @@ const keepalive: Load = {
       values: {
         cpuPerRequest: load.cpu / load.requests,
         requestsPerSecond: load.requests / load.seconds,
+        proxyBusyRequests: load.cpu / load.seconds,
+        othersBusyRequests: 1 - load.othersIdle,
         p50: load.p50,
         p99: load.p99,
       },

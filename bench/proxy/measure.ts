@@ -31,6 +31,13 @@ export const pins: { proxy: string[]; others: string[] } =
     ? { proxy: [], others: [] }
     : { proxy: ['taskset', '-c', '1'], others: ['taskset', '-c', '0'] };
 
+/** Seconds that client's and server's processor has had nothing to do; to be compared with the others of a machine with two. */
+function othersIdleSeconds(): number {
+  const [, , , , idle] = /^cpu0 .*$/m.exec(readFileSync('/proc/stat', 'utf8'))![0].split(' ');
+  // In ticks of USER_HZ, which is 100 on all architectures but Alpha and IA-64 (asm-generic/param.h).
+  return Number(idle) / 100;
+}
+
 export interface Transfer {
   requests: number;
   bytes: number;
@@ -87,12 +94,16 @@ export async function wrk(options: {
   };
 }
 
-/** wrk, and what CPU time the proxy spent on it, in seconds. */
+/** wrk, and what CPU time the proxy spent on it, in seconds; and which share of the time the others' processor was idle. */
 export async function wrkWithCpu(
   pid: number,
   options: Parameters<typeof wrk>[0],
-): Promise<Transfer & { cpu: number }> {
-  const before = cpuNanoseconds(pid);
+): Promise<Transfer & { cpu: number; othersIdle: number }> {
+  const [cpu, idle] = [cpuNanoseconds(pid), othersIdleSeconds()];
   const transfer = await wrk(options);
-  return { ...transfer, cpu: (cpuNanoseconds(pid) - before) / 1e9 };
+  return {
+    ...transfer,
+    cpu: (cpuNanoseconds(pid) - cpu) / 1e9,
+    othersIdle: (othersIdleSeconds() - idle) / transfer.seconds,
+  };
 }
