@@ -146,7 +146,7 @@ function askMany(rules: number): Point {
 
 /** Not bound to a processor: the second thread is to have one. */
 function shareWork(threads: number): Promise<Point> {
-  const load = { path: '/small', connections: 64, close: true };
+  const load = { path: '/small', connections: 64, close: true } as const;
   return withProxy(async (pid) => {
     await wrkWithCpu(pid, { ...load, seconds: 1 });
     const { cpu, requests, seconds: took } = await wrkWithCpu(pid, { ...load, seconds });

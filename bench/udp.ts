@@ -1,4 +1,5 @@
-// npm run bench:udp: datagrams a second and CPU for each, against node:dgram and a recvmmsg(2) loop in C.
+// npm run bench:udp: datagrams a second and CPU for each, against node:dgram and a recvmmsg(2) loop in C; and of a relay,
+// one by one and in the bursts that they come in (UDP_GRO).
 // All receivers take turns in every round and medians are compared, because a shared machine is slow now and fast
 // then. Sender and receiver have a core each.
 import { type ChildProcessByStdio, execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
@@ -18,12 +19,14 @@ const FLOOD_MS = 700;
 const PACED_RATE = 20_000;
 const PINGS = 2000;
 const SIZES = [64, 1200];
+const RELAYED = 'relayed, 1200 bytes in bursts: datagrams/s of CPU';
 
 enterNamespace({ tools: ['unshare', 'ip', 'nft', 'conntrack'] });
 
 const C = 'C, recvmmsg';
 const DGRAM = 'node:dgram';
 const RECEIVERS = [C, DGRAM, 'original-dst', 'original-dst behind TPROXY', 'original-dst behind REDIRECT'];
+const RELAYS = ['relay', 'relay, gro'];
 const TPROXIED = '198.51.100.7';
 const REDIRECTED = '198.51.101.7';
 
@@ -31,6 +34,14 @@ const directory = mkdtempSync(join(tmpdir(), 'original-dst-bench-'));
 const peer = join(directory, 'udp');
 const onCore = (core: number, command: string[]): [string, string[]] =>
   cpus().length > 1 ? ['taskset', ['-c', String(core), ...command]] : [command[0]!, command.slice(1)];
+
+function script(name: string, ...args: string[]): string[] {
+  return [process.execPath, fileURLToPath(new URL(name, import.meta.url)), ...args];
+}
+
+function commandOf(kind: string): string[] {
+  return kind === C ? [peer, 'receive'] : script('udp-receiver.js', kind);
+}
 
 class Receiver {
   readonly target: string[];
@@ -47,20 +58,18 @@ class Receiver {
     this.target = target;
   }
 
-  static async start(kind: string): Promise<Receiver> {
-    const script = fileURLToPath(new URL('udp-receiver.js', import.meta.url));
-    const command = kind === C ? [peer, 'receive'] : [process.execPath, script, kind];
+  static async start(kind: string, command = commandOf(kind)): Promise<Receiver> {
     const child = spawn(...onCore(1, command), { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const port = (await lines.next()).value as string;
-    if (kind.endsWith('TPROXY')) rules('tproxied', TPROXY.replace('PORT', port));
+    if (kind.endsWith('TPROXY') || RELAYS.includes(kind)) rules('tproxied', TPROXY.replace('PORT', port));
     else if (kind.endsWith('REDIRECT')) rules('redirected', REDIRECT.replace('PORT', port));
     else return new Receiver(child, lines, ['127.0.0.1', port]);
-    return new Receiver(child, lines, [kind.endsWith('TPROXY') ? TPROXIED : REDIRECTED, '53']);
+    return new Receiver(child, lines, [kind.endsWith('REDIRECT') ? REDIRECTED : TPROXIED, '53']);
   }
 
   /** What has been received since the last call. */
-  async count(): Promise<{ received: number; known?: number; cpu: number; us: number }> {
+  async count(): Promise<{ received: number; known?: number; cpu: number }> {
     this.#child.stdin.write('\n');
     return JSON.parse((await this.#lines.next()).value as string) as never;
   }
@@ -131,6 +140,25 @@ async function measure(kind: string): Promise<void> {
   await receiver.close();
 }
 
+/** As QUIC stacks send: bursts, of datagrams of full size. */
+async function measureRelay(kind: string): Promise<void> {
+  const server = await Receiver.start(C);
+  const port = server.target[1]!;
+  const relay = await Receiver.start(kind, script('udp-relay.js', port, kind.endsWith('gro') ? 'gro' : ''));
+  await send('flood', ...relay.target, 1200, 200); // to warm up
+  await sleep(50);
+  await server.count();
+  await relay.count();
+  await send('flood', ...relay.target, 1200, FLOOD_MS);
+  await sleep(50);
+  const { received, cpu } = await relay.count();
+  // It shares the sender's core, and is not quick enough for all of them.
+  if ((await server.count()).received === 0) throw new Error('nothing has arrived');
+  sample(RELAYED, kind, received / (cpu / 1e6));
+  await relay.close();
+  await server.close();
+}
+
 execFileSync('sh', [
   '-ec',
   `ip link set lo up
@@ -142,14 +170,18 @@ execFileSync('sh', [
 try {
   const source = fileURLToPath(new URL('../../bench/udp.c', import.meta.url));
   execFileSync('cc', ['-O2', '-Wall', '-o', peer, source], { stdio: 'inherit' });
-  for (let round = 0; round < ROUNDS; round++) for (const kind of RECEIVERS) await measure(kind);
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const kind of RECEIVERS) await measure(kind);
+    for (const kind of RELAYS) await measureRelay(kind);
+  }
   const names = new Set([...samples.keys()].map((key) => key.split('|')[0]!));
-  console.log(`medians of ${ROUNDS} rounds; × is against ${DGRAM}\n`);
+  console.log(`medians of ${ROUNDS} rounds; × is against ${DGRAM}, of relays against the first\n`);
   for (const name of names) {
     console.log(name);
-    for (const kind of RECEIVERS) {
+    const [kinds, first] = name === RELAYED ? [RELAYS, RELAYS[0]!] : [RECEIVERS, DGRAM];
+    for (const kind of kinds) {
       const value = median(name, kind);
-      const ratio = value / median(name, DGRAM);
+      const ratio = value / median(name, first);
       console.log(
         `  ${kind.padEnd(30)}${value.toFixed(value < 100 ? 2 : 0).padStart(10)}${ratio.toFixed(2).padStart(8)} ×`,
       );

@@ -28,6 +28,8 @@ const FIGURE_INFO = {
   othersBusyConnections: busy("client's and server's, connections"),
   proxyBusyRequests: busy("proxy's, requests"),
   othersBusyRequests: busy("client's and server's, requests"),
+  proxyBusyBulk: busy("proxy's, 64 streams"),
+  othersBusyBulk: busy("client's and server's, 64 streams"),
   p50: latency('p50 latency'),
   p99: latency('p99 latency'),
   cpuPerHost: cpu('CPU / connection, HTTP'),
@@ -52,7 +54,14 @@ export const TABLES: { title: string; figures: Figure[] }[] = [
   {
     // A rate says something about the proxy where its processor is the one that is full.
     title: 'Processors busy',
-    figures: ['proxyBusyConnections', 'othersBusyConnections', 'proxyBusyRequests', 'othersBusyRequests'],
+    figures: [
+      'proxyBusyConnections',
+      'othersBusyConnections',
+      'proxyBusyRequests',
+      'othersBusyRequests',
+      'proxyBusyBulk',
+      'othersBusyBulk',
+    ],
   },
   { title: 'Decided by name', figures: ['cpuPerHost', 'cpuPerHello', 'p99Host', 'p99Hello'] },
   {

@@ -35,7 +35,7 @@ const CONNECTIONS = 64;
 const QUIET_SECONDS = 10;
 const NOISE_BYTES = 64 * 1024;
 
-const WARM_UP = { path: '/small', connections: 16, seconds: 1 };
+const WARM_UP = { path: '/small', connections: 16, seconds: 1 } as const;
 
 async function warmUp(): Promise<void> {
   await wrk(WARM_UP);
@@ -123,6 +123,8 @@ const bulk: Load = {
         gibPerSecond1: one.bytes / GIB / one.seconds,
         gibPerSecond64: many.bytes / GIB / many.seconds,
         cpuPerGib: (one.cpu + many.cpu) / ((one.bytes + many.bytes) / GIB),
+        proxyBusyBulk: many.cpu / many.seconds,
+        othersBusyBulk: 1 - many.othersIdle,
       },
       errors: one.errors + many.errors,
     };
@@ -177,7 +179,7 @@ const names: Load = {
     await wrk({ ...WARM_UP, ...BY_HELLO });
   },
   async measure(pid, { seconds }) {
-    const small = { path: '/small', connections: CONNECTIONS, seconds };
+    const small = { path: '/small', connections: CONNECTIONS, seconds } as const;
     const http = await wrkWithCpu(pid, { ...small, ...BY_HOST });
     const tls = await wrkWithCpu(pid, { ...small, ...BY_HELLO });
     const all = {

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { SERVER, on } from './topology.ts';
 
 /** Nanoseconds that all threads of a process have run. */
@@ -63,9 +64,13 @@ function quantity(text: string | undefined): number {
   return match ? Number(match[1]) * UNITS[match[2]!]! : Number.NaN;
 }
 
+// From dist/bench/proxy; the script stays where it is.
+const BIG_FILES = fileURLToPath(new URL('../../../bench/proxy/big-files.lua', import.meta.url));
+
 /** wrk(1) from the client's host. */
 export async function wrk(options: {
-  path: string;
+  /** `/small`, or `/big`: the big files in turn. */
+  path: '/small' | '/big';
   connections: number;
   seconds: number;
   close?: boolean;
@@ -75,6 +80,7 @@ export async function wrk(options: {
   const { path, connections, seconds, close, origin = `http://${SERVER}` } = options;
   const args = ['--latency', '-t', '1', '-c', String(connections), '-d', `${seconds}s`, '--timeout', '10s'];
   if (close) args.push('-H', 'Connection: close');
+  if (path === '/big') args.push('-s', BIG_FILES);
   const [command, ...rest] = [...pins.others, ...on('client', ['wrk', ...args, `${origin}${path}`])];
   const child = spawn(command!, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
