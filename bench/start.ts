@@ -19,7 +19,13 @@ const STARTS: Record<string, (place: Place) => string[]> = {
   "import 'original-dst/rules'": (place) => importing(place('rules/index.js')),
   "import 'original-dst/doctor'": (place) => importing(place('doctor/index.js')),
   'original-dst --help': (place) => [place('cli.js'), '--help'],
-  'original-dst rules print': (place) => [place('cli.js'), 'rules', 'print'],
+  'original-dst rules print --preset sidecar': (place) => [
+    place('cli.js'),
+    'rules',
+    'print',
+    '--preset',
+    'sidecar',
+  ],
 };
 
 function importing(file: string): string[] {
