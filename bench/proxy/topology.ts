@@ -58,6 +58,8 @@ export function buildHosts(): void {
     mount --bind /run/hosts /etc/hosts
     ip link set lo up
     sysctl -qw net.ipv4.ip_forward=1 net.ipv4.ip_local_port_range='1024 65000' net.core.somaxconn=16384
+    # The proxies': else a dial of one may have the port that the next is to listen at.
+    sysctl -qw net.ipv4.ip_local_reserved_ports=${PROXY_PORT}-${PROXY_PORT + 999}
     for host in client server; do
       ip netns add $host
       ip -n $host link set lo up
