@@ -85,8 +85,8 @@ const setup: Load = {
       values: {
         cpuPerConnection: load.cpu / load.requests,
         connectionsPerSecond: load.requests / load.seconds,
-        proxyBusyConnections: load.cpu / load.seconds,
-        othersBusyConnections: 1 - load.othersIdle,
+        proxyBusyConnections: load.proxyBusy,
+        othersBusyConnections: load.othersBusy,
       },
       errors: load.errors,
     };
@@ -102,8 +102,8 @@ const keepalive: Load = {
       values: {
         cpuPerRequest: load.cpu / load.requests,
         requestsPerSecond: load.requests / load.seconds,
-        proxyBusyRequests: load.cpu / load.seconds,
-        othersBusyRequests: 1 - load.othersIdle,
+        proxyBusyRequests: load.proxyBusy,
+        othersBusyRequests: load.othersBusy,
         p50: load.p50,
         p99: load.p99,
       },
@@ -123,8 +123,8 @@ const bulk: Load = {
         gibPerSecond1: one.bytes / GIB / one.seconds,
         gibPerSecond64: many.bytes / GIB / many.seconds,
         cpuPerGib: (one.cpu + many.cpu) / ((one.bytes + many.bytes) / GIB),
-        proxyBusyBulk: many.cpu / many.seconds,
-        othersBusyBulk: 1 - many.othersIdle,
+        proxyBusyBulk: many.proxyBusy,
+        othersBusyBulk: many.othersBusy,
       },
       errors: one.errors + many.errors,
     };

@@ -32,7 +32,7 @@ export const pins: { proxy: string[]; others: string[] } =
     ? { proxy: [], others: [] }
     : { proxy: ['taskset', '-c', '1'], others: ['taskset', '-c', '0'] };
 
-/** Seconds that client's and server's processor has had nothing to do; to be compared with the others of a machine with two. */
+/** Seconds that the processor of client and server has had nothing to do. */
 function othersIdleSeconds(): number {
   const [, , , , idle] = /^cpu0 .*$/m.exec(readFileSync('/proc/stat', 'utf8'))![0].split(' ');
   // In ticks of USER_HZ, which is 100 on all architectures but Alpha and IA-64 (asm-generic/param.h).
@@ -100,16 +100,24 @@ export async function wrk(options: {
   };
 }
 
-/** wrk, and what CPU time the proxy spent on it, in seconds; and which share of the time the others' processor was idle. */
-export async function wrkWithCpu(
-  pid: number,
-  options: Parameters<typeof wrk>[0],
-): Promise<Transfer & { cpu: number; othersIdle: number }> {
-  const [cpu, idle] = [cpuNanoseconds(pid), othersIdleSeconds()];
+export interface Measured extends Transfer {
+  /** Seconds that the proxy has run. */
+  cpu: number;
+  /** For which part of the time the proxy has run, and the processor of client and server was busy. */
+  proxyBusy: number;
+  othersBusy: number;
+}
+
+/** wrk, and what it cost. */
+export async function wrkWithCpu(pid: number, options: Parameters<typeof wrk>[0]): Promise<Measured> {
+  const [before, idle] = [cpuNanoseconds(pid), othersIdleSeconds()];
   const transfer = await wrk(options);
+  const cpu = (cpuNanoseconds(pid) - before) / 1e9;
+  const { seconds } = transfer;
   return {
     ...transfer,
-    cpu: (cpuNanoseconds(pid) - cpu) / 1e9,
-    othersIdle: (othersIdleSeconds() - idle) / transfer.seconds,
+    cpu,
+    proxyBusy: cpu / seconds,
+    othersBusy: 1 - (othersIdleSeconds() - idle) / seconds,
   };
 }
