@@ -1,6 +1,6 @@
 // npm run bench:syscalls [-- --count N --mode redirect|tproxy|ebpf --only TEXT]
 // System calls that a transparent proxy makes for a connection and for a keep-alive request, one at a time, counted by
-// strace(1) in a process that has been warmed up. A count does not depend on how busy the machine is; it says what a
+// strace(1) in a process that has been warmed up. A count depends little on how busy the machine is; it says what a
 // connection costs a proxy that has nothing else to do. Prints Markdown tables.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -20,12 +20,17 @@ export async function startServer(directory: string, pin: string[]): Promise<() 
   const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
   const files = ['-keyout', join(directory, 'key.pem'), '-out', join(directory, 'cert.pem')];
   execFileSync('openssl', ['req', ...kind, '-subj', `/CN=${NAME}`, ...files], { stdio: 'ignore' });
+  // Debian's are another user's, whom only root can make their owner.
+  const temporaries = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+    .map((kind) => `${kind}_temp_path ${directory}/${kind};`)
+    .join(' ');
   writeFileSync(
     join(directory, 'nginx.conf'),
     `daemon off; user root; pid ${directory}/nginx.pid; error_log ${directory}/error.log;
 worker_processes 1; worker_rlimit_nofile 90000;
 events { worker_connections 40000; }
 http {
+  ${temporaries}
   access_log off; sendfile on; tcp_nodelay on;
   keepalive_requests 100000000; client_header_timeout 900s; keepalive_timeout 900s;
   server {
