@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { createCapture } from '../lib/capture/index.ts';
 import { createRelayServer } from '../lib/index.ts';
+import { median } from './median.ts';
 import { enterNamespace } from './namespace.ts';
 
 const ROUNDS = Number(process.env['ROUNDS'] ?? 7);
@@ -16,10 +17,6 @@ const MIB = Number(process.env['MIB'] ?? 512);
 const AT_ONCE = 16;
 const [HOST, SHORT, LONG, MARK] = ['203.0.113.9', 8001, 8002, 7];
 const SELF = fileURLToPath(import.meta.url);
-
-function median(values: number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
-}
 
 /** What is called: says a word and ends, or as many bytes as are asked for. */
 function serve(): void {

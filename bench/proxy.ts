@@ -90,11 +90,12 @@ try {
 }
 
 const order = compared.map(({ name }) => name);
-printTables(samples, order, options);
+const rows = summarize(samples, order);
+printTables(rows, summarize(samples, order, 'redirect'), options);
 if (values.record) {
   // From dist/bench; the results stay with the sources.
   const results = fileURLToPath(new URL('../../bench/results', import.meta.url));
   mkdirSync(results, { recursive: true });
-  writeSamples(join(results, 'proxy.json'), samples, order, options);
-  writePlot(join(results, 'proxy.svg'), summarize(samples, order));
+  writeSamples(join(results, 'proxy.json'), rows, samples, options);
+  writePlot(join(results, 'proxy.svg'), rows);
 }

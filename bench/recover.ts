@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getOriginalDst, recoverOriginalDst } from '../lib/index.ts';
 import { socketFd } from '../lib/node/socket-fd.ts';
+import { median } from './median.ts';
 import { enterNamespace } from './namespace.ts';
 import { cpuNanoseconds } from './proxy/measure.ts';
 
@@ -26,10 +27,6 @@ enterNamespace({ tools: ['unshare', 'ip', 'nft'] });
 const directory = mkdtempSync(join(tmpdir(), 'original-dst-bench-'));
 const bare = join(directory, 'bare');
 const children: ChildProcess[] = [];
-
-function median(values: number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
-}
 
 /** Nanoseconds of CPU: the time of day also counts what others did meanwhile. */
 function perCall(count: number, call: () => void): number {

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cgroupMount } from '../lib/ebpf/cgroup.ts';
+import { median } from './median.ts';
 import { enterNamespace } from './namespace.ts';
 
 const ROUNDS = Number(process.env['ROUNDS'] ?? 21);
@@ -45,10 +46,6 @@ const bare = join(directory, 'bare');
 const cgroup = `original-dst-bench-${process.pid}`;
 const cgroupPath = join(cgroupMount(), cgroup);
 const children: ChildProcess[] = [];
-
-function median(values: number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
-}
 
 /** Starts a program in the way's namespace, on the CPU where all of them run, and waits for its first line. */
 async function start(name: string, command: string[]): Promise<ChildProcess> {

@@ -1,10 +1,11 @@
 // npm run bench:start: CPU time that a start takes beyond that of Node itself, of the package as it is packed and of the
 // modules as the compiler writes them. Interleaved; the medians are what counts. Prints a Markdown table.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { median } from './median.ts';
 import { markdown } from './proxy/report.ts';
 
 const ROUNDS = Number(process.env['ROUNDS'] ?? 25);
@@ -37,11 +38,7 @@ function pack(directory: string): string {
   // It takes dist/lib away for a while, which nothing here needs meanwhile.
   execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { cwd: root, stdio: 'ignore' });
   const file = readdirSync(directory).find((name) => name.endsWith('.tgz'))!;
-  const modules = join(directory, 'node_modules');
-  mkdirSync(modules);
-  for (const name of readdirSync(join(root, 'node_modules'))) {
-    symlinkSync(join(root, 'node_modules', name), join(modules, name));
-  }
+  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
   execFileSync('tar', ['-xzf', join(directory, file), '-C', directory]);
   return join(directory, 'package');
 }
@@ -65,10 +62,6 @@ function cost(args: string[]): number {
   });
   if (child.status !== 0) throw new Error(`${args.join(' ')}: status ${child.status}`);
   return Number(child.output[3]) / 1000;
-}
-
-function median(values: number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
 }
 
 try {

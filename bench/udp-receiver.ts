@@ -3,6 +3,7 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createDatagramSocket } from '../lib/index.ts';
+import { tell } from './udp-teller.ts';
 
 const RECEIVE_BUFFER = 1 << 20;
 
@@ -31,12 +32,8 @@ async function open(kind: string): Promise<number> {
   return socket.address().port;
 }
 
-console.log(await open(process.argv[2]!));
-let cpu = process.cpuUsage();
-process.stdin.on('data', () => {
-  const { user, system } = process.cpuUsage(cpu);
-  console.log(JSON.stringify({ received, known, cpu: user + system }));
+tell(await open(process.argv[2]!), () => {
+  const told = { received, known };
   [received, known] = [0, 0];
-  cpu = process.cpuUsage();
+  return told;
 });
-process.stdin.on('end', () => process.exit());

@@ -2,6 +2,7 @@
 // its port, then, for each line on standard input, what it has passed on since the line before.
 // Usage: udp-relay.js PORT [gro]
 import { createDatagramSocket, type InterceptedDatagramSocket } from '../lib/index.ts';
+import { tell } from './udp-teller.ts';
 
 /** A burst of batches; the system's default has room for five. */
 const RECEIVE_BUFFER = 1 << 21;
@@ -27,12 +28,8 @@ proxy.on('message', (data, info) => {
   received += Math.ceil(size / segmentSize);
 });
 
-console.log(proxy.address().port);
-let before = process.cpuUsage();
-process.stdin.on('data', () => {
-  const { user, system } = process.cpuUsage(before);
-  console.log(JSON.stringify({ received, cpu: user + system }));
+tell(proxy.address().port, () => {
+  const told = { received };
   received = 0;
-  before = process.cpuUsage();
+  return told;
 });
-process.stdin.on('end', () => process.exit());

@@ -11,6 +11,7 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { median } from './median.ts';
 import { enterNamespace } from './namespace.ts';
 
 const run = promisify(execFile);
@@ -109,10 +110,7 @@ const sample = (name: string, kind: string, value: number): void => {
   const key = `${name}|${kind}`;
   samples.set(key, [...(samples.get(key) ?? []), value]);
 };
-const median = (name: string, kind: string): number => {
-  const sorted = (samples.get(`${name}|${kind}`) ?? []).sort((a, b) => a - b);
-  return sorted[sorted.length >> 1]!;
-};
+const medianOf = (name: string, kind: string): number => median(samples.get(`${name}|${kind}`) ?? []);
 
 async function measure(kind: string): Promise<void> {
   const receiver = await Receiver.start(kind);
@@ -180,8 +178,8 @@ try {
     console.log(name);
     const [kinds, first] = name === RELAYED ? [RELAYS, RELAYS[0]!] : [RECEIVERS, DGRAM];
     for (const kind of kinds) {
-      const value = median(name, kind);
-      const ratio = value / median(name, first);
+      const value = medianOf(name, kind);
+      const ratio = value / medianOf(name, first);
       console.log(
         `  ${kind.padEnd(30)}${value.toFixed(value < 100 ? 2 : 0).padStart(10)}${ratio.toFixed(2).padStart(8)} ×`,
       );

@@ -1,4 +1,5 @@
 // What is told of each proxy, and in which table.
+import { median } from '../median.ts';
 import { type Mode, MODES } from './topology.ts';
 
 interface FigureInfo {
@@ -95,20 +96,19 @@ export interface Row {
   ratios: Values;
 }
 
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
 /** By round. */
 type Series = Map<number, number>;
 
-function seriesOf(samples: readonly Sample[], mode: Mode, peer: string, figure: Figure): Series {
+function samplesOf(samples: readonly Sample[], mode: Mode, peer: string): Sample[] {
+  return samples.filter((sample) => sample.mode === mode && sample.peer === peer);
+}
+
+/** Of one proxy. */
+function seriesOf(samples: readonly Sample[], figure: Figure): Series {
   const series: Series = new Map();
-  for (const sample of samples) {
-    const value = sample.mode === mode && sample.peer === peer ? sample.values[figure] : undefined;
-    if (value !== undefined) series.set(sample.round, value);
+  for (const { round, values } of samples) {
+    const value = values[figure];
+    if (value !== undefined) series.set(round, value);
   }
   return series;
 }
@@ -125,7 +125,7 @@ function reference(
   const sign = better === 'less' ? 1 : -1;
   const candidates = order
     .filter((peer) => /^(HAProxy|nginx)/.test(peer))
-    .map((peer) => seriesOf(samples, mode, peer, figure))
+    .map((peer) => seriesOf(samplesOf(samples, mode, peer), figure))
     .filter(({ size }) => size > 0)
     .map((series) => ({ series, rank: sign * median([...series.values()]) }));
   return candidates.sort((a, b) => a.rank - b.rank)[0]?.series;
@@ -151,12 +151,12 @@ export function summarize(samples: readonly Sample[], order: readonly string[], 
       ]),
     );
     for (const peer of order) {
-      const own = samples.filter((sample) => sample.mode === mode && sample.peer === peer);
+      const own = samplesOf(samples, mode, peer);
       if (own.length === 0) continue;
       const row: Row = { mode, peer, errors: 0, values: {}, ratios: {} };
       for (const { errors } of own) row.errors += errors;
       for (const [figure, other] of best) {
-        const series = seriesOf(own, mode, peer, figure);
+        const series = seriesOf(own, figure);
         if (series.size === 0) continue;
         row.values[figure] = median([...series.values()]);
         const ratio = other && ratioOf(series, other);

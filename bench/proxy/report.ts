@@ -1,7 +1,7 @@
 // Markdown tables of the medians, and the file of all samples.
 import { writeFileSync } from 'node:fs';
 import { arch, cpus, release } from 'node:os';
-import { type Figure, FIGURES, type Row, type Sample, summarize, TABLES } from './figures.ts';
+import { type Figure, FIGURES, type Row, type Sample, TABLES } from './figures.ts';
 import { type Mode, MODE_TITLES } from './topology.ts';
 import { versions } from './versions.ts';
 
@@ -51,8 +51,8 @@ function printMode(rows: Row[], mode: Mode, remark = ''): void {
 
 /** Some tables a mode, each without what has not been measured, and without those it was not measured of. */
 export function printTables(
-  samples: Sample[],
-  order: string[],
+  rows: Row[],
+  againstRedirect: Row[],
   options: { rounds: number; seconds: number; idle: number },
 ): void {
   const { rounds, seconds, idle } = options;
@@ -61,14 +61,14 @@ export function printTables(
       `the best of HAProxy and nginx, the median of those of each round; errors: of all rounds and loads, ${MARK} where ` +
       `there are any.`,
   );
-  const named = Object.entries(versions(samples.map(({ peer }) => peer)));
+  const named = Object.entries(versions(rows.map(({ peer }) => peer)));
   console.log(`\n${named.map((each) => each.join(' ')).join(', ')}; Linux ${release()}.`);
-  const modes = new Set(samples.map(({ mode }) => mode));
-  for (const mode of modes) printMode(summarize(samples, order), mode);
+  const modes = new Set(rows.map(({ mode }) => mode));
+  for (const mode of modes) printMode(rows, mode);
   // What it is there for: to spare what REDIRECT costs.
   if (modes.has('ebpf') && modes.has('redirect')) {
     const remark = `, in brackets the ratio to the best of them under ${MODE_TITLES.redirect}`;
-    printMode(summarize(samples, order, 'redirect'), 'ebpf', remark);
+    printMode(againstRedirect, 'ebpf', remark);
   }
 }
 
@@ -91,16 +91,16 @@ export function machine(): object {
 }
 
 /** The medians and all samples, a line each. */
-export function writeSamples(file: string, samples: Sample[], order: string[], options: object): void {
+export function writeSamples(file: string, rows: Row[], samples: Sample[], options: object): void {
   const list = (entries: (Row | Sample)[]): string => `[\n${entries.map(json).join(',\n')}\n]`;
   writeFileSync(
     file,
     `{
 "machine": ${JSON.stringify(machine())},
-"versions": ${JSON.stringify(versions(order))},
+"versions": ${JSON.stringify(versions(rows.map(({ peer }) => peer)))},
 "options": ${JSON.stringify(options)},
 "units": "seconds, bytes, GiB",
-"medians": ${list(summarize(samples, order))},
+"medians": ${list(rows)},
 "samples": ${list(samples)}
 }
 `,

@@ -22,7 +22,7 @@ export async function startServer(directory: string, pin: string[]): Promise<() 
   execFileSync('openssl', ['req', ...kind, '-subj', `/CN=${NAME}`, ...files], { stdio: 'ignore' });
   // Debian's are another user's, whom only root can make their owner.
   const temporaries = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
-    .map((kind) => `${kind}_temp_path ${directory}/${kind};`)
+    .map((name) => `${name}_temp_path ${directory}/${name};`)
     .join(' ');
   writeFileSync(
     join(directory, 'nginx.conf'),

@@ -14,10 +14,14 @@ export interface TurnOptions extends LoadOptions {
   directory: string;
 }
 
-/** A proxy that runs. */
-interface Contestant {
+/** A proxy, and how connections come to it. */
+interface Entrant {
   peer: Peer;
   mode: Mode;
+}
+
+/** One that runs. */
+interface Contestant extends Entrant {
   port: number;
   running: RunningPeer;
 }
@@ -32,8 +36,7 @@ function failed({ name }: Peer, load: string, error: unknown): void {
 
 /** Starts a proxy and warms it up; returns undefined if that fails. */
 async function enter(
-  peer: Peer,
-  mode: Mode,
+  { peer, mode }: Entrant,
   load: string,
   directory: string,
 ): Promise<Contestant | undefined> {
@@ -70,35 +73,25 @@ async function measure(
   }
 }
 
-async function oneByOne(load: string, peers: readonly Peer[], options: TurnOptions): Promise<Sample[]> {
-  const samples: Sample[] = [];
-  for (const mode of options.modes) {
-    for (const peer of peers.filter(({ modes }) => modes.includes(mode))) {
-      const contestant = await enter(peer, mode, load, options.directory);
-      if (contestant === undefined) continue;
-      samples.push(...(await measure(contestant, load, 1, options)));
-      await contestant.running.stop();
-    }
-  }
-  return samples;
-}
-
 function shuffled<T>(list: readonly T[]): T[] {
   const drawn = list.map((each) => ({ each, lot: Math.random() }));
   return drawn.sort((a, b) => a.lot - b.lot).map(({ each }) => each);
 }
 
-async function byTurns(load: string, peers: readonly Peer[], options: TurnOptions): Promise<Sample[]> {
+async function byTurns(
+  load: string,
+  entrants: readonly Entrant[],
+  rounds: number,
+  options: TurnOptions,
+): Promise<Sample[]> {
   const samples: Sample[] = [];
   const contestants: Contestant[] = [];
   try {
-    for (const mode of options.modes) {
-      for (const peer of peers.filter(({ modes }) => modes.includes(mode))) {
-        const contestant = await enter(peer, mode, load, options.directory);
-        if (contestant !== undefined) contestants.push(contestant);
-      }
+    for (const entrant of entrants) {
+      const contestant = await enter(entrant, load, options.directory);
+      if (contestant !== undefined) contestants.push(contestant);
     }
-    for (let round = 1; round <= options.rounds; round++) {
+    for (let round = 1; round <= rounds; round++) {
       for (const mode of options.modes) {
         // In another order each time, so that nobody always comes after the same one.
         for (const contestant of shuffled(contestants.filter((each) => each.mode === mode))) {
@@ -113,6 +106,16 @@ async function byTurns(load: string, peers: readonly Peer[], options: TurnOption
 }
 
 /** Puts the peers, in the modes that they are able to, under a load. */
-export function takeSamples(load: string, peers: readonly Peer[], options: TurnOptions): Promise<Sample[]> {
-  return (loads[load]!.alone ? oneByOne : byTurns)(load, peers, options);
+export async function takeSamples(
+  load: string,
+  peers: readonly Peer[],
+  options: TurnOptions,
+): Promise<Sample[]> {
+  const entrants = options.modes.flatMap((mode) =>
+    peers.filter(({ modes }) => modes.includes(mode)).map((peer) => ({ peer, mode })),
+  );
+  if (!loads[load]!.alone) return byTurns(load, entrants, options.rounds, options);
+  const samples: Sample[] = [];
+  for (const entrant of entrants) samples.push(...(await byTurns(load, [entrant], 1, options)));
+  return samples;
 }
